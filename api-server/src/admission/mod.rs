@@ -1,0 +1,331 @@
+//! Admission: what a new version of an object goes through before it may be proposed.
+//!
+//! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → validation
+//! → allocation (services) → validating plugins. Plugins are listed once, in [`PLUGINS`]; webhooks
+//! will follow the mutating and the validating ones.
+
+mod default_tolerations;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod rbac_escalation;
+mod service_account;
+mod taint_nodes;
+
+use jiff::Timestamp;
+use quorate_api::resource::ResourceDef;
+use quorate_api::status::{GroupResource, Status};
+use quorate_state_machine::object::StoredRef;
+use quorate_state_machine::{Image, Key, ObjectKey, Op, View};
+use serde_json::Value;
+
+use crate::authz::{Authorizer, Permitted};
+use crate::config::ClusterFacts;
+use crate::identity::Identity;
+use crate::stamp::{self, Command};
+use crate::status_error::Answer;
+use crate::{model, service_address};
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A new version on its way through admission.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) def: &'static ResourceDef,
+    /// "" for the object itself.
+    pub(crate) sub: &'static str,
+    pub(crate) operation: Operation,
+    /// "" for cluster-scoped objects.
+    pub(crate) namespace: String,
+    /// May be "" for creates with `generateName`.
+    pub(crate) name: String,
+    /// The new version; for deletes the old one.
+    pub(crate) object: Value,
+    /// The old version; null for creates.
+    pub(crate) old: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Draft {
+    pub(crate) fn resource(&self) -> GroupResource<'static> {
+        GroupResource::new(self.def.group(), self.def.plural)
+    }
+
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.def.group() == group && self.def.plural == plural
+    }
+
+    /// 403 about this object.
+    fn forbidden(&self, why: &str) -> crate::status_error::Refusal {
+        Box::new(Status::forbidden(self.resource(), &self.name, why))
+    }
+}
+
+/// What plugins look at.
+pub(crate) struct Context<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) facts: &'a ClusterFacts,
+    pub(crate) authorizer: &'a Authorizer,
+    pub(crate) now: Timestamp,
+}
+
+/// One admission plugin. Both stages do nothing unless a plugin says otherwise.
+trait Plugin: Sync {
+    fn mutate(&self, _: &Context<'_>, _: &Identity, _: &mut Draft) -> Answer<()> {
+        Ok(())
+    }
+
+    fn validate(&self, _: &Context<'_>, _: &Identity, _: &Draft) -> Answer<()> {
+        Ok(())
+    }
+}
+
+/// All plugins, in upstream's order (`kubeapiserver/options/plugins.go`).
+static PLUGINS: &[&dyn Plugin] = &[
+    &namespace_lifecycle::NamespaceLifecycle,
+    &node_restriction::NodeRestriction,
+    &taint_nodes::TaintNodesByCondition,
+    &service_account::ServiceAccount,
+    &priority::Priority,
+    &default_tolerations::DefaultTolerationSeconds,
+    &rbac_escalation::RbacEscalation,
+];
+
+/// A write that has passed. Made by [`create`], [`update`] and [`delete`] alone, each of which
+/// takes a [`Permitted`].
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    key: Key,
+    namespace_uid: Option<String>,
+    change: Change,
+    object: Value,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Create(Image),
+    /// `None`: the new version is the old one.
+    Update(StoredRef, Option<Image>),
+    Delete(StoredRef),
+}
+
+impl Admitted {
+    /// The object as it will be, without a resourceVersion of its own.
+    #[must_use]
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// What the client should be told.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether there is nothing to propose.
+    #[must_use]
+    pub fn is_no_change(&self) -> bool {
+        matches!(self.change, Change::Update(_, None))
+    }
+
+    /// Whether the object will be gone.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        matches!(self.change, Change::Delete(_))
+    }
+
+    /// The image that will be stored, when there is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        match &self.change {
+            Change::Create(image) | Change::Update(_, Some(image)) => Some(image),
+            Change::Update(_, None) | Change::Delete(_) => None,
+        }
+    }
+
+    /// What to propose; `None` when nothing changes.
+    #[must_use]
+    pub fn into_command(self) -> Option<Command> {
+        let Self { key, namespace_uid, change, .. } = self;
+        let op = match change {
+            Change::Create(image) => Op::Create { key, image, namespace: namespace_uid },
+            Change::Update(stored, Some(image)) => {
+                Op::Update { key, expect: stored.revision, image }
+            }
+            Change::Update(_, None) => return None,
+            Change::Delete(stored) => Op::Delete {
+                key,
+                expect: Some(stored.revision),
+                uid: Some(stored.uid().to_owned()),
+            },
+        };
+        Some(Command::new(op))
+    }
+}
+
+fn key_of(draft: &Draft) -> Key {
+    Key {
+        resource: model::storage(draft.def),
+        object: ObjectKey::new(&draft.namespace, &draft.name),
+    }
+}
+
+/// A new object.
+pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Answer<Admitted> {
+    model::apply_defaults(draft.def, &mut draft.object);
+    for plugin in PLUGINS {
+        plugin.mutate(ctx, by.identity(), &mut draft)?;
+    }
+    model::apply_defaults(draft.def, &mut draft.object);
+    model::prepare_create(draft.def, &mut draft.object);
+    stamp::created(&mut draft.object, ctx.now);
+    name(&mut draft)?;
+    let errors = model::validate_create(draft.def, &draft.object);
+    refuse(&draft, &errors)?;
+    let claims = service_address::allocate(ctx, &mut draft)?;
+    for plugin in PLUGINS {
+        plugin.validate(ctx, by.identity(), &draft)?;
+    }
+    draft.warnings.extend(model::warnings(draft.def, &draft.object));
+    let image = model::image(draft.def, &draft.object, claims)?;
+    Ok(Admitted {
+        key: key_of(&draft),
+        namespace_uid: namespace_lifecycle::uid(ctx.view, &draft.namespace),
+        change: Change::Create(image),
+        object: draft.object,
+        warnings: draft.warnings,
+    })
+}
+
+/// Name and namespace go into the metadata; a name is generated when only its beginning is given.
+fn name(draft: &mut Draft) -> Answer<()> {
+    let base = model::text(&draft.object["metadata"]["generateName"]).to_owned();
+    if draft.name.is_empty() && !base.is_empty() {
+        draft.name = stamp::generated_name(&base);
+    }
+    let meta = stamp::metadata(&mut draft.object);
+    if !draft.name.is_empty() {
+        meta.insert("name".to_owned(), Value::String(draft.name.clone()));
+    }
+    if draft.namespace.is_empty() {
+        meta.remove("namespace");
+    } else {
+        meta.insert("namespace".to_owned(), Value::String(draft.namespace.clone()));
+    }
+    Ok(())
+}
+
+/// A new version of `stored`.
+pub(crate) fn update(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    mut draft: Draft,
+    stored: &StoredRef,
+) -> Answer<Admitted> {
+    model::apply_defaults(draft.def, &mut draft.object);
+    stamp::updated(&mut draft.object, &draft.old);
+    model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
+    for plugin in PLUGINS {
+        plugin.mutate(ctx, by.identity(), &mut draft)?;
+    }
+    model::apply_defaults(draft.def, &mut draft.object);
+    // Whatever the client named, what is proposed is computed from exactly this version.
+    stamp::metadata(&mut draft.object)
+        .insert("resourceVersion".to_owned(), Value::String(stored.revision.to_string()));
+    let errors = model::validate_update(draft.def, draft.sub, &draft.object, &draft.old);
+    refuse(&draft, &errors)?;
+    let claims = service_address::allocate(ctx, &mut draft)?;
+    for plugin in PLUGINS {
+        plugin.validate(ctx, by.identity(), &draft)?;
+    }
+    if draft.sub.is_empty() {
+        draft.warnings.extend(model::warnings(draft.def, &draft.object));
+    }
+    stamp::metadata(&mut draft.object).remove("resourceVersion");
+    let change = if finished(&draft) {
+        Change::Delete(stored.clone())
+    } else {
+        let image = model::image(draft.def, &draft.object, claims)?;
+        let same = image.bytes == stored.image.bytes;
+        Change::Update(stored.clone(), (!same).then_some(image))
+    };
+    Ok(Admitted {
+        key: key_of(&draft),
+        namespace_uid: None,
+        change,
+        object: draft.object,
+        warnings: draft.warnings,
+    })
+}
+
+/// The object is to go at once.
+pub(crate) fn delete(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    draft: Draft,
+    stored: &StoredRef,
+) -> Answer<Admitted> {
+    for plugin in PLUGINS {
+        plugin.validate(ctx, by.identity(), &draft)?;
+    }
+    Ok(Admitted {
+        key: key_of(&draft),
+        namespace_uid: None,
+        change: Change::Delete(stored.clone()),
+        object: draft.object,
+        warnings: draft.warnings,
+    })
+}
+
+/// The object is to go later: a version that says so.
+pub(crate) fn mark_deleting(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    draft: Draft,
+    stored: &StoredRef,
+    marked: Value,
+) -> Answer<Admitted> {
+    for plugin in PLUGINS {
+        plugin.validate(ctx, by.identity(), &draft)?;
+    }
+    let mut marked = marked;
+    stamp::metadata(&mut marked).remove("resourceVersion");
+    let image = model::image(draft.def, &marked, stored.image.header.claims.clone())?;
+    let same = image.bytes == stored.image.bytes;
+    Ok(Admitted {
+        key: key_of(&draft),
+        namespace_uid: None,
+        change: Change::Update(stored.clone(), (!same).then_some(image)),
+        object: marked,
+        warnings: draft.warnings,
+    })
+}
+
+/// Whether the update takes away the last thing that kept an object which is being deleted
+/// (upstream's `ShouldDeleteDuringUpdate`).
+fn finished(draft: &Draft) -> bool {
+    let meta = &draft.object["metadata"];
+    if meta["deletionTimestamp"].is_null() || model::has_items(&meta["finalizers"]) {
+        return false;
+    }
+    if draft.is("", "namespaces") {
+        return !model::has_items(&draft.object["spec"]["finalizers"]);
+    }
+    meta["deletionGracePeriodSeconds"].as_i64() == Some(0)
+}
+
+fn refuse(draft: &Draft, errors: &[quorate_api::field::Error]) -> Answer<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let kind = GroupResource::new(draft.def.group(), draft.def.kind());
+    let name = model::text(&draft.object["metadata"]["name"]);
+    Err(Box::new(Status::invalid(kind, name, errors)))
+}

@@ -1,0 +1,170 @@
+//! [`quorate_store::Admit`]: the writes of controllers and scheduler go through the same defaults,
+//! strategy, admission and stamping as those that come over HTTP.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use quorate_api::codec::FieldValidation;
+use quorate_api::resource::ResourceDef;
+use quorate_api::status::Status;
+use quorate_state_machine::object::StoredRef;
+use quorate_state_machine::{GroupResource, Op, View};
+use quorate_store::{Admit, Refused, Store, Write};
+use serde_json::Value;
+
+use crate::admission::{self, Admitted, Context, Draft, Operation};
+use crate::authz::{Authorizer, Permitted};
+use crate::clock::Clock;
+use crate::config::ClusterFacts;
+use crate::identity::Identity;
+use crate::model;
+use crate::status_error::Answer;
+use crate::verb::{DeleteOptions, DeletePlan, plan_delete};
+
+/// See the module.
+pub struct ControllerAdmit {
+    facts: ClusterFacts,
+    clock: Arc<dyn Clock>,
+    authorizer: Authorizer,
+}
+
+impl std::fmt::Debug for ControllerAdmit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControllerAdmit").finish_non_exhaustive()
+    }
+}
+
+impl ControllerAdmit {
+    /// An admission for writes that start in this process.
+    #[must_use]
+    pub fn new(store: Store, facts: ClusterFacts, clock: Arc<dyn Clock>) -> Self {
+        Self { facts, clock, authorizer: Authorizer::new(store) }
+    }
+
+    /// What is the same on all masters.
+    #[must_use]
+    pub fn facts(&self) -> &ClusterFacts {
+        &self.facts
+    }
+
+    fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
+        let ctx = Context {
+            view,
+            facts: &self.facts,
+            authorizer: &self.authorizer,
+            now: self.clock.now(),
+        };
+        let by = Permitted::component(Identity::component(user));
+        match write {
+            Write::Create { resource, object } => create(&ctx, &by, &resource, &object),
+            Write::Update { stored, object, subresource } => {
+                update(&ctx, &by, &stored, &object, subresource)
+            }
+            Write::Delete { stored, grace_period_seconds, propagation } => {
+                let options = DeleteOptions {
+                    grace_period_seconds,
+                    propagation: Some(propagation.to_owned()),
+                    ..DeleteOptions::default()
+                };
+                delete(&ctx, &by, &stored, &options)
+            }
+        }
+    }
+}
+
+fn owner(resource: &GroupResource) -> Answer<&'static ResourceDef> {
+    model::owner_of(resource).ok_or_else(|| Box::new(Status::resource_not_found()))
+}
+
+fn create(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    resource: &GroupResource,
+    object: &Value,
+) -> Answer<Admitted> {
+    let def = owner(resource)?;
+    let mut warnings = Vec::new();
+    let object = model::decode_tree(object, def.target(), FieldValidation::Strict, &mut warnings)?;
+    let meta = &object["metadata"];
+    let namespace = if def.namespaced { model::text(&meta["namespace"]) } else { "" };
+    let draft = Draft {
+        def,
+        sub: "",
+        operation: Operation::Create,
+        namespace: namespace.to_owned(),
+        name: model::text(&meta["name"]).to_owned(),
+        object,
+        old: Value::Null,
+        warnings,
+    };
+    admission::create(ctx, by, draft)
+}
+
+fn draft_of(
+    def: &'static ResourceDef,
+    stored: &StoredRef,
+    operation: Operation,
+    (object, old): (Value, Value),
+) -> Draft {
+    Draft {
+        def,
+        sub: "",
+        operation,
+        namespace: stored.key.object.namespace.to_string(),
+        name: stored.key.object.name.to_string(),
+        object,
+        old,
+        warnings: Vec::new(),
+    }
+}
+
+fn update(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    stored: &StoredRef,
+    object: &Value,
+    subresource: &'static str,
+) -> Answer<Admitted> {
+    let def = owner(&stored.key.resource)?;
+    let mut warnings = Vec::new();
+    let object = model::decode_tree(object, def.target(), FieldValidation::Strict, &mut warnings)?;
+    let old = model::tree(def, stored)?;
+    let mut draft = draft_of(def, stored, Operation::Update, (object, old));
+    draft.sub = subresource;
+    admission::update(ctx, by, draft, stored)
+}
+
+fn delete(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    stored: &StoredRef,
+    options: &DeleteOptions,
+) -> Answer<Admitted> {
+    let def = owner(&stored.key.resource)?;
+    let old = model::tree(def, stored)?;
+    let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
+    match plan_delete(def, &old, options, ctx.now) {
+        DeletePlan::Remove => admission::delete(ctx, by, draft, stored),
+        DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked),
+    }
+}
+
+#[async_trait]
+impl Admit for ControllerAdmit {
+    async fn admit(
+        &self,
+        view: &Arc<View>,
+        user: &str,
+        write: Write,
+    ) -> Result<Option<Op>, Refused> {
+        let admitted = self.decide(view, user, write).map_err(|status| Refused {
+            reason: serde_json::to_value(status.reason)
+                .ok()
+                .and_then(|reason| reason.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+            message: status.message.clone(),
+            code: status.code,
+        })?;
+        Ok(admitted.into_command().map(crate::stamp::Command::into_op))
+    }
+}

@@ -1,0 +1,52 @@
+//! Client certificates: the common name is the user, the organizations are the groups (apiserver's
+//! `x509.CommonNameUserConversion`). The chain was verified by TLS; here it is read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::identity::{Identity, User};
+
+/// Who a certificate is for, and from when until when.
+#[derive(Debug, Clone)]
+pub(crate) struct CertificateIdentity {
+    identity: Identity,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl CertificateIdentity {
+    /// Reads a certificate (DER). `None` when it names nobody.
+    pub(crate) fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let subject = certificate.subject();
+        let name = subject.iter_common_name().next()?.as_str().ok()?;
+        if name.is_empty() {
+            return None;
+        }
+        let groups = subject
+            .iter_organization()
+            .filter_map(|group| group.as_str().ok())
+            .map(str::to_owned)
+            .collect();
+        let digest: String = Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect();
+        let extra = BTreeMap::from([(
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            vec![format!("X509SHA256={digest}")],
+        )]);
+        let user = User { name: name.to_owned(), uid: String::new(), groups, extra };
+        Some(Self {
+            identity: Identity::authenticated(user),
+            not_before: certificate.validity().not_before.timestamp(),
+            not_after: certificate.validity().not_after.timestamp(),
+        })
+    }
+
+    /// The identity, if the certificate counts at this time: connections outlive certificates.
+    pub(crate) fn at(&self, now: Timestamp) -> Option<Identity> {
+        let now = now.as_second();
+        (self.not_before <= now && now <= self.not_after).then(|| self.identity.clone())
+    }
+}

@@ -1,0 +1,144 @@
+//! `/api`, `/apis`, `/openapi/v3`: documents that the object model makes, with ETags and 304.
+
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HOST, HeaderValue, IF_NONE_MATCH, LOCATION,
+    VARY,
+};
+use http::{HeaderMap, Response, StatusCode};
+use quorate_api::discovery::{self, Aggregated};
+use quorate_api::document::Document;
+use quorate_api::{openapi, resource};
+
+use crate::pipeline::Call;
+use crate::reply::{self, Body};
+
+/// The document of a path, or `None`.
+pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
+    let path = call.parts.uri.path();
+    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
+    let headers = &call.parts.headers;
+    match words.as_slice() {
+        [] => Some(paths()),
+        ["api"] => Some(root(headers, true)),
+        ["apis"] => Some(root(headers, false)),
+        ["api", version] => Some(plain(headers, discovery::resource_list("", version)?)),
+        ["apis", group] => Some(reply::value(200, &discovery::api_group(group)?)),
+        ["apis", group, version] if !group.is_empty() => {
+            Some(plain(headers, discovery::resource_list(group, version)?))
+        }
+        ["openapi", "v3"] => Some(index(headers)),
+        ["openapi", "v3", ..] => openapi_document(call, &words[2..].join("/")),
+        _ => None,
+    }
+}
+
+/// `/`: what there is.
+fn paths() -> Response<Body> {
+    let mut paths: Vec<String> =
+        ["/.well-known/openid-configuration", "/api", "/apis"].map(str::to_owned).to_vec();
+    for group in resource::groups() {
+        if group.name.is_empty() {
+            paths.extend(group.versions.iter().map(|version| format!("/api/{version}")));
+            continue;
+        }
+        paths.push(format!("/apis/{}", group.name));
+        paths
+            .extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    for path in
+        ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+    {
+        paths.push(path.to_owned());
+    }
+    paths.sort_unstable();
+    reply::json(200, format!("{:#}", serde_json::json!({ "paths": paths })))
+}
+
+/// `/api` or `/apis`: aggregated for those who ask for it.
+fn root(headers: &HeaderMap, core: bool) -> Response<Body> {
+    let wanted = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .find_map(|media| {
+            let legacy = matches!(media.split(';').next(), Some("application/json" | "*/*"))
+                && !media.contains("as=");
+            match Aggregated::from_media_type(media) {
+                Some(version) => Some(Some(version)),
+                None if legacy => Some(None),
+                None => None,
+            }
+        })
+        .flatten();
+    let mut response = match wanted {
+        Some(version) => {
+            let document = discovery::aggregated(version, core);
+            tagged(headers, document, version.content_type())
+        }
+        None if core => {
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            reply::value(200, &discovery::api_versions(host))
+        }
+        None => plain(headers, discovery::api_group_list()),
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn plain(headers: &HeaderMap, document: &'static Document) -> Response<Body> {
+    tagged(headers, document, "application/json")
+}
+
+fn tagged(headers: &HeaderMap, document: &'static Document, content_type: &str) -> Response<Body> {
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| document.matches(value));
+    let mut response = if known {
+        let mut response = Response::new(reply::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        reply::bytes(200, content_type, document.body.clone())
+    };
+    if let Ok(etag) = HeaderValue::from_str(&document.etag()) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
+    response
+}
+
+fn index(headers: &HeaderMap) -> Response<Body> {
+    let mut response = tagged(headers, openapi::index(), "text/plain; charset=utf-8");
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    response
+}
+
+/// One document of `/openapi/v3`; with its hash in the URL it may be kept for ever.
+fn openapi_document(call: &Call, path: &str) -> Option<Response<Body>> {
+    let document = openapi::document(path)?;
+    let headers = &call.parts.headers;
+    match call.query.get("hash") {
+        None | Some("") => Some(plain(headers, document)),
+        Some(hash) if hash == document.hash => {
+            let mut response = plain(headers, document);
+            let kept = HeaderValue::from_static("public, immutable");
+            response.headers_mut().insert(CACHE_CONTROL, kept);
+            response
+                .headers_mut()
+                .insert(EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2100 23:59:59 GMT"));
+            Some(response)
+        }
+        Some(_) => {
+            let mut response = Response::new(reply::empty());
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            let location = format!("/openapi/v3/{path}?hash={}", document.hash);
+            response.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).ok()?);
+            Some(response)
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The object model as the pipeline uses it: where stored versions, JSON trees and the
+//! schema-driven functions of `quorate_api` meet.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use quorate_api::codec::{self, FieldValidation, MediaType, Target};
+use quorate_api::resource::{self, ResourceDef, Storage};
+use quorate_api::selector;
+use quorate_api::status::Status;
+use quorate_state_machine::object::{Stored, StoredRef};
+use quorate_state_machine::{GroupResource, Header, Image};
+use serde_json::Value;
+
+use crate::status_error::{Answer, Refusal};
+
+/// Resources by where their objects are kept: the one whose own objects they are.
+static BY_STORAGE: LazyLock<BTreeMap<(&str, &str), &'static ResourceDef>> = LazyLock::new(|| {
+    resource::all()
+        .iter()
+        .filter(|def| def.storage == Storage::Own)
+        .map(|def| ((def.group(), def.plural), def))
+        .collect()
+});
+
+/// The resource whose own objects are kept there.
+pub(crate) fn owner_of(resource: &GroupResource) -> Option<&'static ResourceDef> {
+    BY_STORAGE.get(&(&*resource.group, &*resource.resource)).copied()
+}
+
+/// Where objects of a resource are kept. Virtual resources have a place where nothing ever is.
+pub(crate) fn storage(def: &ResourceDef) -> GroupResource {
+    let (group, plural) = def.storage_key().unwrap_or_else(|| (def.group(), def.plural));
+    GroupResource::new(group, plural)
+}
+
+/// What is computed once for a stored version: the values of its selectable fields.
+struct Derived {
+    fields: Box<[(&'static str, Box<str>)]>,
+}
+
+impl Derived {
+    fn of(stored: &Stored) -> Self {
+        let Some(def) = owner_of(&stored.key.resource) else { return Self { fields: [].into() } };
+        let object: Value = serde_json::from_slice(&stored.image.bytes).unwrap_or_default();
+        let fields = selector::field::selectable(def.group(), def.kind())
+            .iter()
+            .map(|field| (field.name, selector::field::value_of(&object, field).into()))
+            .collect();
+        Self { fields }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
+    }
+}
+
+/// The value of a selectable field of a stored version, such as `spec.nodeName`.
+pub(crate) fn field_of(stored: &StoredRef, name: &str) -> Option<String> {
+    match stored.derived(Derived::of) {
+        Some(derived) => derived.get(name).map(str::to_owned),
+        None => Derived::of(stored).get(name).map(str::to_owned),
+    }
+}
+
+/// Which objects of a collection are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    labels: selector::label::Selector,
+    fields: selector::field::Selector,
+    /// The kind is kept as another one.
+    converted: bool,
+}
+
+impl Selection {
+    /// Reads both selectors.
+    pub(crate) fn of(def: &'static ResourceDef, labels: &str, fields: &str) -> Answer<Self> {
+        Ok(Self {
+            labels: selector::label::Selector::parse(labels).map_err(bad_selector)?,
+            fields: selector::field::Selector::parse(fields, def.group(), def.kind())
+                .map_err(bad_selector)?,
+            converted: def.storage != Storage::Own,
+        })
+    }
+
+    /// Whether everything is asked for.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.requirements().is_empty() && self.fields.requirements().is_empty()
+    }
+
+    /// The one name that is asked for, when there is one.
+    pub(crate) fn exact_name(&self) -> Option<&str> {
+        self.fields.exact("metadata.name")
+    }
+
+    /// Whether a stored version is asked for.
+    pub(crate) fn matches(&self, stored: &Stored) -> bool {
+        let labels = stored.image.header.labels.as_slice();
+        if !self.labels.requirements().is_empty() && !self.labels.matches(labels) {
+            return false;
+        }
+        if self.fields.requirements().is_empty() {
+            return true;
+        }
+        if self.converted {
+            // Its selectors name fields of the kind that is kept, whose own have other names.
+            let object: Value = serde_json::from_slice(&stored.image.bytes).unwrap_or_default();
+            return self.fields.matches(&object);
+        }
+        let lookup = |derived: &Derived, field: &selector::field::Selectable| {
+            Cow::Owned(derived.get(field.name).unwrap_or_default().to_owned())
+        };
+        match stored.derived(Derived::of) {
+            Some(derived) => self.fields.matches_with(|field| lookup(derived, field)),
+            None => {
+                let derived = Derived::of(stored);
+                self.fields.matches_with(|field| lookup(&derived, field))
+            }
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // the signature of map_err
+fn bad_selector(error: selector::Error) -> Refusal {
+    Box::new(Status::bad_request(error.to_string()))
+}
+
+/// A stored version as a tree, as it is served, with its resourceVersion.
+pub(crate) fn tree(def: &ResourceDef, stored: &Stored) -> Answer<Value> {
+    let object =
+        serde_json::from_slice(&stored.to_json()).map_err(|error| damaged(stored, &error))?;
+    Ok(crate::convert::to_served(def, object))
+}
+
+fn damaged(stored: &Stored, error: &serde_json::Error) -> Refusal {
+    tracing::error!(key = %stored.key, %error, "stored object does not decode");
+    Box::new(Status::internal_error("a stored object does not decode"))
+}
+
+/// Appends a stored version as it is served, at a revision.
+pub(crate) fn write_served(
+    def: &ResourceDef,
+    stored: &Stored,
+    revision: quorate_state_machine::Revision,
+    out: &mut Vec<u8>,
+) {
+    if def.storage == Storage::Own {
+        stored.write_at(revision, out);
+        return;
+    }
+    let mut bytes = Vec::new();
+    stored.write_at(revision, &mut bytes);
+    match serde_json::from_slice(&bytes) {
+        Ok(object) => {
+            out.extend_from_slice(crate::convert::to_served(def, object).to_string().as_bytes());
+        }
+        Err(_) => out.extend_from_slice(&bytes),
+    }
+}
+
+/// Decodes a body as an object of a kind; unknown fields become warnings or a refusal.
+pub(crate) fn decode(
+    content_type: &str,
+    body: &[u8],
+    target: Target,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Answer<Value> {
+    let media = media_type(content_type)?;
+    let decoded = codec::decode(media, body, target).map_err(bad_body)?;
+    checked(decoded, validation, warnings)
+}
+
+/// Checks and normalises a tree: the result of a patch, or a controller's object.
+pub(crate) fn decode_tree(
+    value: &Value,
+    target: Target,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Answer<Value> {
+    let decoded = codec::decode_value(value, target).map_err(bad_body)?;
+    checked(decoded, validation, warnings)
+}
+
+fn checked(
+    decoded: codec::Decoded,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Answer<Value> {
+    let (value, strict) = decoded.checked(validation).map_err(bad_body)?;
+    warnings.extend(strict);
+    Ok(value)
+}
+
+#[allow(clippy::needless_pass_by_value)] // the signature of map_err
+fn bad_body(error: codec::Error) -> Refusal {
+    Box::new(Status::bad_request(error.to_string()))
+}
+
+/// The format of a body, or 415.
+pub(crate) fn media_type(content_type: &str) -> Answer<MediaType> {
+    MediaType::from_content_type(content_type).ok_or_else(|| {
+        Box::new(Status::unsupported_media_type(&[
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ]))
+    })
+}
+
+/// An object as it will be stored.
+pub(crate) fn image(def: &ResourceDef, object: &Value, claims: Vec<String>) -> Answer<Image> {
+    let stored = crate::convert::to_stored(def, object.clone());
+    let encoded = quorate_api::image::encode(&stored)
+        .map_err(|error| Status::bad_request(error.to_string()))?;
+    Ok(Image {
+        header: header(object, claims),
+        bytes: encoded.bytes,
+        revision_offset: encoded.revision_at,
+    })
+}
+
+fn header(object: &Value, claims: Vec<String>) -> Header {
+    let meta = &object["metadata"];
+    let texts = |value: &Value| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    let mut labels: Vec<(String, String)> = meta["labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    labels.sort_unstable();
+    let owners = meta["ownerReferences"].as_array().into_iter().flatten();
+    Header {
+        uid: text(&meta["uid"]).to_owned(),
+        labels,
+        owners: owners.map(|owner| text(&owner["uid"]).to_owned()).collect(),
+        finalizers: texts(&meta["finalizers"]),
+        deletion: meta["deletionTimestamp"].as_str().and_then(crate::clock::parse_seconds),
+        claims,
+    }
+}
+
+/// A JSON text, "" when it is none.
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Whether a field of the metadata is there and not empty.
+pub(crate) fn has_items(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| !items.is_empty())
+}
+
+/// Fills what a client left out.
+pub(crate) fn apply_defaults(def: &ResourceDef, object: &mut Value) {
+    quorate_api::defaults::apply(def.group(), def.version(), def.kind(), object);
+}
+
+/// What a new object may bring along, and what it starts with.
+pub(crate) fn prepare_create(def: &ResourceDef, object: &mut Value) {
+    quorate_api::strategy::prepare_create(def.group(), def.kind(), object);
+}
+
+/// What an update through the object or one of its subresources may change.
+pub(crate) fn prepare_update(def: &ResourceDef, sub: &str, object: &mut Value, old: &Value) {
+    match sub {
+        "status" => {
+            quorate_api::strategy::prepare_status_update(def.group(), def.kind(), object, old);
+        }
+        "finalize" => {
+            let finalizers = object["spec"]["finalizers"].clone();
+            let own = object["metadata"]["finalizers"].clone();
+            let revision = object["metadata"]["resourceVersion"].clone();
+            *object = old.clone();
+            object["spec"]["finalizers"] = finalizers;
+            if own.is_null() {
+                crate::stamp::metadata(object).remove("finalizers");
+            } else {
+                object["metadata"]["finalizers"] = own;
+            }
+            object["metadata"]["resourceVersion"] = revision;
+        }
+        "ephemeralcontainers" => {
+            let wanted = object["spec"]["ephemeralContainers"].clone();
+            *object = old.clone();
+            if !wanted.is_null() {
+                object["spec"]["ephemeralContainers"] = wanted;
+            }
+        }
+        // Made from the old version by the handler itself.
+        "binding" => {}
+        _ => quorate_api::strategy::prepare_update(def.group(), def.kind(), object, old),
+    }
+}
+
+/// Whether a PUT may create the object.
+pub(crate) fn allows_create_on_update(def: &ResourceDef) -> bool {
+    quorate_api::strategy::allows_create_on_update(def.group(), def.kind())
+}
+
+/// Whether a PUT without a resourceVersion is fine.
+pub(crate) fn allows_unconditional_update(def: &ResourceDef) -> bool {
+    quorate_api::strategy::allows_unconditional_update(def.group(), def.kind())
+}
+
+/// One row of a Table, without its object.
+pub(crate) fn table_row(def: &ResourceDef, object: &Value, now: jiff::Timestamp) -> Value {
+    let cells = quorate_api::table::row(def.group(), def.kind(), object, now);
+    let mut row = serde_json::json!({ "cells": cells });
+    if let Some(conditions) = quorate_api::table::conditions(def.group(), def.kind(), object) {
+        row["conditions"] = conditions;
+    }
+    row
+}
+
+/// The columns of a kind's Table.
+pub(crate) fn table_columns(def: &ResourceDef) -> Value {
+    let columns = quorate_api::table::columns(def.group(), def.kind());
+    columns.iter().map(quorate_api::table::Column::to_json).collect()
+}
+
+/// YAML text.
+pub(crate) fn yaml(value: &Value) -> Answer<String> {
+    serde_saphyr::to_string(value).map_err(|error| {
+        tracing::error!(%error, "cannot write YAML");
+        Box::new(Status::internal_error("the answer could not be written as YAML"))
+    })
+}
+
+/// What the client should know about an object that is accepted.
+pub(crate) fn warnings(_def: &ResourceDef, _object: &Value) -> Vec<String> {
+    Vec::new()
+}
+
+/// What is wrong with a new object.
+pub(crate) fn validate_create(def: &ResourceDef, object: &Value) -> Vec<quorate_api::field::Error> {
+    quorate_api::validation::create(def.group(), def.version(), def.kind(), object)
+}
+
+/// What is wrong with a new version that came through the object or one of its subresources.
+pub(crate) fn validate_update(
+    def: &ResourceDef,
+    sub: &str,
+    object: &Value,
+    old: &Value,
+) -> Vec<quorate_api::field::Error> {
+    use quorate_api::validation;
+    match sub {
+        "" | "scale" => validation::update(def.group(), def.version(), def.kind(), object, old),
+        "status" => validation::status_update(def.group(), def.version(), def.kind(), object, old),
+        // Their handlers change one field alone, and check that one.
+        _ => Vec::new(),
+    }
+}
+
+fn bad_patch(
+    kind: quorate_api::status::GroupResource<'_>,
+    error: &quorate_api::patch::Error,
+) -> Refusal {
+    tracing::debug!(%kind, ?error, "patch refused");
+    Box::new(error.to_status())
+}
+
+/// The object with a JSON patch (RFC 6902) applied.
+pub(crate) fn json_patch(
+    kind: quorate_api::status::GroupResource<'_>,
+    object: &Value,
+    patch: &Value,
+) -> Answer<Value> {
+    quorate_api::patch::json(object, patch).map_err(|error| bad_patch(kind, &error))
+}
+
+/// The object with a merge patch (RFC 7386) applied.
+pub(crate) fn merge_patch(
+    kind: quorate_api::status::GroupResource<'_>,
+    object: &Value,
+    patch: &Value,
+) -> Answer<Value> {
+    quorate_api::patch::merge(object, patch).map_err(|error| bad_patch(kind, &error))
+}
+
+/// The object with a strategic merge patch applied.
+pub(crate) fn strategic_patch(
+    kind: quorate_api::status::GroupResource<'_>,
+    schema: quorate_api::schema::TypeId,
+    object: &Value,
+    patch: &Value,
+) -> Answer<Value> {
+    quorate_api::patch::strategic(object, patch, schema).map_err(|error| bad_patch(kind, &error))
+}

@@ -1,0 +1,134 @@
+//! `Accept`: in which form the client wants its answer.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use quorate_api::status::Status;
+
+use crate::status_error::Answer;
+
+/// What the objects are shown as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// As themselves.
+    Object,
+    /// Rows of a `meta.k8s.io` Table of this version.
+    Table(&'static str),
+    /// `PartialObjectMetadata` or its list, of this version.
+    Metadata(&'static str),
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    pub(crate) yaml: bool,
+}
+
+/// What is served, as upstream's 406 lists it.
+const SERVED: &[&str] = &["application/json", "application/yaml"];
+
+/// The first form in the header that can be served. `list`: of a collection.
+pub(crate) fn form(headers: &HeaderMap, list: bool) -> Answer<Form> {
+    let mut clauses: Vec<(u32, String)> = Vec::new();
+    for value in headers.get_all(ACCEPT) {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        clauses.extend(text.split(',').map(|clause| (quality(clause), clause.trim().to_owned())));
+    }
+    clauses.retain(|(_, clause)| !clause.is_empty());
+    if clauses.is_empty() {
+        return Ok(Form { shape: Shape::Object, yaml: false });
+    }
+    clauses.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
+    clauses
+        .iter()
+        .find_map(|(_, clause)| served(clause, list))
+        .ok_or_else(|| Box::new(Status::not_acceptable(SERVED)))
+}
+
+/// Thousandths of `q=`, at most one.
+fn quality(clause: &str) -> u32 {
+    let text = clause.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    let Some((whole, part)) = text.map(|text| text.split_once('.').unwrap_or((text, ""))) else {
+        return 1000;
+    };
+    let digits: String = part.chars().chain("000".chars()).take(3).collect();
+    let whole: u32 = whole.parse().unwrap_or(0);
+    whole.saturating_mul(1000).saturating_add(digits.parse().unwrap_or(0)).min(1000)
+}
+
+fn served(clause: &str, list: bool) -> Option<Form> {
+    let mut parts = clause.split(';').map(str::trim);
+    let yaml = match parts.next()?.to_ascii_lowercase().as_str() {
+        "*/*" | "application/*" | "application/json" => false,
+        "application/yaml" => true,
+        _ => return None,
+    };
+    let (mut target, mut group, mut version) = ("", "", "");
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some(("as", value)) => target = value,
+            Some(("g", value)) => group = value,
+            Some(("v", value)) => version = value,
+            _ => {}
+        }
+    }
+    let version = match version {
+        "v1" => "meta.k8s.io/v1",
+        "v1beta1" => "meta.k8s.io/v1beta1",
+        _ => "",
+    };
+    let shape = match (target, group) {
+        ("", _) => Shape::Object,
+        (_, "meta.k8s.io") if version.is_empty() => return None,
+        ("Table", "meta.k8s.io") => Shape::Table(version),
+        ("PartialObjectMetadata", "meta.k8s.io") if !list => Shape::Metadata(version),
+        ("PartialObjectMetadataList", "meta.k8s.io") if list => Shape::Metadata(version),
+        _ => return None,
+    };
+    Some(Form { shape, yaml })
+}
+
+/// Whether the answer is to be indented: asked for, or a person's tool without another wish.
+pub(crate) fn pretty(headers: &HeaderMap, parameter: Option<&str>) -> bool {
+    if let Some(value) = parameter {
+        return !matches!(value, "false" | "0");
+    }
+    let agent = headers
+        .get(http::header::USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_is_served_wins() {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+        let proto = "application/vnd.kubernetes.protobuf,application/json";
+        let meta = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+        let cases = [
+            ("", true, Some((Shape::Object, false))),
+            ("*/*", true, Some((Shape::Object, false))),
+            (table, true, Some((Shape::Table("meta.k8s.io/v1"), false))),
+            (proto, true, Some((Shape::Object, false))),
+            (meta, true, Some((Shape::Metadata("meta.k8s.io/v1"), false))),
+            (meta, false, None),
+            ("application/yaml", true, Some((Shape::Object, true))),
+            ("application/vnd.kubernetes.protobuf", true, None),
+            (
+                "text/html;q=1.0, application/json;q=0.2, application/yaml;q=0.5",
+                true,
+                Some((Shape::Object, true)),
+            ),
+        ];
+        for (accept, list, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            let got = form(&headers, list).ok().map(|form| (form.shape, form.yaml));
+            assert_eq!(got, expected, "{accept}");
+        }
+    }
+}

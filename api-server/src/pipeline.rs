@@ -1,0 +1,298 @@
+//! The stages of a request, in order: info → who → (as whom) → slot → may they → answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use quorate_api::status::Status;
+use tokio::time::Instant;
+
+use crate::authn::impersonate;
+use crate::authz::Permitted;
+use crate::identity::Identity;
+use crate::limits::REQUEST_TIMEOUT;
+use crate::metrics::{LongRunningLabels, RequestLabels};
+use crate::parameters::Query;
+use crate::reply::{self, Body, BoxError};
+use crate::request_info::RequestInfo;
+use crate::serve::Peer;
+use crate::server::Shared;
+use crate::status_error::Answer;
+use crate::{discovery, health, verb, version};
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// A permitted request on its way to its handler.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) permitted: Permitted,
+    pub(crate) query: Query,
+    pub(crate) parts: Parts,
+    pub(crate) body: Body,
+}
+
+impl Shared {
+    /// Answers one request. Boxed: connections need not know what it is made of.
+    pub(crate) fn answer(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(self.answer_inner(peer, request))
+    }
+
+    async fn answer_inner(self: Arc<Self>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        if is_grpc(&request) {
+            return self.answer_grpc(&peer, request).await;
+        }
+        let started = Instant::now();
+        let gzip = reply::takes_gzip(request.headers());
+        let audit = audit_id(&request);
+        let (parts, body) = request.into_parts();
+        let query = Query::of(&parts.uri);
+        let info = Arc::new(RequestInfo::of(&parts, &query));
+        let long_running = info.long_running().then(|| LongRunning::enter(&self, &info));
+        let dry_run = query.text("dryRun").to_owned();
+        let stages: BoxFuture<'static, Answer<Response<Body>>> =
+            Box::pin(self.clone().stages(peer, info.clone(), query, parts, body));
+        let stages = AssertUnwindSafe(stages).catch_unwind();
+        let outcome = if long_running.is_some() {
+            stages.await
+        } else {
+            match tokio::time::timeout(REQUEST_TIMEOUT, stages).await {
+                Ok(outcome) => outcome,
+                Err(_) => Ok(Err(Box::new(Status::timeout(
+                    "request did not complete within the allotted timeout",
+                    0,
+                )))),
+            }
+        };
+        let response = match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(refusal)) => reply::status(&refusal),
+            Err(_) => {
+                tracing::error!(path = info.path(), "a request handler panicked");
+                reply::status(&Status::internal_error(
+                    "This request caused apiserver to panic. Look in the logs for details.",
+                ))
+            }
+        };
+        let mut response = match long_running {
+            // Never compressed: events must not wait for a block to fill.
+            Some(guard) => {
+                let response = reply::finish(response, false).await;
+                response.map(|body| guard.hold(body))
+            }
+            None => {
+                let labels = labels(&info, response.status().as_u16(), dry_run);
+                self.metrics.finished(&labels, started.elapsed());
+                reply::finish(response, gzip).await
+            }
+        };
+        response.headers_mut().insert(AUDIT_ID, audit);
+        response
+    }
+
+    async fn stages(
+        self: Arc<Self>,
+        peer: Peer,
+        info: Arc<RequestInfo>,
+        query: Query,
+        parts: Parts,
+        body: Body,
+    ) -> Answer<Response<Body>> {
+        let certificate = peer.certificate.as_deref();
+        let identity = self.authenticator.identify(certificate, &parts.headers).await?;
+        let identity = impersonate(&self.authorizer, identity, &parts.headers)?;
+        let _slot = self.in_flight.enter(&info, &identity)?;
+        let permitted = self.authorizer.permit(info.clone(), identity)?;
+        let call = Call { permitted, query, parts, body };
+        if info.resource().is_some() {
+            verb::dispatch(self, call).await
+        } else {
+            self.answer_path(call).await
+        }
+    }
+
+    /// Everything that is no resource.
+    async fn answer_path(&self, call: Call) -> Answer<Response<Body>> {
+        let path = call.parts.uri.path().to_owned();
+        if let Some(response) = health::answer(self, &path, &call.query).await {
+            return Ok(response);
+        }
+        if !matches!(call.parts.method, Method::GET | Method::HEAD) {
+            return Err(Box::new(Status::method_not_allowed()));
+        }
+        match path.trim_end_matches('/') {
+            "/version" => Ok(pretty_json(&version::document(&self.facts))),
+            "/metrics" => Ok(reply::bytes(
+                200,
+                crate::metrics::CONTENT_TYPE,
+                self.metrics.text(self.in_flight.current()),
+            )),
+            "/.well-known/openid-configuration" => Ok(self.openid_configuration()),
+            "/openid/v1/jwks" => {
+                let body = self.authenticator.jwks().to_string();
+                Ok(cached(reply::bytes(200, "application/jwk-set+json", body)))
+            }
+            other if let Some(document) = self.documents.as_ref().and_then(|of| of(other)) => {
+                Ok(pretty_json(&document))
+            }
+            _ => discovery::answer(&call).ok_or_else(|| Box::new(Status::resource_not_found())),
+        }
+    }
+
+    fn openid_configuration(&self) -> Response<Body> {
+        let issuer = self.authenticator.issuer();
+        let document = serde_json::json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": self.authenticator.algorithms(),
+        });
+        cached(reply::json(200, document.to_string()))
+    }
+
+    async fn answer_grpc(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
+        let Some(routes) = &self.grpc else {
+            return reply::status(&Status::unsupported_media_type(&["application/json"]));
+        };
+        let mut request = request;
+        let certificate = peer.certificate.as_deref();
+        // Joins have no certificate yet; the services look at the extension.
+        match self.authenticator.identify(certificate, &http::HeaderMap::new()).await {
+            Ok(identity) => {
+                if certificate.is_some() {
+                    request.extensions_mut().insert::<Identity>(identity);
+                }
+            }
+            Err(refusal) => return reply::status(&refusal),
+        }
+        if let Some(address) = peer.address {
+            request.extensions_mut().insert(address);
+        }
+        match tower::ServiceExt::oneshot(routes.clone(), for_tonic(request)).await {
+            Ok(response) => response
+                .map(|body| body.map_err(|status| -> BoxError { Box::new(status) }).boxed_unsync()),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Outside the future: its error type must not be part of what crosses an await.
+fn for_tonic(request: Request<Body>) -> Request<tonic::body::Body> {
+    request.map(tonic::body::Body::new)
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    request
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn audit_id(request: &Request<Body>) -> HeaderValue {
+    request.headers().get(AUDIT_ID).cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&uuid::Uuid::new_v4().to_string())
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+fn pretty_json(document: &serde_json::Value) -> Response<Body> {
+    reply::json(200, format!("{document:#}"))
+}
+
+fn cached(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(http::header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
+fn labels(info: &RequestInfo, code: u16, dry_run: String) -> RequestLabels {
+    let target = info.resource().cloned().unwrap_or_default();
+    // What was asked for is free text: only names that are served may become labels.
+    let known = quorate_api::resource::lookup(&target.group, &target.version, &target.resource);
+    let only = |text: String| if known.is_some() { text } else { String::new() };
+    RequestLabels {
+        verb: metric_verb(info).to_owned(),
+        group: only(target.group.clone()),
+        version: only(target.version.clone()),
+        resource: only(target.resource.clone()),
+        subresource: known
+            .and_then(|def| def.subresource(&target.subresource))
+            .map(|sub| sub.name.to_owned())
+            .unwrap_or_default(),
+        scope: scope(info).to_owned(),
+        component: "apiserver".to_owned(),
+        code: code.to_string(),
+        dry_run: if dry_run == "All" { dry_run } else { String::new() },
+    }
+}
+
+fn metric_verb(info: &RequestInfo) -> &'static str {
+    match info.verb() {
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "get" => "GET",
+        _ => "other",
+    }
+}
+
+fn scope(info: &RequestInfo) -> &'static str {
+    match info.resource() {
+        None => "",
+        Some(target) if target.named || info.verb() == "create" => "resource",
+        Some(target) if !target.namespace.is_empty() => "namespace",
+        Some(_) => "cluster",
+    }
+}
+
+/// Counts a watch or stream for as long as its body lives.
+struct LongRunning {
+    shared: Arc<Shared>,
+    labels: LongRunningLabels,
+}
+
+impl LongRunning {
+    fn enter(shared: &Arc<Shared>, info: &RequestInfo) -> Self {
+        let known = labels(info, 0, String::new());
+        let labels = LongRunningLabels {
+            verb: known.verb,
+            group: known.group,
+            version: known.version,
+            resource: known.resource,
+            subresource: known.subresource,
+            scope: known.scope,
+            component: known.component,
+        };
+        shared.metrics.long_running.get_or_create(&labels).inc();
+        Self { shared: shared.clone(), labels }
+    }
+
+    fn hold(self, body: Body) -> Body {
+        let guard = self;
+        body.map_frame(move |frame| {
+            let _ = &guard;
+            frame
+        })
+        .boxed_unsync()
+    }
+}
+
+impl Drop for LongRunning {
+    fn drop(&mut self) {
+        self.shared.metrics.long_running.get_or_create(&self.labels).dec();
+    }
+}

@@ -1,0 +1,151 @@
+//! Answers: JSON bodies, `Status`, compression, warnings.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
+    RETRY_AFTER, VARY,
+};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use quorate_api::status::Status;
+
+use crate::limits::{GZIP_BYTES_MIN, WARNING_CHARS_MAX, WARNINGS_MAX};
+
+/// What any layer's body error becomes.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Bodies of requests and answers.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body of one piece.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// An empty body.
+pub(crate) fn empty() -> Body {
+    full(Bytes::new())
+}
+
+/// An answer of one piece.
+pub(crate) fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = code_of(code);
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    response
+}
+
+/// A JSON answer.
+pub(crate) fn json(code: u16, body: impl Into<Bytes>) -> Response<Body> {
+    bytes(code, "application/json", body)
+}
+
+/// A JSON answer in pieces, each made when the connection has room for it.
+pub(crate) fn json_pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let frames = pieces.map(|piece| Ok(http_body::Frame::data(piece)));
+    let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A JSON answer from a tree.
+pub(crate) fn value(code: u16, value: &serde_json::Value) -> Response<Body> {
+    json(code, value.to_string())
+}
+
+/// A plain text answer.
+pub(crate) fn text(code: u16, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = bytes(code, "text/plain; charset=utf-8", body);
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A `Status` as the answer.
+pub(crate) fn status(status: &Status) -> Response<Body> {
+    let code = if status.code == 0 { 200 } else { status.code };
+    let mut response = json(code, status.to_json());
+    if let Some(seconds) = status.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn code_of(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Adds `Warning: 299 - "text"` headers, within their limits.
+pub(crate) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    let mut seen: Vec<&str> = Vec::new();
+    for warning in warnings.iter().take(WARNINGS_MAX) {
+        if seen.contains(&warning.as_str()) {
+            continue;
+        }
+        seen.push(warning);
+        let mut text = String::with_capacity(warning.len() + 10);
+        for c in warning.chars().take(WARNING_CHARS_MAX) {
+            match c {
+                '"' | '\\' => {
+                    text.push('\\');
+                    text.push(c);
+                }
+                c if c.is_control() => text.push(' '),
+                c => text.push(c),
+            }
+        }
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()) {
+            headers.append(http::header::WARNING, value);
+        }
+    }
+}
+
+/// Whether the client takes gzip.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|one| one.trim().split(';').next().is_some_and(|name| name == "gzip"))
+    })
+}
+
+/// What every answer carries; and compression, when it pays and the client takes it.
+pub(crate) async fn finish(mut response: Response<Body>, gzip: bool) -> Response<Body> {
+    let headers = response.headers_mut();
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    if !gzip || headers.contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let size = http_body::Body::size_hint(response.body()).exact();
+    if size.is_none_or(|size| usize::try_from(size).is_ok_and(|size| size <= GZIP_BYTES_MIN)) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return status(&Status::internal_error("the answer's body was lost"));
+    };
+    // Seconds of CPU for large lists: not on a thread that serves others.
+    let packed = tokio::task::spawn_blocking(move || compress(&body)).await;
+    match packed {
+        Ok(Ok(packed)) => {
+            parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            parts.headers.remove(CONTENT_LENGTH);
+            Response::from_parts(parts, full(packed))
+        }
+        Ok(Err(_)) | Err(_) => status(&Status::internal_error("the answer was not compressed")),
+    }
+}
+
+fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let out = Vec::with_capacity(bytes.len() / 8);
+    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}

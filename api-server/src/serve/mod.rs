@@ -1,0 +1,146 @@
+//! Listening: TLS, HTTP/1.1 and HTTP/2 by ALPN, deadlines, limits, graceful end.
+//!
+//! Knows connections, not Kubernetes: each request goes to [`crate::server::Shared::answer`] with
+//! what the connection knows of its peer.
+
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authn::CertificateIdentity;
+use crate::limits::{
+    ACCEPT_RETRY, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_TIMEOUT, HTTP2_PING_INTERVAL,
+    HTTP2_PING_TIMEOUT, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT,
+};
+use crate::reply::{Body, BoxError};
+use crate::server::Shared;
+
+pub(crate) use tls::{TlsError, acceptor};
+
+/// What a connection knows of its peer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peer {
+    pub(crate) address: Option<SocketAddr>,
+    /// Who the verified client certificate is for.
+    pub(crate) certificate: Option<Arc<CertificateIdentity>>,
+}
+
+/// Accepts connections until `stop`.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let (tls, shared, stop) = (tls.clone(), shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            serve(stream, address, tls, shared, stop).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    // Best effort: without it small answers wait for Nagle's timer.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%address, "TLS handshake took too long");
+            return;
+        }
+    };
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(|leaf| CertificateIdentity::of(leaf))
+        .map(Arc::new);
+    let peer = Peer { address: Some(address), certificate };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        async move {
+            Ok::<Response<Body>, std::convert::Infallible>(answer(shared, peer, request).await)
+        }
+    });
+    let builder = builder();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%address, error, "connection ended early");
+    }
+}
+
+async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let request = request.map(|body| {
+        body.map_err(|error: hyper::Error| -> BoxError { Box::new(error) }).boxed_unsync()
+    });
+    shared.answer(peer, request).await
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_STREAMS_MAX * HTTP2_STREAM_WINDOW_BYTES)
+        .max_send_buf_size(1024 * 1024)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+    builder
+}

@@ -1,0 +1,164 @@
+//! The API server as a whole: started from an [`ApiConfig`], drained at its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use quorate_state_machine::View;
+use quorate_store::{Consistency, Store};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Context;
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::clock::Clock;
+use crate::config::{ApiConfig, ClusterFacts};
+use crate::in_flight::InFlight;
+use crate::limits::DRAIN_TIMEOUT;
+use crate::metrics::Metrics;
+use crate::reply::Body;
+use crate::serve::{self, Peer};
+use crate::status_error::{self, Answer};
+use crate::streams::PodStreams;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The TLS material is of no use.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] serve::TlsError),
+    /// A service account key is of no use.
+    #[error("service account keys cannot be used")]
+    Keys(#[from] crate::authn::KeyError),
+    /// A listener does not tell its address.
+    #[error("a listener cannot be used")]
+    Listener(#[source] std::io::Error),
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) facts: ClusterFacts,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) metrics: Metrics,
+    pub(crate) documents: Option<crate::config::Documents>,
+    pub(crate) grpc: Option<tonic::service::Routes>,
+    pub(crate) streams: Option<Arc<dyn PodStreams>>,
+    /// Watches and streams end when this does.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// What admission looks at.
+    pub(crate) fn context<'a>(&'a self, view: &'a View) -> Context<'a> {
+        Context { view, facts: &self.facts, authorizer: &self.authorizer, now: self.clock.now() }
+    }
+
+    /// A view with everything that was acknowledged before the call.
+    pub(crate) async fn newest(&self) -> Answer<Arc<View>> {
+        let read = self.store.read(Consistency::Linearizable).await;
+        read.map_err(|error| status_error::of_store(&error))
+    }
+}
+
+/// A running API server.
+pub struct ApiServer {
+    pub(crate) shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// Starts serving. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] when keys, certificates or listeners cannot be used.
+    pub fn start(config: ApiConfig) -> Result<Self, StartError> {
+        let ApiConfig { store, listeners, tls, keys, facts, clock, grpc, extras, streams } = config;
+        let authenticator =
+            Authenticator::new(store.clone(), &keys, facts.issuer.clone(), clock.clone())?;
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            authorizer: Arc::new(Authorizer::new(store.clone())),
+            store,
+            facts,
+            clock,
+            authenticator,
+            in_flight: InFlight::default(),
+            metrics: Metrics::new(extras.registry),
+            documents: extras.documents,
+            grpc,
+            streams,
+            stop: stop.clone(),
+        });
+        let tasks = TaskTracker::new();
+        let mut addresses = Vec::new();
+        if !listeners.is_empty() {
+            let acceptor = serve::acceptor(&tls.ok_or(serve::TlsError::Missing)?)?;
+            for listener in listeners {
+                addresses.push(listener.local_addr().map_err(StartError::Listener)?);
+                tasks.spawn(serve::listen(
+                    listener,
+                    acceptor.clone(),
+                    shared.clone(),
+                    stop.clone(),
+                    tasks.clone(),
+                ));
+            }
+        }
+        Ok(Self { shared, addresses, tasks })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Answers one request without a socket: anonymous unless it carries a bearer token. For tests.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        self.shared.clone().answer(Peer::default(), request).await
+    }
+
+    /// How controllers' writes become operations.
+    #[must_use]
+    pub fn admit(&self) -> Arc<crate::admit::ControllerAdmit> {
+        Arc::new(crate::admit::ControllerAdmit::new(
+            self.shared.store.clone(),
+            self.shared.facts.clone(),
+            self.shared.clock.clone(),
+        ))
+    }
+
+    /// Issues a token for a service account as its `token` subresource would: for node agents'
+    /// pods.
+    ///
+    /// # Errors
+    /// The `Status` that the HTTP request would have got.
+    pub async fn issue_token(
+        &self,
+        request: crate::authn::TokenOrder,
+    ) -> Result<crate::authn::IssuedToken, crate::status_error::Refusal> {
+        self.shared.authenticator.issue(&request).await
+    }
+
+    /// Stops taking connections, ends watches and streams, waits for requests in progress (at most
+    /// [`DRAIN_TIMEOUT`]).
+    pub async fn shutdown(self) {
+        self.shared.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still in progress at the end of the drain");
+        }
+    }
+}

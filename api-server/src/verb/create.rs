@@ -1,0 +1,161 @@
+//! POST: a new object.
+
+use http::Response;
+use quorate_api::status::{GroupResource, Status};
+use quorate_state_machine::Outcome;
+use quorate_state_machine::object::Stored;
+use serde_json::Value;
+
+use super::{Request, WriteOptions};
+use crate::admission::{self, Draft, Operation};
+use crate::limits::GENERATED_NAMES_MAX;
+use crate::reply::{self, Body};
+use crate::stamp::propose;
+use crate::status_error::{self, Answer};
+use crate::{model, service_address};
+
+pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
+    request.check_form()?;
+    let options = WriteOptions::of(&request.query, "CreateOptions")?;
+    let body = request.body().await?;
+    let content_type = request.content_type().to_owned();
+    let mut warnings = Vec::new();
+    let object = model::decode(
+        &content_type,
+        &body,
+        request.def.target(),
+        options.validation,
+        &mut warnings,
+    )?;
+    let draft = draft(&request, object, warnings)?;
+    run_draft(&request, draft, options).await
+}
+
+/// The new object as a draft: name and namespace of body and path agree.
+pub(super) fn draft(request: &Request, object: Value, warnings: Vec<String>) -> Answer<Draft> {
+    let meta = &object["metadata"];
+    if !model::text(&meta["resourceVersion"]).is_empty() {
+        return Err(Box::new(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        )));
+    }
+    let namespace = request.target.namespace_of(request.def);
+    check_namespace(model::text(&meta["namespace"]), &namespace)?;
+    let name = model::text(&meta["name"]).to_owned();
+    Ok(Draft {
+        def: request.def,
+        sub: "",
+        operation: Operation::Create,
+        namespace,
+        name,
+        object,
+        old: Value::Null,
+        warnings,
+    })
+}
+
+pub(super) fn check_namespace(in_body: &str, in_path: &str) -> Answer<()> {
+    if in_body.is_empty() || in_body == in_path {
+        return Ok(());
+    }
+    Err(Box::new(Status::bad_request(if in_path.is_empty() {
+        "namespace may not be set for cluster-scoped objects".to_owned()
+    } else {
+        "the namespace of the provided object does not match the namespace sent on the request"
+            .to_owned()
+    })))
+}
+
+/// Admits and proposes; tries again what only chance was against.
+pub(super) async fn run_draft(
+    request: &Request,
+    draft: Draft,
+    options: WriteOptions,
+) -> Answer<Response<Body>> {
+    let shared = &request.shared;
+    let generated = draft.name.is_empty();
+    let mut view = shared.store.view();
+    let (mut names, mut allocations, mut fresh) = (0, 0, false);
+    loop {
+        let ctx = shared.context(&view);
+        let admitted = match admission::create(&ctx, &request.permitted, draft.clone()) {
+            Ok(admitted) => admitted,
+            // Namespace, account or class may be on other masters already.
+            Err(refusal) if !fresh && matches!(refusal.code, 403 | 404) => {
+                fresh = true;
+                view = shared.newest().await?;
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let name = model::text(&admitted.object()["metadata"]["name"]).to_owned();
+        let warnings = admitted.warnings().to_vec();
+        if options.dry_run {
+            return dry_run(request, &view, &admitted, &name, &warnings);
+        }
+        let image = admitted.image().cloned();
+        let (Some(image), Some(command)) = (image, admitted.into_command()) else {
+            return Err(Box::new(Status::internal_error("a create came to nothing")));
+        };
+        let outcome = propose(&shared.store, command).await?;
+        match outcome {
+            Outcome::Done(revision) => {
+                let stored = Stored::new(key(request, &draft.namespace, &name), revision, image);
+                let mut response = request.show_stored(201, &stored)?;
+                reply::warn(response.headers_mut(), &warnings);
+                return Ok(response);
+            }
+            Outcome::AlreadyExists(_) if generated => {
+                names += 1;
+                if names == GENERATED_NAMES_MAX {
+                    return Err(Box::new(Status::generate_name_conflict(
+                        request.resource(),
+                        &name,
+                    )));
+                }
+            }
+            Outcome::ClaimTaken { claim, .. } => {
+                service_address::lost(&draft, &claim, &mut allocations)?;
+            }
+            Outcome::NamespaceGone if !fresh => {}
+            Outcome::NamespaceGone => {
+                let namespaces = GroupResource::new("", "namespaces");
+                return Err(Box::new(Status::not_found(namespaces, &draft.namespace)));
+            }
+            other => {
+                return Err(status_error::of_outcome(
+                    &other,
+                    request.resource(),
+                    &draft.namespace,
+                    &name,
+                )
+                .unwrap_or_else(|| Box::new(Status::internal_error("unexpected outcome"))));
+            }
+        }
+        fresh = true;
+        view = shared.newest().await?;
+    }
+}
+
+fn key(request: &Request, namespace: &str, name: &str) -> quorate_state_machine::Key {
+    quorate_state_machine::Key {
+        resource: request.storage(),
+        object: quorate_state_machine::ObjectKey::new(namespace, name),
+    }
+}
+
+fn dry_run(
+    request: &Request,
+    view: &quorate_state_machine::View,
+    admitted: &admission::Admitted,
+    name: &str,
+    warnings: &[String],
+) -> Answer<Response<Body>> {
+    let namespace = request.target.namespace_of(request.def);
+    if view.get(&key(request, &namespace, name)).is_some() {
+        return Err(Box::new(Status::already_exists(request.resource(), name)));
+    }
+    let mut response = request.show(201, admitted.object().clone())?;
+    reply::warn(response.headers_mut(), warnings);
+    Ok(response)
+}

@@ -1,0 +1,341 @@
+//! DELETE: at once, or by grace period and finalizers (apiserver's `rest.BeforeDelete` and
+//! `registry.Store`'s finalizer rules).
+
+use http::Response;
+use jiff::Timestamp;
+use quorate_api::codec::{FieldValidation, Target};
+use quorate_api::field::{Error, Path};
+use quorate_api::resource::ResourceDef;
+use quorate_api::status::{GroupResource, Status};
+use quorate_state_machine::Outcome;
+use quorate_state_machine::object::{Stored, StoredRef};
+use serde_json::{Value, json};
+
+use super::{Request, options, update};
+use crate::admission::{self, Admitted, Draft, Operation};
+use crate::limits::DELETE_RETRIES_MAX;
+use crate::model::{self, text};
+use crate::parameters::Query;
+use crate::reply::{self, Body};
+use crate::stamp::{self, propose};
+use crate::status_error::{self, Answer};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// metav1 `DeleteOptions`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+    /// `Orphan`, `Background` or `Foreground`; `None`: the kind's default.
+    pub(crate) propagation: Option<String>,
+    /// `orphanDependents` was given, as false.
+    pub(crate) cascade_asked: bool,
+    pub(crate) dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// From the body when there is one, else from the query.
+    pub(crate) fn of(content_type: &str, body: &[u8], query: &Query) -> Answer<Self> {
+        let object = if body.is_empty() {
+            from_query(query)?
+        } else {
+            let mut ignored = Vec::new();
+            model::decode(
+                content_type,
+                body,
+                Target::DELETE_OPTIONS,
+                FieldValidation::Ignore,
+                &mut ignored,
+            )?
+        };
+        let mut errors = Vec::new();
+        let in_body = object["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let dry_run = options::dry_run(in_body.chain(query.all("dryRun")), &mut errors);
+        let propagation = object["propagationPolicy"].as_str().map(str::to_owned);
+        let orphan = object["orphanDependents"].as_bool();
+        if let Some(policy) = &propagation {
+            if orphan.is_some() {
+                errors.push(Error::invalid(
+                    &Path::new("propagationPolicy"),
+                    policy.as_str(),
+                    "orphanDependents and deletionPropagation cannot be both set",
+                ));
+            }
+            if !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground") {
+                errors.push(Error::not_supported(
+                    &Path::new("propagationPolicy"),
+                    policy.as_str(),
+                    &["Foreground", "Background", "Orphan", "nil"],
+                ));
+            }
+        }
+        if !errors.is_empty() {
+            let kind = GroupResource::new("meta.k8s.io", "DeleteOptions");
+            return Err(Box::new(Status::invalid(kind, "", &errors)));
+        }
+        let preconditions = &object["preconditions"];
+        Ok(Self {
+            grace_period_seconds: object["gracePeriodSeconds"].as_i64(),
+            uid: preconditions["uid"].as_str().map(str::to_owned),
+            resource_version: preconditions["resourceVersion"].as_str().map(str::to_owned),
+            propagation: propagation.or_else(|| {
+                orphan.map(|orphan| if orphan { "Orphan" } else { "Background" }.to_owned())
+            }),
+            cascade_asked: orphan == Some(false),
+            dry_run,
+        })
+    }
+}
+
+fn from_query(query: &Query) -> Answer<Value> {
+    let mut object = json!({});
+    if let Some(seconds) = query.number("gracePeriodSeconds")? {
+        object["gracePeriodSeconds"] = json!(seconds);
+    }
+    if let Some(policy) = query.get("propagationPolicy").filter(|text| !text.is_empty()) {
+        object["propagationPolicy"] = json!(policy);
+    }
+    if query.get("orphanDependents").is_some() {
+        object["orphanDependents"] = json!(query.flag("orphanDependents"));
+    }
+    Ok(object)
+}
+
+/// What a delete comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum DeletePlan {
+    /// Gone at once.
+    Remove,
+    /// Marked; somebody else finishes it. Equal to the old version when nothing is left to mark.
+    Mark(Value),
+}
+
+/// What deleting `old` comes to: pure.
+pub(crate) fn plan(
+    def: &ResourceDef,
+    old: &Value,
+    options: &DeleteOptions,
+    now: Timestamp,
+) -> DeletePlan {
+    if def.group().is_empty() && def.plural == "namespaces" {
+        return plan_namespace(old, options, now);
+    }
+    let mut object = old.clone();
+    let grace = graceful(def, old, options);
+    let deleting = !old["metadata"]["deletionTimestamp"].is_null();
+    if deleting && let Some(grace) = grace {
+        // Only a shorter grace period counts, and finalizers are no longer touched.
+        let pending = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+        let shorter = options.grace_period_seconds.map(|_| grace).filter(|grace| *grace < pending);
+        match shorter {
+            None if pending > 0 || model::has_items(&old["metadata"]["finalizers"]) => {
+                return DeletePlan::Mark(object);
+            }
+            None => return DeletePlan::Remove,
+            Some(grace) => shorten(&mut object, pending, grace),
+        }
+        if grace == 0 && !model::has_items(&object["metadata"]["finalizers"]) {
+            return DeletePlan::Remove;
+        }
+        return DeletePlan::Mark(object);
+    }
+    set_finalizers(&mut object, options);
+    let finalizers = model::has_items(&object["metadata"]["finalizers"]);
+    match grace {
+        Some(grace) if grace > 0 || finalizers => {
+            stamp::deleting(&mut object, now, grace);
+            DeletePlan::Mark(object)
+        }
+        None if finalizers && deleting => DeletePlan::Mark(object),
+        None if finalizers => {
+            stamp::deleting(&mut object, now, 0);
+            DeletePlan::Mark(object)
+        }
+        Some(_) | None => DeletePlan::Remove,
+    }
+}
+
+/// The grace period, for kinds that have one: pods.
+fn graceful(def: &ResourceDef, object: &Value, options: &DeleteOptions) -> Option<i64> {
+    if !def.group().is_empty() || def.plural != "pods" {
+        return None;
+    }
+    let own = object["spec"]["terminationGracePeriodSeconds"].as_i64();
+    let grace = options.grace_period_seconds.or(own).unwrap_or(0);
+    let over = matches!(text(&object["status"]["phase"]), "Succeeded" | "Failed");
+    if over || text(&object["spec"]["nodeName"]).is_empty() {
+        return Some(0);
+    }
+    Some(if grace < 0 { 1 } else { grace })
+}
+
+fn shorten(object: &mut Value, pending: i64, grace: i64) {
+    let at = object["metadata"]["deletionTimestamp"]
+        .as_str()
+        .and_then(crate::clock::parse_seconds)
+        .unwrap_or(0);
+    let at = Timestamp::from_second(at - pending + grace).unwrap_or(Timestamp::UNIX_EPOCH);
+    let meta = stamp::metadata(object);
+    meta.insert("deletionTimestamp".to_owned(), json!(crate::clock::rfc3339(at)));
+    meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+}
+
+/// The garbage collector's finalizers follow from the propagation policy; without one those that
+/// are there stay.
+fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+    let wanted = match options.propagation.as_deref() {
+        None => return,
+        Some("Orphan") => Some(ORPHAN),
+        Some("Foreground") => Some(FOREGROUND),
+        Some(_) => None,
+    };
+    let meta = stamp::metadata(object);
+    let mut finalizers: Vec<Value> = meta
+        .get("finalizers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|one| *one != ORPHAN && *one != FOREGROUND)
+        .cloned()
+        .collect();
+    finalizers.extend(wanted.map(|one| json!(one)));
+    if finalizers.is_empty() {
+        meta.remove("finalizers");
+    } else {
+        meta.insert("finalizers".to_owned(), Value::Array(finalizers));
+    }
+}
+
+/// A namespace is emptied by its controller first.
+fn plan_namespace(old: &Value, options: &DeleteOptions, now: Timestamp) -> DeletePlan {
+    let mut object = old.clone();
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        set_finalizers(&mut object, options);
+        let meta = stamp::metadata(&mut object);
+        meta.insert("deletionTimestamp".to_owned(), json!(crate::clock::rfc3339(now)));
+        object["status"]["phase"] = json!("Terminating");
+    }
+    let empty = !model::has_items(&object["spec"]["finalizers"])
+        && !model::has_items(&object["metadata"]["finalizers"]);
+    if empty { DeletePlan::Remove } else { DeletePlan::Mark(object) }
+}
+
+/// Kinds whose deletion is answered with the object itself.
+fn answers_with_object(def: &ResourceDef) -> bool {
+    def.group().is_empty() && matches!(def.plural, "pods" | "services" | "serviceaccounts")
+}
+
+pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
+    request.check_form()?;
+    let body = request.body().await?;
+    let media = request.content_type().to_owned();
+    let options = DeleteOptions::of(&media, &body, &request.query)?;
+    delete(&request, &options).await
+}
+
+/// Deletes the request's object.
+pub(super) async fn delete(request: &Request, options: &DeleteOptions) -> Answer<Response<Body>> {
+    let mut stored = request.current(false).await?;
+    for _ in 0..DELETE_RETRIES_MAX {
+        let admitted = match admit(request, &stored, options) {
+            Ok(admitted) => admitted,
+            // What this master has may be old: preconditions are judged on the newest version.
+            Err(refusal) if refusal.code == 409 => {
+                let newest = request.current(true).await?;
+                if newest.revision == stored.revision {
+                    return Err(refusal);
+                }
+                stored = newest;
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let removed = admitted.is_removal();
+        let image = admitted.image().cloned();
+        let object = admitted.object().clone();
+        let command = if options.dry_run { None } else { admitted.into_command() };
+        let revision = match command {
+            None => stored.revision,
+            Some(command) => match propose(&request.shared.store, command).await? {
+                Outcome::Done(revision) => revision,
+                Outcome::Conflict(_) | Outcome::OtherUid(_) => {
+                    stored = request.current(true).await?;
+                    continue;
+                }
+                Outcome::NotFound => return Err(request.not_found()),
+                other => {
+                    return Err(status_error::of_outcome(
+                        &other,
+                        request.resource(),
+                        &request.target.namespace,
+                        &request.target.name,
+                    )
+                    .unwrap_or_else(|| Box::new(Status::internal_error("unexpected outcome"))));
+                }
+            },
+        };
+        if removed && !answers_with_object(request.def) {
+            let status = Status::deleted(request.resource(), &request.target.name, stored.uid());
+            return Ok(reply::status(&status));
+        }
+        let code = if !removed && options.cascade_asked { 202 } else { 200 };
+        return match image {
+            Some(image) => request.show_stored(code, &Stored::new(request.key(), revision, image)),
+            None => request.show(code, update::at(object, revision)),
+        };
+    }
+    Err(Box::new(Status::conflict(
+        request.resource(),
+        &request.target.name,
+        quorate_api::status::OBJECT_MODIFIED,
+    )))
+}
+
+/// What deleting a stored object comes to, admitted.
+pub(super) fn admit(
+    request: &Request,
+    stored: &StoredRef,
+    options: &DeleteOptions,
+) -> Answer<Admitted> {
+    let shared = &request.shared;
+    let name = stored.key.object.name.to_string();
+    let resource = request.resource();
+    if let Some(uid) = options.uid.as_deref().filter(|uid| !uid.is_empty() && *uid != stored.uid())
+    {
+        return Err(Box::new(Status::uid_conflict(resource, &name, uid, stored.uid())));
+    }
+    let revision = stored.revision.to_string();
+    if let Some(wanted) = options
+        .resource_version
+        .as_deref()
+        .filter(|wanted| !wanted.is_empty() && *wanted != revision)
+    {
+        return Err(Box::new(Status::version_conflict(resource, &name, wanted, &revision)));
+    }
+    let view = shared.store.view();
+    let ctx = shared.context(&view);
+    let old = model::tree(request.def, stored)?;
+    let plan = plan(request.def, &old, options, ctx.now);
+    let draft = Draft {
+        def: request.def,
+        sub: "",
+        operation: Operation::Delete,
+        namespace: stored.key.object.namespace.to_string(),
+        name,
+        object: old.clone(),
+        old,
+        warnings: Vec::new(),
+    };
+    match plan {
+        DeletePlan::Remove => admission::delete(&ctx, &request.permitted, draft, stored),
+        DeletePlan::Mark(marked) => {
+            admission::mark_deleting(&ctx, &request.permitted, draft, stored, marked)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Verbs: one file each. Here: which file answers which request.
+
+mod create;
+mod delete;
+mod delete_collection;
+mod get;
+mod list;
+mod list_options;
+mod options;
+mod patch;
+mod pod;
+mod render;
+mod scale;
+mod update;
+mod watch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+use quorate_api::resource::{self, ResourceDef, Storage, SubresourceDef, Verb};
+use quorate_api::status::{GroupResource, Status};
+use quorate_state_machine::Key;
+use quorate_state_machine::object::StoredRef;
+use quorate_store::Consistency;
+
+use crate::authz::Permitted;
+use crate::limits::REQUEST_BODY_BYTES_MAX;
+use crate::parameters::Query;
+use crate::pipeline::Call;
+use crate::reply::Body;
+use crate::request_info::ResourceTarget;
+use crate::review;
+use crate::server::Shared;
+use crate::status_error::{self, Answer};
+
+pub(crate) use delete::{DeleteOptions, DeletePlan, plan as plan_delete};
+pub(crate) use options::WriteOptions;
+
+/// A permitted request for a resource that is served.
+pub(crate) struct Request {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) permitted: Permitted,
+    pub(crate) query: Query,
+    pub(crate) parts: Parts,
+    pub(crate) def: &'static ResourceDef,
+    pub(crate) sub: Option<&'static SubresourceDef>,
+    pub(crate) target: ResourceTarget,
+    /// Behind a lock only because bodies are not `Sync` and requests are shared by reference.
+    body: Mutex<Option<Body>>,
+}
+
+impl Request {
+    /// Name of the resource for `Status` texts.
+    pub(crate) fn resource(&self) -> GroupResource<'static> {
+        GroupResource::new(self.def.group(), self.def.plural)
+    }
+
+    /// Where objects of the resource are kept.
+    pub(crate) fn storage(&self) -> quorate_state_machine::GroupResource {
+        crate::model::storage(self.def)
+    }
+
+    /// Where the named object is kept.
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            resource: self.storage(),
+            object: quorate_state_machine::ObjectKey::new(
+                &self.target.namespace_of(self.def),
+                &self.target.name,
+            ),
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> status_error::Refusal {
+        Box::new(Status::not_found(self.resource(), &self.target.name))
+    }
+
+    /// The media type of the body, "" when it is not said.
+    pub(crate) fn content_type(&self) -> &str {
+        let value = self.parts.headers.get(http::header::CONTENT_TYPE);
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The request as it came in, for streams that take its upgrade.
+    pub(crate) fn into_http(mut self) -> (Permitted, http::Request<Body>) {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let body = body.unwrap_or_else(crate::reply::empty);
+        (self.permitted, http::Request::from_parts(self.parts, body))
+    }
+
+    /// The whole body.
+    pub(crate) async fn body(&mut self) -> Answer<Bytes> {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(body) = body else { return Ok(Bytes::new()) };
+        read(body).await
+    }
+
+    /// The object as this master has it; asks the leader before it says that there is none.
+    pub(crate) async fn current(&self, fresh: bool) -> Answer<StoredRef> {
+        let key = self.key();
+        if !fresh && let Some(stored) = self.shared.store.view().get(&key) {
+            return Ok(stored.clone());
+        }
+        let view = self
+            .shared
+            .store
+            .read(Consistency::Linearizable)
+            .await
+            .map_err(|error| status_error::of_store(&error))?;
+        view.get(&key).cloned().ok_or_else(|| self.not_found())
+    }
+}
+
+/// All of a body, up to its limit.
+async fn read(mut body: Body) -> Answer<Bytes> {
+    let too_large = || Box::new(Status::body_too_large(REQUEST_BODY_BYTES_MAX));
+    if http_body::Body::size_hint(&body).lower() > REQUEST_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let mut out: Vec<Bytes> = Vec::new();
+    let mut size = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Status::bad_request(format!("the request's body was not received: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        size += data.len();
+        if size > REQUEST_BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        out.push(data);
+    }
+    Ok(if out.len() == 1 { out.swap_remove(0) } else { out.concat().into() })
+}
+
+impl ResourceTarget {
+    /// Namespace of the object in the store: "" for cluster-scoped ones, whose path may name one
+    /// (`namespaces/NAME`).
+    pub(crate) fn namespace_of(&self, def: &ResourceDef) -> String {
+        if def.namespaced { self.namespace.clone() } else { String::new() }
+    }
+}
+
+/// Finds the handler of a permitted request, and runs it.
+pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response<Body>> {
+    let Call { permitted, query, parts, body } = call;
+    let Some(target) = permitted.info().resource().cloned() else {
+        return Err(Box::new(Status::resource_not_found()));
+    };
+    let not_found = || Box::new(Status::resource_not_found());
+    let def =
+        resource::lookup(&target.group, &target.version, &target.resource).ok_or_else(not_found)?;
+    let sub = match target.subresource.as_str() {
+        "" => None,
+        name => Some(def.subresource(name).ok_or_else(not_found)?),
+    };
+    let scope_matches = if def.namespaced {
+        !target.named || !target.namespace.is_empty()
+    } else {
+        target.namespace.is_empty() || def.plural == "namespaces"
+    };
+    if !scope_matches || !target.rest.is_empty() {
+        return Err(not_found());
+    }
+    let verb = permitted.info().verb();
+    let body = Mutex::new(Some(body));
+    let request = Request { shared, permitted, query, parts, def, sub, target, body };
+    // Large futures live on the heap, so that a request costs only its own verb's.
+    match sub {
+        Some(sub) => Box::pin(subresource(request, sub, verb)).await,
+        None if def.storage == Storage::Virtual => Box::pin(virtual_create(request, verb)).await,
+        None => Box::pin(main(request, verb)).await,
+    }
+}
+
+async fn main(request: Request, verb: &str) -> Answer<Response<Body>> {
+    let (wanted, named) = match verb {
+        "get" => (Verb::Get, true),
+        "list" => (Verb::List, false),
+        "watch" => (Verb::Watch, false),
+        "create" => (Verb::Create, false),
+        "update" => (Verb::Update, true),
+        "patch" => (Verb::Patch, true),
+        "delete" => (Verb::Delete, true),
+        "deletecollection" => (Verb::DeleteCollection, false),
+        _ => return Err(Box::new(Status::method_not_allowed())),
+    };
+    let in_all_namespaces = request.def.namespaced && request.target.namespace.is_empty();
+    let writes_collection = matches!(wanted, Verb::Create | Verb::DeleteCollection);
+    if !request.def.has(wanted)
+        || request.target.named != named
+        || (in_all_namespaces && writes_collection)
+    {
+        return Err(Box::new(Status::method_not_allowed()));
+    }
+    match wanted {
+        Verb::Get => get::run(request).await,
+        Verb::List => list::run(request).await,
+        Verb::Watch => watch::run(request).await,
+        Verb::Create => create::run(request).await,
+        Verb::Update => update::run(request).await,
+        Verb::Patch => patch::run(request).await,
+        Verb::Delete => delete::run(request).await,
+        Verb::DeleteCollection => delete_collection::run(request).await,
+    }
+}
+
+async fn virtual_create(request: Request, verb: &str) -> Answer<Response<Body>> {
+    if verb != "create" || (request.def.namespaced && request.target.namespace.is_empty()) {
+        return Err(Box::new(Status::method_not_allowed()));
+    }
+    if request.def.kind() == "Binding" {
+        return pod::binding(request).await;
+    }
+    review::run(request).await
+}
+
+async fn subresource(
+    request: Request,
+    sub: &'static SubresourceDef,
+    verb: &str,
+) -> Answer<Response<Body>> {
+    let wanted = match verb {
+        "get" => Verb::Get,
+        "create" => Verb::Create,
+        "update" => Verb::Update,
+        "patch" => Verb::Patch,
+        _ => return Err(Box::new(Status::method_not_allowed())),
+    };
+    if !sub.verbs.contains(&wanted) {
+        return Err(Box::new(Status::method_not_allowed()));
+    }
+    match (sub.name, wanted) {
+        ("log" | "exec" | "attach" | "portforward", _) => pod::stream(request).await,
+        ("binding", Verb::Create) => pod::binding(request).await,
+        ("eviction", Verb::Create) => pod::evict(request).await,
+        ("token", Verb::Create) => review::token_request(request).await,
+        ("scale", Verb::Get) => scale::get(request).await,
+        ("scale", Verb::Update) => scale::update(request).await,
+        ("scale", Verb::Patch) => scale::patch(request).await,
+        (_, Verb::Get) => get::run(request).await,
+        (_, Verb::Update) => update::run(request).await,
+        (_, Verb::Patch) => patch::run(request).await,
+        _ => Err(Box::new(Status::method_not_allowed())),
+    }
+}

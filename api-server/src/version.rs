@@ -1,0 +1,32 @@
+//! `/version`.
+
+use serde_json::json;
+
+use crate::config::ClusterFacts;
+
+/// The Kubernetes version whose API is served.
+pub(crate) const KUBERNETES: &str = "v1.36.0";
+
+/// The document.
+pub(crate) fn document(facts: &ClusterFacts) -> serde_json::Value {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": format!("{KUBERNETES}+quorate{}", facts.version),
+        "gitCommit": facts.git_commit,
+        "gitTreeState": "clean",
+        "buildDate": facts.build_date,
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{arch}", std::env::consts::OS),
+    })
+}

@@ -1,0 +1,240 @@
+//! One row per kind that has semantics of its own. Adding a kind to defaulting, strategies,
+//! validation and tables is adding its row here.
+
+use serde_json::Value;
+
+use crate::defaults::{apps, core, discovery, pod, rbac, service};
+use crate::field::Error;
+use crate::strategy::{kinds as prepare, service as prepare_service};
+use crate::validation::{self, meta};
+
+/// What defaulting and strategies do for one kind.
+pub(crate) struct Kind {
+    /// The API group.
+    pub(crate) group: &'static str,
+    /// The kind.
+    pub(crate) kind: &'static str,
+    /// Fills what the client left out.
+    pub(crate) defaults: fn(&mut Value),
+    /// What happens to a new object before it is validated.
+    pub(crate) create: fn(&mut Value),
+    /// What happens to a changed object: which changes are ignored, whether generation rises.
+    pub(crate) update: fn(&mut Value, &Value),
+    /// What a write to the status subresource may change.
+    pub(crate) status: fn(&mut Value, &Value),
+    /// What is wrong with a new object.
+    pub(crate) validate: fn(&Value, &mut Vec<Error>),
+    /// What is wrong with a changed object.
+    pub(crate) validate_update: fn(&Value, &Value, &mut Vec<Error>),
+    /// What is wrong with a write to the status.
+    pub(crate) validate_status: fn(&Value, &Value, &mut Vec<Error>),
+    /// Whether a PUT may create the object.
+    pub(crate) create_on_update: bool,
+    /// Whether a PUT without a resource version is fine.
+    pub(crate) unconditional_update: bool,
+}
+
+const fn none(_: &mut Value) {}
+const fn keep(_: &mut Value, _: &Value) {}
+const fn anything(_: &Value, _: &mut Vec<Error>) {}
+
+const PLAIN: Kind = Kind {
+    group: "",
+    kind: "",
+    defaults: none,
+    create: none,
+    update: keep,
+    status: prepare::status_only,
+    validate: anything,
+    validate_update: meta::update,
+    validate_status: meta::update,
+    create_on_update: false,
+    unconditional_update: true,
+};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+static KINDS: &[Kind] = &[
+    Kind {
+        kind: "Namespace",
+        validate: validation::core::namespace,
+        validate_update: validation::core::namespace_update,
+        validate_status: validation::core::namespace_status,
+        defaults: core::namespace,
+        create: prepare::create_namespace,
+        update: prepare::update_namespace,
+        status: prepare::namespace_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Pod",
+        validate: validation::pod::create,
+        validate_update: validation::pod_update::update,
+        validate_status: validation::pod_update::status,
+        defaults: pod::pod,
+        create: prepare::create_pod,
+        update: prepare::update_pod,
+        status: prepare::pod_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Node",
+        validate: validation::node::create,
+        validate_update: validation::node::update,
+        validate_status: validation::node::update,
+        defaults: core::node,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ConfigMap",
+        validate: validation::core::config_map,
+        validate_update: validation::core::config_map_update,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Secret",
+        validate: validation::core::secret,
+        validate_update: validation::core::secret_update,
+        defaults: core::secret,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Service",
+        validate: validation::service::create,
+        validate_update: validation::service::update,
+        validate_status: validation::service::status,
+        defaults: service::service,
+        create: prepare_service::create_service,
+        update: prepare_service::update_service,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Endpoints",
+        validate: validation::network::endpoints,
+        validate_update: validation::network::endpoints_update,
+        defaults: core::endpoints,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ServiceAccount",
+        validate: validation::core::service_account,
+        validate_update: validation::core::service_account_update,
+        create: prepare::create_service_account,
+        update: prepare::update_service_account,
+        ..PLAIN
+    },
+    Kind {
+        kind: "Event",
+        validate: validation::event::core,
+        validate_update: validation::event::core_update,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: "events.k8s.io",
+        kind: "Event",
+        validate: validation::event::strict,
+        validate_update: validation::event::strict_update,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "Deployment",
+        validate: validation::workload::deployment,
+        validate_update: validation::workload::deployment_update,
+        validate_status: validation::workload::deployment_status,
+        defaults: apps::deployment,
+        create: prepare::create_deployment,
+        update: prepare::update_deployment,
+        status: prepare::deployment_status,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "ReplicaSet",
+        validate: validation::workload::replica_set,
+        validate_update: validation::workload::replica_set_update,
+        validate_status: validation::workload::replica_set_status,
+        defaults: apps::replica_set,
+        create: prepare::create_replica_set,
+        update: prepare::update_replica_set,
+        ..PLAIN
+    },
+    Kind {
+        group: "coordination.k8s.io",
+        kind: "Lease",
+        validate: validation::access::lease,
+        validate_update: validation::access::lease_update,
+        create_on_update: true,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: "discovery.k8s.io",
+        kind: "EndpointSlice",
+        validate: validation::network::slice,
+        validate_update: validation::network::slice_update,
+        defaults: discovery::endpoint_slice,
+        create: prepare::first_generation,
+        update: prepare::update_endpoint_slice,
+        ..PLAIN
+    },
+    Kind {
+        group: RBAC,
+        kind: "Role",
+        validate: validation::access::role,
+        validate_update: validation::access::role_update,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: RBAC,
+        kind: "ClusterRole",
+        validate: validation::access::cluster_role,
+        validate_update: validation::access::cluster_role_update,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: RBAC,
+        kind: "RoleBinding",
+        validate: validation::access::role_binding,
+        validate_update: validation::access::role_binding_update,
+        defaults: rbac::binding,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: RBAC,
+        kind: "ClusterRoleBinding",
+        validate: validation::access::cluster_role_binding,
+        validate_update: validation::access::cluster_role_binding_update,
+        defaults: rbac::binding,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        group: "scheduling.k8s.io",
+        kind: "PriorityClass",
+        validate: validation::core::priority_class,
+        validate_update: validation::core::priority_class_update,
+        defaults: core::priority_class,
+        create: prepare::first_generation,
+        ..PLAIN
+    },
+    Kind {
+        group: "autoscaling",
+        kind: "Scale",
+        validate: validation::workload::scale,
+        validate_update: validation::workload::scale_update,
+        ..PLAIN
+    },
+];
+
+/// The row of a kind. Kinds without one have no semantics beyond metadata.
+pub(crate) fn find(group: &str, kind: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|row| row.kind == kind && row.group == group)
+}

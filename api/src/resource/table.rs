@@ -1,0 +1,249 @@
+//! The rows of the resource table. One row serves one kind.
+
+use super::{GroupDef, GroupVersionKind, ResourceDef, Storage, SubresourceDef, Verb};
+use crate::schema::{TypeId, ids};
+
+/// What stored resources have.
+const ALL: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
+/// Namespaces are deleted one at a time.
+const ALL_BUT_COLLECTION: &[Verb] =
+    &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+const CREATE: &[Verb] = &[Verb::Create];
+const CREATE_GET: &[Verb] = &[Verb::Create, Verb::Get];
+const GET: &[Verb] = &[Verb::Get];
+const UPDATE: &[Verb] = &[Verb::Update];
+const GET_PATCH_UPDATE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+/// The groups served, in the order upstream's aggregated discovery lists them.
+pub(super) static GROUPS: &[GroupDef] = &[
+    group("", &["v1"]),
+    group("apps", &["v1"]),
+    group("events.k8s.io", &["v1"]),
+    group("authentication.k8s.io", &["v1"]),
+    group("authorization.k8s.io", &["v1"]),
+    group("rbac.authorization.k8s.io", &["v1"]),
+    group("scheduling.k8s.io", &["v1"]),
+    group("coordination.k8s.io", &["v1"]),
+    group("discovery.k8s.io", &["v1"]),
+];
+
+const fn group(name: &'static str, versions: &'static [&'static str]) -> GroupDef {
+    GroupDef { name, versions }
+}
+
+const fn gvk(group: &'static str, version: &'static str, kind: &'static str) -> GroupVersionKind {
+    GroupVersionKind { group, version, kind }
+}
+
+/// A stored, namespaced resource with all verbs; the `with_…` functions say what differs.
+const fn stored(
+    gvk: GroupVersionKind,
+    names: (&'static str, &'static str),
+    short_names: &'static [&'static str],
+    schema: TypeId,
+    list_schema: TypeId,
+) -> ResourceDef {
+    ResourceDef {
+        gvk,
+        plural: names.0,
+        singular: names.1,
+        short_names,
+        categories: &[],
+        namespaced: true,
+        verbs: ALL,
+        schema,
+        list_schema: Some(list_schema),
+        subresources: &[],
+        storage: Storage::Own,
+        delete_returns_object: false,
+    }
+}
+
+/// A resource that only answers a POST.
+const fn review(
+    gvk: GroupVersionKind,
+    names: (&'static str, &'static str),
+    schema: TypeId,
+) -> ResourceDef {
+    ResourceDef {
+        gvk,
+        plural: names.0,
+        singular: names.1,
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        verbs: CREATE,
+        schema,
+        list_schema: None,
+        subresources: &[],
+        storage: Storage::Virtual,
+        delete_returns_object: false,
+    }
+}
+
+const fn sub(
+    name: &'static str,
+    gvk: GroupVersionKind,
+    schema: TypeId,
+    verbs: &'static [Verb],
+) -> SubresourceDef {
+    SubresourceDef { name, gvk, schema, verbs }
+}
+
+impl ResourceDef {
+    const fn with_subresources(mut self, subresources: &'static [SubresourceDef]) -> Self {
+        self.subresources = subresources;
+        self
+    }
+
+    const fn with_categories(mut self, categories: &'static [&'static str]) -> Self {
+        self.categories = categories;
+        self
+    }
+
+    const fn with_verbs(mut self, verbs: &'static [Verb]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+
+    const fn delete_returns_object(mut self) -> Self {
+        self.delete_returns_object = true;
+        self
+    }
+
+    const fn in_cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+
+    const fn in_namespace(mut self) -> Self {
+        self.namespaced = true;
+        self
+    }
+
+    const fn kept_as(mut self, group: &'static str, plural: &'static str) -> Self {
+        self.storage = Storage::As { group, version: "v1", plural };
+        self
+    }
+}
+
+const POD: GroupVersionKind = gvk("", "v1", "Pod");
+const NAMESPACE: GroupVersionKind = gvk("", "v1", "Namespace");
+const NODE: GroupVersionKind = gvk("", "v1", "Node");
+const SERVICE: GroupVersionKind = gvk("", "v1", "Service");
+const BINDING: GroupVersionKind = gvk("", "v1", "Binding");
+const DEPLOYMENT: GroupVersionKind = gvk("apps", "v1", "Deployment");
+const REPLICA_SET: GroupVersionKind = gvk("apps", "v1", "ReplicaSet");
+const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
+const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
+const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
+const AUTHN: &str = "authentication.k8s.io";
+const AUTHZ: &str = "authorization.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+#[rustfmt::skip] // one line a fact
+pub(super) static RESOURCES: &[ResourceDef] = &[
+    review(BINDING, ("bindings", "binding"), ids::CORE_V1_BINDING).in_namespace(),
+    stored(gvk("", "v1", "ConfigMap"), ("configmaps", "configmap"), &["cm"],
+        ids::CORE_V1_CONFIGMAP, ids::CORE_V1_CONFIGMAPLIST),
+    stored(gvk("", "v1", "Endpoints"), ("endpoints", "endpoints"), &["ep"],
+        ids::CORE_V1_ENDPOINTS, ids::CORE_V1_ENDPOINTSLIST),
+    stored(gvk("", "v1", "Event"), ("events", "event"), &["ev"],
+        ids::CORE_V1_EVENT, ids::CORE_V1_EVENTLIST),
+    stored(NAMESPACE, ("namespaces", "namespace"), &["ns"],
+        ids::CORE_V1_NAMESPACE, ids::CORE_V1_NAMESPACELIST)
+        .in_cluster()
+        .with_verbs(ALL_BUT_COLLECTION)
+        .with_subresources(&[
+            sub("finalize", NAMESPACE, ids::CORE_V1_NAMESPACE, UPDATE),
+            sub("status", NAMESPACE, ids::CORE_V1_NAMESPACE, GET_PATCH_UPDATE),
+        ]),
+    stored(NODE, ("nodes", "node"), &["no"], ids::CORE_V1_NODE, ids::CORE_V1_NODELIST)
+        .in_cluster()
+        .with_subresources(&[sub("status", NODE, ids::CORE_V1_NODE, GET_PATCH_UPDATE)]),
+    stored(POD, ("pods", "pod"), &["po"], ids::CORE_V1_POD, ids::CORE_V1_PODLIST)
+        .delete_returns_object()
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("attach", gvk("", "v1", "PodAttachOptions"), ids::CORE_V1_PODATTACHOPTIONS, CREATE_GET),
+            sub("binding", BINDING, ids::CORE_V1_BINDING, CREATE),
+            sub("ephemeralcontainers", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
+            sub("eviction", EVICTION, ids::POLICY_V1_EVICTION, CREATE),
+            sub("exec", gvk("", "v1", "PodExecOptions"), ids::CORE_V1_PODEXECOPTIONS, CREATE_GET),
+            sub("log", POD, ids::CORE_V1_POD, GET),
+            sub("portforward", gvk("", "v1", "PodPortForwardOptions"), ids::CORE_V1_PODPORTFORWARDOPTIONS, CREATE_GET),
+            sub("status", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
+        ]),
+    stored(gvk("", "v1", "Secret"), ("secrets", "secret"), &[],
+        ids::CORE_V1_SECRET, ids::CORE_V1_SECRETLIST),
+    stored(gvk("", "v1", "ServiceAccount"), ("serviceaccounts", "serviceaccount"), &["sa"],
+        ids::CORE_V1_SERVICEACCOUNT, ids::CORE_V1_SERVICEACCOUNTLIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("token", TOKEN_REQUEST, ids::AUTHENTICATION_V1_TOKENREQUEST, CREATE)]),
+    stored(SERVICE, ("services", "service"), &["svc"], ids::CORE_V1_SERVICE, ids::CORE_V1_SERVICELIST)
+        .delete_returns_object()
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE)]),
+
+    stored(DEPLOYMENT, ("deployments", "deployment"), &["deploy"],
+        ids::APPS_V1_DEPLOYMENT, ids::APPS_V1_DEPLOYMENTLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", DEPLOYMENT, ids::APPS_V1_DEPLOYMENT, GET_PATCH_UPDATE),
+        ]),
+    stored(REPLICA_SET, ("replicasets", "replicaset"), &["rs"],
+        ids::APPS_V1_REPLICASET, ids::APPS_V1_REPLICASETLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", REPLICA_SET, ids::APPS_V1_REPLICASET, GET_PATCH_UPDATE),
+        ]),
+
+    stored(gvk("events.k8s.io", "v1", "Event"), ("events", "event"), &["ev"],
+        ids::EVENTS_V1_EVENT, ids::EVENTS_V1_EVENTLIST)
+        .kept_as("", "events"),
+
+    review(gvk(AUTHN, "v1", "SelfSubjectReview"), ("selfsubjectreviews", "selfsubjectreview"),
+        ids::AUTHENTICATION_V1_SELFSUBJECTREVIEW),
+    review(gvk(AUTHN, "v1", "TokenReview"), ("tokenreviews", "tokenreview"),
+        ids::AUTHENTICATION_V1_TOKENREVIEW),
+
+    review(gvk(AUTHZ, "v1", "LocalSubjectAccessReview"),
+        ("localsubjectaccessreviews", "localsubjectaccessreview"),
+        ids::AUTHORIZATION_V1_LOCALSUBJECTACCESSREVIEW).in_namespace(),
+    review(gvk(AUTHZ, "v1", "SelfSubjectAccessReview"),
+        ("selfsubjectaccessreviews", "selfsubjectaccessreview"),
+        ids::AUTHORIZATION_V1_SELFSUBJECTACCESSREVIEW),
+    review(gvk(AUTHZ, "v1", "SelfSubjectRulesReview"),
+        ("selfsubjectrulesreviews", "selfsubjectrulesreview"),
+        ids::AUTHORIZATION_V1_SELFSUBJECTRULESREVIEW),
+    review(gvk(AUTHZ, "v1", "SubjectAccessReview"), ("subjectaccessreviews", "subjectaccessreview"),
+        ids::AUTHORIZATION_V1_SUBJECTACCESSREVIEW),
+
+    stored(gvk(RBAC, "v1", "ClusterRoleBinding"), ("clusterrolebindings", "clusterrolebinding"), &[],
+        ids::RBAC_V1_CLUSTERROLEBINDING, ids::RBAC_V1_CLUSTERROLEBINDINGLIST).in_cluster(),
+    stored(gvk(RBAC, "v1", "ClusterRole"), ("clusterroles", "clusterrole"), &[],
+        ids::RBAC_V1_CLUSTERROLE, ids::RBAC_V1_CLUSTERROLELIST).in_cluster(),
+    stored(gvk(RBAC, "v1", "RoleBinding"), ("rolebindings", "rolebinding"), &[],
+        ids::RBAC_V1_ROLEBINDING, ids::RBAC_V1_ROLEBINDINGLIST),
+    stored(gvk(RBAC, "v1", "Role"), ("roles", "role"), &[], ids::RBAC_V1_ROLE, ids::RBAC_V1_ROLELIST),
+
+    stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
+        ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),
+
+    stored(gvk("coordination.k8s.io", "v1", "Lease"), ("leases", "lease"), &[],
+        ids::COORDINATION_V1_LEASE, ids::COORDINATION_V1_LEASELIST),
+
+    stored(gvk("discovery.k8s.io", "v1", "EndpointSlice"), ("endpointslices", "endpointslice"), &[],
+        ids::DISCOVERY_V1_ENDPOINTSLICE, ids::DISCOVERY_V1_ENDPOINTSLICELIST),
+];

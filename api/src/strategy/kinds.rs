@@ -1,0 +1,170 @@
+//! The strategy functions of each kind, named in the table of kinds.
+
+use serde_json::{Value, json};
+
+use super::pod;
+use crate::tree;
+
+/// The finalizer that makes the namespace controller empty a namespace before it goes.
+const NAMESPACE_FINALIZER: &str = "kubernetes";
+
+fn metadata_mut(object: &mut Value) -> Option<&mut Value> {
+    tree::child_mut(object, "metadata")
+}
+
+fn set_generation(object: &mut Value, generation: i64) {
+    if let Some(metadata) = metadata_mut(object) {
+        tree::set(metadata, "generation", generation);
+    }
+}
+
+fn raise_generation(new: &mut Value, old: &Value) {
+    let generation = tree::int(tree::get(old, "metadata"), "generation");
+    set_generation(new, generation.saturating_add(1));
+}
+
+fn changed(new: &Value, old: &Value, name: &str) -> bool {
+    !tree::same(tree::get(new, name), tree::get(old, name))
+}
+
+/// A kind whose generation starts at 1 and which has no status.
+pub(crate) fn first_generation(object: &mut Value) {
+    set_generation(object, 1);
+}
+
+/// The default of the status subresource: the spec stays.
+pub(crate) fn status_only(new: &mut Value, old: &Value) {
+    tree::copy(old, new, "spec");
+}
+
+/// The default of updates of kinds with a status.
+pub(crate) fn keep_status(new: &mut Value, old: &Value) {
+    tree::copy(old, new, "status");
+}
+
+/// A namespace starts active and with its finalizer.
+pub(crate) fn create_namespace(object: &mut Value) {
+    tree::set(object, "status", json!({"phase": "Active"}));
+    let Some(spec) = tree::child_mut(object, "spec") else { return };
+    if !tree::list(spec, "finalizers").iter().any(|f| f == NAMESPACE_FINALIZER) {
+        let mut finalizers = tree::list(spec, "finalizers").to_vec();
+        finalizers.push(json!(NAMESPACE_FINALIZER));
+        tree::set(spec, "finalizers", finalizers);
+    }
+}
+
+/// Finalizers change only through the `finalize` subresource.
+pub(crate) fn update_namespace(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    namespace_status(new, old);
+}
+
+/// The namespace's status subresource.
+pub(crate) fn namespace_status(new: &mut Value, old: &Value) {
+    let finalizers = tree::get(old, "spec");
+    if let Some(spec) = tree::child_mut(new, "spec") {
+        tree::copy(finalizers, spec, "finalizers");
+    }
+}
+
+/// A pod starts pending, with its quality of service class computed.
+pub(crate) fn create_pod(object: &mut Value) {
+    set_generation(object, 1);
+    let class = pod::qos_class(object);
+    let mut status = json!({"phase": "Pending", "qosClass": class});
+    let gated = !tree::list(tree::get(object, "spec"), "schedulingGates").is_empty();
+    if gated {
+        tree::set(&mut status, "conditions", json!([pod::gated_condition()]));
+    }
+    tree::set(object, "status", status);
+    pod::merge_label_keys(object);
+    if let Some(spec) = tree::existing_mut(object, "spec") {
+        crate::defaults::pod::mirror_service_account(spec);
+    }
+}
+
+/// A pod's status changes only through its subresource.
+pub(crate) fn update_pod(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    if let Some(spec) = tree::existing_mut(new, "spec") {
+        crate::defaults::pod::mirror_service_account(spec);
+    }
+    if changed(new, old, "spec") {
+        raise_generation(new, old);
+    }
+}
+
+/// A pod's status update cannot touch spec, owners, deletion time or class.
+pub(crate) fn pod_status(new: &mut Value, old: &Value) {
+    status_only(new, old);
+    let before = tree::get(old, "metadata");
+    if let Some(metadata) = metadata_mut(new) {
+        tree::copy(before, metadata, "ownerReferences");
+        tree::copy(before, metadata, "deletionTimestamp");
+    }
+    let class = tree::text(tree::get(old, "status"), "qosClass").to_owned();
+    if let Some(status) = tree::child_mut(new, "status")
+        && !class.is_empty()
+    {
+        tree::set(status, "qosClass", class);
+    }
+}
+
+/// A service account's secrets are names only.
+pub(crate) fn create_service_account(object: &mut Value) {
+    for secret in tree::items_mut(object, "secrets") {
+        let name = tree::get(secret, "name").clone();
+        *secret = json!({"name": name});
+    }
+}
+
+/// As on creation.
+pub(crate) fn update_service_account(new: &mut Value, _: &Value) {
+    create_service_account(new);
+}
+
+/// A deployment starts at generation 1 without a status.
+pub(crate) fn create_deployment(object: &mut Value) {
+    tree::set(object, "status", json!({}));
+    set_generation(object, 1);
+}
+
+/// A deployment's generation follows its spec and its annotations.
+pub(crate) fn update_deployment(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    let annotations = |object| tree::at(object, &["metadata", "annotations"]);
+    if changed(new, old, "spec") || !tree::same(annotations(new), annotations(old)) {
+        raise_generation(new, old);
+    }
+}
+
+/// A deployment's status update keeps spec and labels.
+pub(crate) fn deployment_status(new: &mut Value, old: &Value) {
+    status_only(new, old);
+    if let Some(metadata) = metadata_mut(new) {
+        tree::copy(tree::get(old, "metadata"), metadata, "labels");
+    }
+}
+
+/// A replica set starts at generation 1 with no replicas counted.
+pub(crate) fn create_replica_set(object: &mut Value) {
+    tree::set(object, "status", json!({"replicas": 0}));
+    set_generation(object, 1);
+}
+
+/// A replica set's generation follows its spec.
+pub(crate) fn update_replica_set(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    if changed(new, old, "spec") {
+        raise_generation(new, old);
+    }
+}
+
+/// An endpoint slice's generation follows everything but metadata, and its labels.
+pub(crate) fn update_endpoint_slice(new: &mut Value, old: &Value) {
+    let labels = |object| tree::at(object, &["metadata", "labels"]);
+    let content = ["addressType", "endpoints", "ports"];
+    if content.iter().any(|name| changed(new, old, name)) || !tree::same(labels(new), labels(old)) {
+        raise_generation(new, old);
+    }
+}

@@ -1,0 +1,394 @@
+//! Pod volumes: exactly one known source each, with what the source needs.
+
+use serde_json::Value;
+
+use super::{Errors, env, label, one_of_if_set, required, resources, selector};
+use crate::field::{Error, Path};
+use crate::quantity::Quantity;
+use crate::tree;
+
+/// The sources, in the order in which a second one is complained about, with the text fields that
+/// must not be empty.
+const SOURCES: [(&str, &[&str]); 30] = [
+    ("emptyDir", &[]),
+    ("hostPath", &["path"]),
+    ("gitRepo", &["repository"]),
+    ("gcePersistentDisk", &["pdName"]),
+    ("awsElasticBlockStore", &["volumeID"]),
+    ("secret", &["secretName"]),
+    ("nfs", &["server", "path"]),
+    ("iscsi", &["targetPortal", "iqn"]),
+    ("glusterfs", &["endpoints", "path"]),
+    ("flocker", &[]),
+    ("persistentVolumeClaim", &["claimName"]),
+    ("rbd", &["image"]),
+    ("cinder", &["volumeID"]),
+    ("cephfs", &[]),
+    ("quobyte", &["registry", "volume"]),
+    ("downwardAPI", &[]),
+    ("fc", &[]),
+    ("flexVolume", &["driver"]),
+    ("configMap", &["name"]),
+    ("azureFile", &["secretName", "shareName"]),
+    ("vsphereVolume", &["volumePath"]),
+    ("photonPersistentDisk", &["pdID"]),
+    ("portworxVolume", &["volumeID"]),
+    ("azureDisk", &["diskName", "diskURI"]),
+    ("storageos", &[]),
+    ("projected", &[]),
+    ("scaleIO", &["gateway", "system", "volumeName"]),
+    ("csi", &["driver"]),
+    ("ephemeral", &[]),
+    ("image", &[]),
+];
+
+const DOWNWARD_FIELDS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
+const HOST_PATH_TYPES: [&str; 8] = [
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
+const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+const TOKEN_SECONDS_MIN: i64 = 600;
+const TOKEN_SECONDS_MAX: i64 = 1 << 32;
+
+/// Checks the volumes of a pod spec; returns the valid ones by name.
+pub(super) fn volumes<'a>(
+    spec: &'a Value,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) -> Vec<(&'a str, &'a Value)> {
+    let path = path.child("volumes");
+    let mut valid: Vec<(&str, &Value)> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, volume) in tree::list(spec, "volumes").iter().enumerate() {
+        let path = path.index(i);
+        let before = errors.len();
+        source(volume, &path, errors);
+        let name = tree::text(volume, "name");
+        if required(volume, "name", &path, errors) {
+            label(name, &path.child("name"), errors);
+        }
+        if seen.contains(&name) {
+            errors.push(Error::duplicate(&path.child("name"), name));
+        }
+        if errors.len() == before {
+            seen.push(name);
+            valid.push((name, volume));
+        }
+    }
+    valid
+}
+
+fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut found = false;
+    for (name, fields) in SOURCES {
+        let source = tree::get(volume, name);
+        if source.is_null() {
+            continue;
+        }
+        let path = path.child(name);
+        if found {
+            errors.push(Error::forbidden(&path, "may not specify more than 1 volume type"));
+            continue;
+        }
+        found = true;
+        for field in fields {
+            required(source, field, &path, errors);
+        }
+        details(name, source, &path, errors);
+    }
+    if !found {
+        errors.push(Error::required(path, "must specify a volume type"));
+    }
+}
+
+fn details(name: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match name {
+        "emptyDir" => {
+            let limit = Quantity::from_json(tree::get(source, "sizeLimit")).unwrap_or_default();
+            if limit < Quantity::ZERO {
+                let detail = "SizeLimit field must be a valid resource quantity";
+                errors.push(Error::forbidden(&path.child("sizeLimit"), detail));
+            }
+        }
+        "hostPath" => {
+            let target = tree::text(source, "path");
+            no_backsteps(target, &path.child("path"), errors);
+            one_of_if_set(source, "type", &HOST_PATH_TYPES, path, errors);
+        }
+        "secret" | "configMap" => {
+            mode(source, "defaultMode", path, errors);
+            items(source, path, errors);
+        }
+        "downwardAPI" => {
+            mode(source, "defaultMode", path, errors);
+            downward_items(source, path, errors);
+        }
+        "projected" => projected(source, path, errors),
+        "nfs" => {
+            let target = tree::text(source, "path");
+            if !target.starts_with('/') {
+                let detail = "must be an absolute path";
+                errors.push(Error::invalid(&path.child("path"), target, detail));
+            }
+        }
+        "iscsi" => {
+            let lun = tree::int(source, "lun");
+            if !(0..=255).contains(&lun) {
+                let detail = super::names::range(0, 255);
+                errors.push(Error::invalid(&path.child("lun"), lun, detail));
+            }
+        }
+        "gcePersistentDisk" | "awsElasticBlockStore" => {
+            let partition = tree::int(source, "partition");
+            if !(0..=255).contains(&partition) {
+                let detail = super::names::range(0, 255);
+                errors.push(Error::invalid(&path.child("partition"), partition, detail));
+            }
+        }
+        "rbd" | "cephfs" if tree::list(source, "monitors").is_empty() => {
+            errors.push(Error::required(&path.child("monitors"), ""));
+        }
+        "flocker" => flocker(source, path, errors),
+        "fc" => fibre_channel(source, path, errors),
+        "ephemeral" => ephemeral(source, path, errors),
+        "image" => {
+            let known = ["Always", "IfNotPresent", "Never"];
+            one_of_if_set(source, "pullPolicy", &known, path, errors);
+        }
+        "gitRepo" => descending(tree::text(source, "directory"), &path.child("directory"), errors),
+        _ => {}
+    }
+}
+
+fn flocker(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let name = tree::text(source, "datasetName");
+    match (name.is_empty(), tree::text(source, "datasetUUID").is_empty()) {
+        (true, true) => {
+            let detail = "one of datasetName and datasetUUID is required";
+            errors.push(Error::required(path, detail));
+        }
+        (false, false) => {
+            let detail =
+                "resource, datasetName and datasetUUID can not be specified simultaneously";
+            errors.push(Error::invalid(path, "resource", detail));
+        }
+        _ => {}
+    }
+    if name.contains('/') {
+        errors.push(Error::invalid(&path.child("datasetName"), name, "must not contain '/'"));
+    }
+}
+
+fn fibre_channel(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let names = tree::list(source, "targetWWNs").is_empty();
+    let ids = tree::list(source, "wwids").is_empty();
+    if names && ids {
+        let detail = "must specify either targetWWNs or wwids, but not both";
+        errors.push(Error::required(&path.child("targetWWNs"), detail));
+    }
+    if !names && !ids {
+        let value = tree::get(source, "targetWWNs").clone();
+        let detail = "targetWWNs and wwids can not be specified simultaneously";
+        errors.push(Error::invalid(&path.child("targetWWNs"), value, detail));
+    }
+    if !names && !tree::has(source, "lun") {
+        let detail = "lun is required if targetWWNs is specified";
+        errors.push(Error::required(&path.child("lun"), detail));
+    }
+}
+
+fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let template = tree::get(source, "volumeClaimTemplate");
+    let path = path.child("volumeClaimTemplate");
+    if template.is_null() {
+        errors.push(Error::required(&path, ""));
+        return;
+    }
+    let (spec, path) = (tree::get(template, "spec"), path.child("spec"));
+    if tree::list(spec, "accessModes").is_empty() {
+        let detail = "at least 1 access mode is required";
+        errors.push(Error::required(&path.child("accessModes"), detail));
+    }
+    let storage = tree::at(spec, &["resources", "requests", "storage"]);
+    let requests = path.child("resources.requests");
+    if storage.is_null() {
+        errors.push(Error::required(&path.child("resources[storage]"), ""));
+    } else {
+        let amount = resources::amount("storage", storage, &requests.key("storage"), errors);
+        if amount.is_zero() {
+            let path = requests.key("storage");
+            errors.push(Error::invalid(&path, amount.to_string(), "must be greater than zero"));
+        }
+    }
+    selector::label_selector(tree::get(spec, "selector"), &path.child("selector"), errors);
+}
+
+fn mode(source: &Value, name: &str, path: &Path<'_>, errors: &mut Errors) {
+    if let Some(mode) = tree::int_opt(source, name)
+        && !(0..=0o777).contains(&mode)
+    {
+        errors.push(Error::invalid(&path.child(name), mode, MODE));
+    }
+}
+
+fn items(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let path = path.child("items");
+    for (i, item) in tree::list(source, "items").iter().enumerate() {
+        let path = path.index(i);
+        required(item, "key", &path, errors);
+        if required(item, "path", &path, errors) {
+            not_reserved(tree::text(item, "path"), &path.child("path"), errors);
+        }
+        mode(item, "mode", &path, errors);
+    }
+}
+
+fn downward_items(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let path = path.child("items");
+    // Upstream gives no index here.
+    for item in tree::list(source, "items") {
+        if required(item, "path", &path, errors) {
+            not_reserved(tree::text(item, "path"), &path.child("path"), errors);
+        }
+        let (field, resource) = (tree::get(item, "fieldRef"), tree::get(item, "resourceFieldRef"));
+        if !field.is_null() {
+            env::field_ref(field, &DOWNWARD_FIELDS, &path.child("fieldRef"), errors);
+            if !resource.is_null() {
+                let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                errors.push(Error::invalid(&path, "resource", detail));
+            }
+        } else if !resource.is_null() {
+            env::resource_ref(resource, true, &path.child("resourceFieldRef"), errors);
+        } else {
+            let detail = "one of fieldRef and resourceFieldRef is required";
+            errors.push(Error::required(&path, detail));
+        }
+        mode(item, "mode", &path, errors);
+    }
+}
+
+const PROJECTIONS: [&str; 6] = [
+    "secret",
+    "configMap",
+    "downwardAPI",
+    "serviceAccountToken",
+    "clusterTrustBundle",
+    "podCertificate",
+];
+
+fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    mode(source, "defaultMode", path, errors);
+    let list = path.child("sources");
+    let mut used: Vec<&str> = Vec::new();
+    for (i, part) in tree::list(source, "sources").iter().enumerate() {
+        let item = list.index(i);
+        let mut found = false;
+        for name in PROJECTIONS {
+            let projection = tree::get(part, name);
+            if projection.is_null() {
+                continue;
+            }
+            let path = item.child(name);
+            if found {
+                let detail = "may not specify more than 1 volume type per source";
+                errors.push(Error::forbidden(&path, detail));
+                continue;
+            }
+            found = true;
+            projection_details(name, projection, &path, errors);
+            let own = [tree::text(projection, "path")];
+            let items = tree::list(projection, "items").iter().map(|i| tree::text(i, "path"));
+            for file in own.into_iter().chain(items).filter(|f| !f.is_empty()) {
+                if used.contains(&file) {
+                    let value = tree::text(projection, "name");
+                    let detail = "conflicting duplicate paths";
+                    errors.push(Error::invalid(&list, value, detail));
+                } else {
+                    used.push(file);
+                }
+            }
+        }
+        if !found {
+            let detail = format!("must specify one of: {}", PROJECTIONS.join(", "));
+            errors.push(Error::required(&item, detail));
+        }
+    }
+}
+
+fn projection_details(name: &str, projection: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match name {
+        "secret" | "configMap" => {
+            required(projection, "name", path, errors);
+            items(projection, path, errors);
+        }
+        "downwardAPI" => downward_items(projection, path, errors),
+        "serviceAccountToken" => {
+            let seconds = tree::int(projection, "expirationSeconds");
+            let seconds_path = path.child("expirationSeconds");
+            if seconds < TOKEN_SECONDS_MIN {
+                let detail = "may not specify a duration less than 10 minutes";
+                errors.push(Error::invalid(&seconds_path, seconds, detail));
+            } else if seconds > TOKEN_SECONDS_MAX {
+                let detail = "may not specify a duration larger than 2^32 seconds";
+                errors.push(Error::invalid(&seconds_path, seconds, detail));
+            }
+            file(projection, path, errors);
+        }
+        "clusterTrustBundle" => {
+            let named = !tree::text(projection, "name").is_empty();
+            let signed = !tree::text(projection, "signerName").is_empty();
+            if named == signed {
+                let detail = "either name or signerName must be specified";
+                errors.push(Error::required(path, detail));
+            }
+            file(projection, path, errors);
+        }
+        _ => {
+            required(projection, "signerName", path, errors);
+            required(projection, "keyType", path, errors);
+        }
+    }
+}
+
+fn file(projection: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if required(projection, "path", path, errors) {
+        not_reserved(tree::text(projection, "path"), &path.child("path"), errors);
+    }
+}
+
+// === paths inside volumes ===
+
+/// A relative path that stays inside.
+pub(super) fn descending(target: &str, path: &Path<'_>, errors: &mut Errors) {
+    if target.starts_with('/') {
+        errors.push(Error::invalid(path, target, "must be a relative path"));
+    }
+    no_backsteps(target, path, errors);
+}
+
+fn no_backsteps(target: &str, path: &Path<'_>, errors: &mut Errors) {
+    if target.split('/').any(|part| part == "..") {
+        errors.push(Error::invalid(path, target, "must not contain '..'"));
+    }
+}
+
+/// A descending path that does not start like the files atomic updates use.
+fn not_reserved(target: &str, path: &Path<'_>, errors: &mut Errors) {
+    descending(target, path, errors);
+    if target.starts_with("..") && !target.starts_with("../") && target != ".." {
+        errors.push(Error::invalid(path, target, "must not start with '..'"));
+    }
+}

@@ -1,0 +1,39 @@
+//! The resources that controllers know by name.
+
+use quorate_state_machine::{GroupResource, Key, ObjectKey};
+
+/// A group and a plural name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resource(pub(crate) &'static str, pub(crate) &'static str);
+
+pub(crate) const PODS: Resource = Resource("", "pods");
+pub(crate) const NODES: Resource = Resource("", "nodes");
+pub(crate) const NAMESPACES: Resource = Resource("", "namespaces");
+pub(crate) const SERVICES: Resource = Resource("", "services");
+pub(crate) const ENDPOINTS: Resource = Resource("", "endpoints");
+pub(crate) const SECRETS: Resource = Resource("", "secrets");
+pub(crate) const CONFIG_MAPS: Resource = Resource("", "configmaps");
+pub(crate) const SERVICE_ACCOUNTS: Resource = Resource("", "serviceaccounts");
+pub(crate) const EVENTS: Resource = Resource("", "events");
+pub(crate) const DEPLOYMENTS: Resource = Resource("apps", "deployments");
+pub(crate) const REPLICA_SETS: Resource = Resource("apps", "replicasets");
+pub(crate) const ENDPOINT_SLICES: Resource = Resource("discovery.k8s.io", "endpointslices");
+pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
+
+impl Resource {
+    pub(crate) fn is(self, resource: &GroupResource) -> bool {
+        *resource.resource == *self.1 && *resource.group == *self.0
+    }
+
+    pub(crate) fn group_resource(self) -> GroupResource {
+        GroupResource::new(self.0, self.1)
+    }
+
+    pub(crate) fn key(self, namespace: &str, name: &str) -> Key {
+        Key { resource: self.group_resource(), object: ObjectKey::new(namespace, name) }
+    }
+
+    pub(crate) fn at(self, object: &ObjectKey) -> Key {
+        Key { resource: self.group_resource(), object: object.clone() }
+    }
+}

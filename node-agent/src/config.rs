@@ -1,0 +1,65 @@
+//! What the agent is started with.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Taint;
+
+/// Everything the agent has to know from outside.
+#[derive(Clone)]
+pub struct Config {
+    /// `metadata.name` of the Node.
+    pub node_name: String,
+    /// The process's data directory; the agent keeps to `agent/` below it.
+    pub data_dir: PathBuf,
+    /// Addresses of masters, `https://host:port`, in any order. Masters tell the current list later.
+    pub masters: Vec<String>,
+    /// CA and client certificate. `None` is for tests with `http://` masters alone.
+    pub tls: Option<Tls>,
+    /// Addresses of this node as others reach it; empty: the address of the default route.
+    pub node_ips: Vec<IpAddr>,
+    /// Labels beside the well-known ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints the Node is created with.
+    pub taints: Vec<Taint>,
+    /// Pods this node takes; the kubelet's default is 110.
+    pub pods_max: u32,
+    /// Where cluster IPs are made to work on this host; `None`: they are not.
+    pub network: Option<crate::network::PodNetwork>,
+    /// Where a CRI runtime reads its CNI configuration: one for this node's pod CIDR is written there, unless another
+    /// network is configured already. `None`: the runtime makes its pods' network by itself.
+    pub cni_conf_dir: Option<PathBuf>,
+    /// The host's resolver configuration, usually `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+}
+
+impl Config {
+    /// A configuration with the defaults for everything that has one.
+    pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        Config {
+            node_name: node_name.into(),
+            data_dir: data_dir.into(),
+            masters: Vec::new(),
+            tls: None,
+            node_ips: Vec::new(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            pods_max: 110,
+            network: None,
+            cni_conf_dir: None,
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
+    }
+}
+
+/// Who we are, and whom we trust. PEM texts. `Debug` shows none of it.
+#[derive(Clone)]
+pub struct Tls {
+    /// The cluster's CA.
+    pub ca_pem: String,
+    /// `system:node:<name>`.
+    pub certificate_pem: String,
+    /// Its key.
+    pub key_pem: String,
+}

@@ -1,0 +1,105 @@
+//! Events, with the kubelet's reasons and words.
+
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::link::Link;
+use crate::pod::spec;
+use crate::pod::status::whole_second;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Normal,
+    Warning,
+}
+
+/// Makes events and hands them to the outbox.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    link: std::sync::Arc<Link>,
+    node_name: String,
+}
+
+impl Recorder {
+    pub(crate) fn new(link: std::sync::Arc<Link>, node_name: String) -> Self {
+        Recorder { link, node_name }
+    }
+
+    /// About a pod, or with `container` about one of its containers.
+    pub(crate) fn pod(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        kind: Kind,
+        reason: &str,
+        message: &str,
+    ) {
+        let involved = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: pod.metadata.namespace.clone(),
+            name: pod.metadata.name.clone(),
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+            field_path: container.map(|name| field_path(pod, name)),
+        };
+        self.send(spec::namespace(pod), involved, kind, reason, message);
+    }
+
+    /// About the node.
+    pub(crate) fn node(&self, kind: Kind, reason: &str, message: &str) {
+        let involved = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.node_name.clone()),
+            // The kubelet's events about its node carry the name as uid.
+            uid: Some(self.node_name.clone()),
+            ..ObjectReference::default()
+        };
+        self.send("default", involved, kind, reason, message);
+    }
+
+    fn send(
+        &self,
+        namespace: &str,
+        involved_object: ObjectReference,
+        kind: Kind,
+        reason: &str,
+        message: &str,
+    ) {
+        let now = Time(whole_second(jiff::Timestamp::now()));
+        let event = Event {
+            metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+            involved_object,
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            type_: Some(if kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned()),
+            source: Some(EventSource {
+                component: Some("kubelet".to_owned()),
+                host: Some(self.node_name.clone()),
+            }),
+            reporting_component: Some("kubelet".to_owned()),
+            reporting_instance: Some(self.node_name.clone()),
+            count: Some(1),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            ..Event::default()
+        };
+        if let Ok(bytes) = serde_json::to_vec(&event) {
+            self.link.outbox.event(bytes.into());
+        }
+    }
+}
+
+fn field_path(pod: &Pod, name: &str) -> String {
+    let named =
+        |list: &[k8s_openapi::api::core::v1::Container]| list.iter().any(|c| c.name == name);
+    let kind = if named(spec::containers(pod)) {
+        "containers"
+    } else if named(spec::init_containers(pod)) {
+        "initContainers"
+    } else {
+        "ephemeralContainers"
+    };
+    format!("spec.{kind}{{{name}}}")
+}

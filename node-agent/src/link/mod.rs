@@ -1,0 +1,129 @@
+//! The agent's connection to the masters: one control stream to any of them, another one as soon as it breaks.
+//!
+//! * `session`: one life of the stream.
+//! * `outbox`: what waits to be sent, bounded, resent until acknowledged.
+//! * `connect`: TLS and addresses.
+//! * `channels`: logs, exec, attach and port-forward, one stream each.
+
+pub(crate) mod channels;
+mod connect;
+mod outbox;
+mod session;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use connect::Dialer;
+pub(crate) use outbox::{Acked, Outbox, PodKey};
+pub(crate) use session::Hooks;
+
+use crate::config::Config;
+use crate::desired::Desired;
+use crate::limits::{RECONNECT_BACKOFF_MAX, TOKEN_TIMEOUT};
+
+/// What a service account token is asked for with.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenAsk {
+    pub(crate) namespace: String,
+    pub(crate) service_account: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) expiration_seconds: i64,
+    pub(crate) pod_name: String,
+    pub(crate) pod_uid: String,
+}
+
+/// Why no token came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// A master refused.
+    #[error("{0}")]
+    Refused(String),
+    /// No master answered in time.
+    #[error("no master answered")]
+    Unanswered,
+}
+
+/// The agent's side of the control stream.
+pub(crate) struct Link {
+    pub(crate) outbox: Outbox,
+    connected: Mutex<Option<String>>,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Link { outbox: Outbox::default(), connected: Mutex::new(None) }
+    }
+
+    /// The master we speak to, when there is one.
+    pub(crate) fn connected(&self) -> Option<String> {
+        self.connected.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn set_connected(&self, master: Option<String>) {
+        *self.connected.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = master;
+    }
+
+    /// Asks for a token and waits for the answer.
+    pub(crate) async fn token(&self, ask: TokenAsk) -> Result<(String, Timestamp), TokenError> {
+        let (id, answer) = self.outbox.ask_token(ask);
+        let answer = tokio::time::timeout(TOKEN_TIMEOUT, answer).await;
+        self.outbox.forget_token(id);
+        let reply = answer.ok().and_then(Result::ok).ok_or(TokenError::Unanswered)?;
+        if !reply.error.is_empty() {
+            let status: serde_json::Value =
+                serde_json::from_slice(&reply.error).unwrap_or_default();
+            let message = status["message"].as_str().unwrap_or("refused");
+            return Err(TokenError::Refused(message.to_owned()));
+        }
+        let expires = reply.expiration.parse().unwrap_or_else(|_| Timestamp::now());
+        Ok((reply.token, expires))
+    }
+}
+
+/// Keeps the stream alive until cancelled: dials the masters in turn, the next one at once when one is lost.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    desired: Arc<Desired>,
+    link: Arc<Link>,
+    hooks: Arc<dyn Hooks>,
+    stop: CancellationToken,
+) {
+    let mut dialer = Dialer::new(&config);
+    let mut failures: u32 = 0;
+    let instance = uuid::Uuid::new_v4().to_string();
+    loop {
+        let url = dialer.next_url();
+        let attempt = session::run(&dialer, &url, &instance, &config, &desired, &link, &hooks);
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            () = stop.cancelled() => return,
+        };
+        link.set_connected(None);
+        link.outbox.disconnected();
+        match outcome.established {
+            true => {
+                failures = 0;
+                tracing::info!(master = %url, why = %outcome.why, "stream to master ended");
+            }
+            false => {
+                failures += 1;
+                tracing::debug!(master = %url, why = %outcome.why, "master cannot be reached");
+            }
+        }
+        if let Some(masters) = outcome.masters {
+            dialer.update(masters);
+        }
+        // Every master is tried once before anybody waits.
+        let rounds = failures / u32::try_from(dialer.len()).unwrap_or(1).max(1);
+        if rounds > 0 {
+            let wait = Duration::from_millis(100 * u64::from(rounds.min(10)));
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(RECONNECT_BACKOFF_MAX)) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Container logs: files in the CRI log format, read for `kubectl logs` and rotated.
+
+mod format;
+mod reader;
+mod rotate;
+
+pub(crate) use reader::{Options, Reader, tail};
+pub(crate) use rotate::rotate_all;

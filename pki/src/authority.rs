@@ -1,0 +1,335 @@
+//! A certificate authority and the certificates it issues.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::error::Error;
+
+/// Lifetime of an authority: ten years, as kubeadm's.
+pub const AUTHORITY_DAYS: i64 = 3650;
+
+/// Lifetime of what an authority issues: one year, as kubeadm's.
+pub const CERTIFICATE_DAYS: i64 = 365;
+
+/// Certificates are made anew when they have less than this left.
+pub const RENEW_DAYS: i64 = 60;
+
+/// A certificate is valid a little before it was made, for clocks that are behind.
+const BACKDATE_SECONDS: i64 = 300;
+
+const DAY_SECONDS: i64 = 24 * 3600;
+
+/// The DNS name in every master's peer certificate: TLS wants a name to check; who the peer is, the
+/// URI says.
+pub const PEER_DNS_NAME: &str = "master.quorate.internal";
+
+/// A certificate with its key, both PEM. `Debug` does not show the key.
+#[derive(Clone)]
+pub struct Certified {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key (PKCS #8).
+    pub key_pem: String,
+}
+
+impl fmt::Debug for Certified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certified").field("certificate_pem", &self.certificate_pem).finish()
+    }
+}
+
+/// Whom a certificate is for, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A client of the API: Kubernetes reads the common name as user, the organization as group.
+    /// (One group: `rcgen` keeps one value for each kind of name.)
+    Client {
+        /// User name.
+        name: String,
+        /// Group.
+        group: String,
+    },
+    /// The API's serving certificate.
+    Serving {
+        /// DNS names.
+        names: Vec<String>,
+        /// Addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// A master towards the others: names cluster and node id, and nothing else is looked at.
+    Peer {
+        /// Which cluster.
+        cluster_id: String,
+        /// Raft node id.
+        node_id: u64,
+    },
+}
+
+impl Subject {
+    /// The URI that binds a peer's certificate to cluster and node id.
+    #[must_use]
+    pub fn peer_uri(cluster_id: &str, node_id: u64) -> String {
+        format!("quorate://{cluster_id}/master/{node_id}")
+    }
+
+    fn params(&self) -> Result<CertificateParams, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let name = &mut params.distinguished_name;
+        match self {
+            Self::Client { name: user, group } => {
+                name.push(DnType::CommonName, user.as_str());
+                name.push(DnType::OrganizationName, group.as_str());
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
+            Self::Serving { names, addresses } => {
+                name.push(DnType::CommonName, "quorate");
+                for dns in names {
+                    params.subject_alt_names.push(SanType::DnsName(dns.as_str().try_into()?));
+                }
+                params
+                    .subject_alt_names
+                    .extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            }
+            Self::Peer { cluster_id, node_id } => {
+                name.push(DnType::CommonName, format!("quorate master {node_id}"));
+                let uri = Self::peer_uri(cluster_id, *node_id);
+                let dns = PEER_DNS_NAME.try_into()?;
+                params.subject_alt_names.push(SanType::DnsName(dns));
+                params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+                params.extended_key_usages =
+                    vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            }
+        }
+        Ok(params)
+    }
+}
+
+/// A certificate authority with its key.
+pub struct Authority {
+    certified: Certified,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("certified", &self.certified).finish()
+    }
+}
+
+impl Authority {
+    /// Makes a new authority.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn generate(name: &str, now: Timestamp) -> Result<Self, Error> {
+        let error = || Error::certificate(format!("cannot make the authority {name}"));
+        let key = KeyPair::generate().map_err(error())?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        validity(&mut params, now, AUTHORITY_DAYS);
+        let certificate_pem = params.self_signed(&key).map_err(error())?.pem();
+        Self::from_pem(Certified { certificate_pem, key_pem: key.serialize_pem() })
+    }
+
+    /// An authority from its certificate and key.
+    ///
+    /// # Errors
+    /// When they do not parse.
+    pub fn from_pem(certified: Certified) -> Result<Self, Error> {
+        let key = KeyPair::from_pem(&certified.key_pem)
+            .map_err(Error::certificate("cannot read the key of an authority"))?;
+        let issuer = Issuer::from_ca_cert_pem(&certified.certificate_pem, key)
+            .map_err(Error::certificate("cannot read the certificate of an authority"))?;
+        Ok(Self { certified, issuer })
+    }
+
+    /// Certificate and key.
+    #[must_use]
+    pub fn certified(&self) -> &Certified {
+        &self.certified
+    }
+
+    /// The certificate.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certified.certificate_pem
+    }
+
+    /// Makes a key and a certificate for it.
+    ///
+    /// # Errors
+    /// When a name cannot be in a certificate, or no key can be made.
+    pub fn issue(&self, subject: &Subject, now: Timestamp) -> Result<Certified, Error> {
+        let error = || Error::certificate(format!("cannot issue a certificate for {subject:?}"));
+        let key = KeyPair::generate().map_err(error())?;
+        let mut params = subject.params().map_err(error())?;
+        validity(&mut params, now, CERTIFICATE_DAYS);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(error())?;
+        Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Signs a request. Only the key is taken from it: names and usages are `subject`'s, whatever
+    /// the request asks for.
+    ///
+    /// # Errors
+    /// When the request does not parse or its signature is wrong.
+    pub fn sign_request(
+        &self,
+        request_pem: &str,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let error = || Error::certificate("cannot sign the certificate request");
+        let mut request = CertificateSigningRequestParams::from_pem(request_pem).map_err(error())?;
+        request.params = subject.params().map_err(error())?;
+        validity(&mut request.params, now, CERTIFICATE_DAYS);
+        Ok(request.signed_by(&self.issuer).map_err(error())?.pem())
+    }
+}
+
+/// A new key and a request for a certificate: what a node sends when it joins.
+///
+/// # Errors
+/// When no key can be made.
+pub fn request(name: &str) -> Result<(String, String), Error> {
+    let error = || Error::certificate("cannot make a certificate request");
+    let key = KeyPair::generate().map_err(error())?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let request = params.serialize_request(&key).map_err(error())?.pem().map_err(error())?;
+    Ok((key.serialize_pem(), request))
+}
+
+/// SHA-256 of a certificate's public key (SubjectPublicKeyInfo) in lower-case hex: what a join token
+/// pins, as kubeadm's `--discovery-token-ca-cert-hash` does.
+///
+/// # Errors
+/// When the certificate does not parse.
+pub fn public_key_hash(certificate_der: &[u8]) -> Result<String, Error> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate_der)
+        .map_err(|error| Error::Refused(format!("not an X.509 certificate: {error}")))?;
+    Ok(hex(&Sha256::digest(certificate.public_key().raw)))
+}
+
+/// The DER of the first certificate in a PEM text.
+///
+/// # Errors
+/// When there is none.
+pub fn der_of_pem(certificate_pem: &str) -> Result<Vec<u8>, Error> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
+        .map_err(|error| Error::Refused(format!("not a PEM certificate: {error}")))?;
+    Ok(pem.contents)
+}
+
+/// Whether a certificate is to be made anew: it does not parse, or has less than [`RENEW_DAYS`] left.
+#[must_use]
+pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
+    let Ok(der) = der_of_pem(certificate_pem) else { return true };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return true };
+    let left = certificate.validity().not_after.timestamp() - now.as_second();
+    left < RENEW_DAYS * DAY_SECONDS
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
+    let at = |seconds: i64| {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    };
+    params.not_before = at(now.as_second() - BACKDATE_SECONDS);
+    params.not_after = at(now.as_second() + days * DAY_SECONDS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn parse(pem: &str, check: impl FnOnce(&x509_parser::certificate::X509Certificate<'_>)) {
+        let der = der_of_pem(pem).unwrap();
+        check(&x509_parser::parse_x509_certificate(&der).unwrap().1);
+    }
+
+    #[test]
+    fn a_client_certificate_names_user_and_group() {
+        let authority = Authority::generate("cluster", now()).unwrap();
+        let subject =
+            Subject::Client { name: "admin".to_owned(), group: "system:masters".to_owned() };
+        let issued = authority.issue(&subject, now()).unwrap();
+        parse(&issued.certificate_pem, |certificate| {
+            let subject = certificate.subject();
+            let name = subject.iter_common_name().next().unwrap().as_str().unwrap();
+            assert_eq!(name, "admin");
+            let groups: Vec<_> =
+                subject.iter_organization().map(|group| group.as_str().unwrap()).collect();
+            assert_eq!(groups, ["system:masters"]);
+            parse(authority.certificate_pem(), |authority| {
+                certificate.verify_signature(Some(authority.public_key())).unwrap();
+            });
+        });
+    }
+
+    #[test]
+    fn a_request_gets_the_names_that_the_signer_gives_it() {
+        let authority = Authority::generate("cluster", now()).unwrap();
+        let (_, request) = request("system:masters please").unwrap();
+        let subject =
+            Subject::Client { name: "system:node:a".to_owned(), group: "system:nodes".to_owned() };
+        let certificate = authority.sign_request(&request, &subject, now()).unwrap();
+        parse(&certificate, |certificate| {
+            let text = certificate.subject().to_string();
+            assert!(text.contains("system:node:a") && !text.contains("please"), "{text}");
+            assert!(!certificate.is_ca());
+        });
+    }
+
+    #[test]
+    fn a_damaged_request_is_refused() {
+        let authority = Authority::generate("cluster", now()).unwrap();
+        let subject = Subject::Client { name: "a".to_owned(), group: "g".to_owned() };
+        let error = authority.sign_request("nonsense", &subject, now()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot sign the certificate request");
+    }
+
+    #[test]
+    fn certificates_are_renewed_in_time() {
+        let authority = Authority::generate("cluster", now()).unwrap();
+        let subject = Subject::Client { name: "a".to_owned(), group: "g".to_owned() };
+        let issued = authority.issue(&subject, now()).unwrap().certificate_pem;
+        let later = |days: i64| now() + jiff::SignedDuration::from_secs(days * DAY_SECONDS);
+        assert!(!wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS - 1)));
+        assert!(wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
+        assert!(wants_renewal("nonsense", now()));
+    }
+
+    #[test]
+    fn no_key_is_in_a_debug_text() {
+        let authority = Authority::generate("cluster", now()).unwrap();
+        assert!(!format!("{authority:?}").contains("PRIVATE"));
+    }
+}

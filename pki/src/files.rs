@@ -1,0 +1,90 @@
+//! Files with keys: mode 0600 from the first byte, written beside and renamed, synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::error::Error;
+
+/// Creates a directory (and those above it) that only its owner may enter.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn create_private_dir(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error::File {
+        action: "create directory",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Replaces a file with `content`, readable by its owner only. After it returns, the content
+/// survives a power loss; if it fails, the old content is untouched.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
+    write_with_mode(path, content, 0o600)
+}
+
+/// As [`write_private`], with another mode for the new file.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    let error = |source| Error::File { action: "write", path: path.to_owned(), source };
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = directory.join(format!(".{name}.{:016x}.tmp", rand::random::<u64>()));
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(mode).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|source| {
+        // The old file is as it was; what was written beside it is of no use.
+        drop(fs::remove_file(&beside));
+        error(source)
+    })
+}
+
+/// Reads a text file.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_private_file_is_private_and_replaced_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(read(&path).unwrap(), "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside");
+    }
+
+    #[test]
+    fn a_failed_write_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing/key");
+        let error = write_private(&path, b"x").unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
+    }
+}

@@ -1,0 +1,202 @@
+//! The apply thread: owns the state machine, calls it in log order, publishes how far it is, and
+//! only then lets writers be answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use openraft::EntryPayload;
+use openraft::storage::ApplyResponder;
+use tokio::sync::{oneshot, watch};
+
+use crate::error::Fatal;
+use crate::machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
+use crate::raft_types::{Entry, LogId, Reply, StoredMembership, TypeConfig, term_of};
+use crate::snapshot::file::SnapshotFile;
+use crate::types::LogIndex;
+
+/// Commands that wait for the thread: one at work, one prepared.
+const QUEUE: usize = 2;
+
+type Item = (Entry, Option<ApplyResponder<TypeConfig>>);
+
+pub(crate) enum Command {
+    Apply { batch: Vec<Item>, done: oneshot::Sender<()> },
+    Snapshot { done: oneshot::Sender<View> },
+    Restore { file: SnapshotFile, done: oneshot::Sender<Result<(), RestoreError>> },
+}
+
+/// The state at one moment, ready to be encoded.
+pub(crate) struct View {
+    pub(crate) last_applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+    pub(crate) state_bytes: u64,
+    pub(crate) writer: SnapshotWriter,
+}
+
+/// How far the machine is; readable at any time.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    position: Mutex<(Option<LogId>, StoredMembership)>,
+    state_bytes: AtomicU64,
+    index: watch::Sender<LogIndex>,
+}
+
+impl Applied {
+    fn new() -> Self {
+        Self {
+            position: Mutex::new((None, StoredMembership::default())),
+            state_bytes: AtomicU64::new(0),
+            index: watch::Sender::new(LogIndex(0)),
+        }
+    }
+
+    pub(crate) fn position(&self) -> (Option<LogId>, StoredMembership) {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.state_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<LogIndex> {
+        self.index.subscribe()
+    }
+
+    fn publish(&self, last: Option<LogId>, membership: StoredMembership, state_bytes: u64) {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = (last, membership);
+        self.state_bytes.store(state_bytes, Ordering::Relaxed);
+        self.index.send_replace(LogIndex(last.map_or(0, |id| id.index)));
+    }
+}
+
+/// Handle to the thread.
+pub(crate) struct ApplyThread {
+    pub(crate) commands: mpsc::SyncSender<Command>,
+    pub(crate) applied: Arc<Applied>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+struct Worker<M> {
+    machine: M,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+    applied: Arc<Applied>,
+}
+
+/// Starts the thread. It ends when the last sender is gone, or when the machine panics.
+pub(crate) fn start<M: StateMachine>(
+    machine: M,
+    fatal: watch::Sender<Option<Fatal>>,
+) -> std::io::Result<ApplyThread> {
+    let (commands, queue) = mpsc::sync_channel(QUEUE);
+    let applied = Arc::new(Applied::new());
+    let mut worker = Worker {
+        machine,
+        last_applied: None,
+        membership: StoredMembership::default(),
+        applied: applied.clone(),
+    };
+    let thread = std::thread::Builder::new().name("raft-apply".to_owned()).spawn(move || {
+        while let Ok(command) = queue.recv() {
+            if catch_unwind(AssertUnwindSafe(|| worker.handle(command))).is_err() {
+                tracing::error!("the state machine panicked");
+                let text = "the state machine panicked while it applied the log".to_owned();
+                fatal.send_modify(|fatal| {
+                    fatal.get_or_insert(Fatal(text));
+                });
+                return;
+            }
+        }
+    })?;
+    Ok(ApplyThread { commands, applied, thread })
+}
+
+impl<M: StateMachine> Worker<M> {
+    fn handle(&mut self, command: Command) {
+        // Receivers that are gone belong to a node that is stopping.
+        match command {
+            Command::Apply { batch, done } => {
+                self.apply(batch);
+                done.send(()).unwrap_or(());
+            }
+            Command::Snapshot { done } => {
+                let view = View {
+                    last_applied: self.last_applied,
+                    membership: self.membership.clone(),
+                    state_bytes: self.machine.state_bytes(),
+                    writer: self.machine.snapshot(),
+                };
+                drop(done.send(view));
+            }
+            Command::Restore { file, done } => drop(done.send(self.restore(&file))),
+        }
+    }
+
+    fn apply(&mut self, batch: Vec<Item>) {
+        let mut entries = Vec::with_capacity(batch.len());
+        let mut responders = Vec::with_capacity(batch.len());
+        for (entry, responder) in batch {
+            let payload = match entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(data) => Some(data.0),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    None
+                }
+            };
+            entries.push(LogEntry {
+                index: LogIndex(entry.log_id.index),
+                term: term_of(&entry.log_id),
+                payload,
+            });
+            responders.push(responder);
+            self.last_applied = Some(entry.log_id);
+        }
+        let count = entries.len();
+        let replies = self.machine.apply(entries);
+        assert_eq!(replies.len(), count, "the machine must answer each entry");
+        self.publish();
+        for (responder, reply) in responders.into_iter().zip(replies) {
+            if let Some(responder) = responder {
+                responder.send(Reply(reply));
+            }
+        }
+    }
+
+    fn restore(&mut self, file: &SnapshotFile) -> Result<(), RestoreError> {
+        let meta = file.meta().map_err(|error| RestoreError::Invalid(error.to_string()))?;
+        let mut state = Counting { inner: file.read_state()?, bytes: 0 };
+        self.machine.restore(&mut state)?;
+        // The rest, if any, so that the decoder compares its checksum too.
+        std::io::copy(&mut state, &mut std::io::sink())?;
+        if state.bytes != file.state_bytes {
+            let (found, expected) = (state.bytes, file.state_bytes);
+            return Err(RestoreError::Invalid(format!("{found} bytes, {expected} were written")));
+        }
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let (last, membership) = (self.last_applied, self.membership.clone());
+        self.applied.publish(last, membership, self.machine.state_bytes());
+    }
+}
+
+struct Counting<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: std::io::Read> std::io::Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}

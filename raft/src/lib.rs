@@ -1,0 +1,36 @@
+//! Raft over opaque bytes: openraft with a log on sled, snapshot files, peer connections over
+//! mutual TLS, membership, linearizable reads and leadership.
+//!
+//! It must never know what the bytes mean: `store` joins it with the state machine. All its work
+//! runs on a runtime and threads of its own.
+//!
+//! Start reading at [`node`] (the handle), then `log` (what is on disk), [`snapshot`](machine)
+//! and [`peer`]. Every bound is in [`limits`].
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod apply;
+mod codec;
+pub mod config;
+pub mod error;
+pub mod limits;
+mod log;
+pub mod machine;
+mod machine_store;
+pub mod node;
+pub mod peer;
+mod raft_types;
+mod snapshot;
+pub mod types;
+
+pub use config::{Config, DiskRule, PeerTls, SnapshotRule, Timing};
+pub use error::{
+    CallError, Corruption, Fatal, MembershipError, ProposeError, ReadError, StartError,
+    TransferError,
+};
+pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
+pub use node::RaftNode;
+pub use node::leadership::{Leadership, LeadershipState};
+pub use node::propose::Proposed;
+pub use node::status::{MemberStatus, Role, Status};
+pub use peer::{Handler, NoCalls, Refused};
+pub use types::{FIRST_NODE_ID, LogIndex, Member, NodeId, Term};

@@ -1,0 +1,104 @@
+//! Every bound of this crate: what it limits and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Bytes of one proposal. Above it `propose` answers `TooLarge` and nothing was proposed.
+pub const PROPOSAL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Proposals that wait for their outcome on this master. Above it `propose` answers `Overloaded`.
+pub const PROPOSALS_IN_FLIGHT_MAX: usize = 8 * 1024;
+/// Bytes of the proposals that wait for their outcome. Above it `propose` answers `Overloaded`.
+pub const PROPOSAL_BYTES_IN_FLIGHT_MAX: usize = 128 * 1024 * 1024;
+/// Linearizable reads that wait for the next round. Above it `read_index` answers `Overloaded`.
+pub const READS_WAITING_MAX: usize = 16 * 1024;
+/// Entries handed to the state machine at once. More wait for the next batch.
+pub const APPLY_BATCH_MAX: usize = 256;
+/// Commands waiting for the log thread. When full, Raft waits (and with it the writers).
+pub const LOG_QUEUE_MAX: usize = 1024;
+/// Bytes written by one group commit (one sync). What is more waits for the next one.
+pub const GROUP_COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Commands in one group commit.
+pub const GROUP_COMMIT_COMMANDS_MAX: usize = 1024;
+/// Bytes of log entries kept in memory for replication and apply. Older synced entries are read
+/// back from disk.
+pub const LOG_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of log entries read or replicated at once (one entry at least, however large).
+pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries replicated at once.
+pub const APPEND_ENTRIES_MAX: u64 = 1024;
+/// Bytes of one record in the engine, its header included. Larger entries are cut into several
+/// records: sled puts a leaf of 16 items over a quarter of a segment into a blob file, which it
+/// never syncs.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Cache of the engine, bytes.
+pub const ENGINE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Segment of the engine, bytes.
+pub const ENGINE_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Purged records removed from the engine in one step, or twice what a group commit adds.
+pub const PURGE_STEP_RECORDS: usize = 512;
+/// Syncs whose duration is remembered for the percentile in the status.
+pub const SYNC_SAMPLES: usize = 512;
+/// Snapshot files kept. The log reaches back to the oldest of them.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// A snapshot is taken when the log is larger than this and than the state.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// How often the snapshot rule is looked at.
+pub const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Bytes of a snapshot in one message to a follower.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// A snapshot whose receiver takes no chunk for so long is given up (and resumed later).
+pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
+/// The receiver's time to check and install a complete snapshot.
+pub const SNAPSHOT_INSTALL_MAX: Duration = Duration::from_secs(600);
+/// Bytes of a message between masters. Larger ones are refused by the receiver.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of the body of one `call`. Above it `call` answers `TooLarge`.
+pub const CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Calls that this master serves for each peer connection at the same time. More wait in HTTP/2.
+pub const PEER_STREAMS_MAX: u32 = 1024;
+/// Peer connections accepted and not yet through the TLS handshake. More wait in the backlog.
+pub const PEER_HANDSHAKES_MAX: usize = 64;
+/// Time for TCP connect and for the TLS handshake with a peer.
+pub const PEER_CONNECT_MAX: Duration = Duration::from_millis(1000);
+/// An idle peer connection is probed this often.
+pub const PEER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// A probed peer connection that stays silent so long is closed.
+pub const PEER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// First and largest wait before a failing peer is tried again.
+pub const PEER_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
+/// A learner is caught up when it lacks at most this many entries...
+pub const PROMOTE_LAG_MAX: u64 = 256;
+/// ... for so long.
+pub const PROMOTE_STABLE: Duration = Duration::from_millis(500);
+/// How long a promotion waits for its learner to catch up.
+pub const PROMOTE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Entries the target of a leadership transfer may lack when it starts.
+pub const TRANSFER_LAG_MAX: u64 = 256;
+/// How long a transfer waits for a new leader before it reports failure.
+pub const TRANSFER_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long one change of the membership may take.
+pub const MEMBERSHIP_CHANGE_MAX: Duration = Duration::from_secs(30);
+/// How often the leader looks for a half-done membership change.
+pub const MEMBERSHIP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Masters of one cluster, learners included. Above it `add_learner` is refused.
+pub const MEMBERS_MAX: usize = 15;
+/// How long a stopping leader waits for another to take over.
+pub const SHUTDOWN_TRANSFER_MAX: Duration = Duration::from_secs(2);
+/// How long stopping may take in all before threads are left behind.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+/// Pause between two tries of a read that found no leader.
+pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Longest single round of a read; within the deadline a new round follows.
+pub const READ_ROUND_MAX: Duration = Duration::from_millis(1000);
+/// How often the free space of the disk is measured.
+pub const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Below this many free bytes nothing is written any more: the process must stop, because a write
+/// that fails inside the engine poisons it.
+pub const DISK_FLOOR_BYTES: u64 = 32 * 1024 * 1024;
+/// A follower that has not answered log entries for so long is asked again. Generous: its disk may
+/// be slow; that it is alive say the heartbeats.
+pub const APPEND_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Time to ask the other voters how far they are when the leader's connection broke.
+pub const PROBE_MAX: Duration = Duration::from_millis(80);
+/// Threads of the runtime that Raft has for itself.
+pub const RUNTIME_THREADS: usize = 2;

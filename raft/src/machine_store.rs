@@ -1,0 +1,141 @@
+//! openraft's state machine on top of the apply thread and the snapshot files.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use futures::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use tokio::sync::oneshot;
+
+use crate::apply::{Applied, Command, View};
+use crate::codec::{DiskLogId, SnapshotHeader};
+use crate::limits::APPLY_BATCH_MAX;
+use crate::raft_types::{LeaderId, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::snapshot::file::SnapshotFile;
+use crate::snapshot::store::SnapshotStore;
+use crate::types::{Member, NodeId};
+
+/// A snapshot as openraft passes it around.
+type Taken = Snapshot<LeaderId, NodeId, Member, SnapshotFile>;
+
+/// openraft's view of the machine.
+#[derive(Clone)]
+pub(crate) struct MachineStore {
+    commands: mpsc::SyncSender<Command>,
+    applied: Arc<Applied>,
+    snapshots: Arc<SnapshotStore>,
+}
+
+/// One snapshot in the making: the view is taken, the file is not written.
+pub(crate) struct Builder {
+    /// Locked only because openraft wants a builder to be `Sync`.
+    view: Mutex<Option<View>>,
+    snapshots: Arc<SnapshotStore>,
+}
+
+fn gone<E>(_: E) -> io::Error {
+    io::Error::other("the apply thread has ended")
+}
+
+/// Runs something that blocks on a thread of its own; the runtime has too few to spare one.
+pub(crate) async fn in_background<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(done.send(run())))?;
+    result.await.map_err(|_| io::Error::other("the background thread panicked"))?
+}
+
+impl MachineStore {
+    pub(crate) fn new(
+        commands: mpsc::SyncSender<Command>,
+        applied: Arc<Applied>,
+        snapshots: Arc<SnapshotStore>,
+    ) -> Self {
+        Self { commands, applied, snapshots }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> io::Result<T> {
+        let (done, answer) = oneshot::channel();
+        // Commands come one after the other from openraft's worker, so that the queue of two
+        // never blocks here.
+        self.commands.send(command(done)).map_err(gone)?;
+        answer.await.map_err(gone)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for MachineStore {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok(self.applied.position())
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
+        while let Some(batch) = batches.next().await {
+            let batch = batch.into_iter().collect::<io::Result<Vec<_>>>()?;
+            self.ask(|done| Command::Apply { batch, done }).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let view = self.ask(|done| Command::Snapshot { done }).await.ok();
+        Builder { view: Mutex::new(view), snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> io::Result<()> {
+        let snapshots = self.snapshots.clone();
+        let file = in_background("raft-install", move || snapshots.install(&snapshot.path)).await?;
+        self.ask(|done| Command::Restore { file, done }).await?.map_err(io::Error::other)
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Taken>> {
+        let Some(file) = self.snapshots.current() else { return Ok(None) };
+        let meta = file.meta().map_err(io::Error::other)?;
+        Ok(Some(Snapshot { meta, snapshot: file }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> io::Result<Taken> {
+        let view = self.view.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let view = view.ok_or_else(|| gone(()))?;
+        let last = view.last_applied;
+        if let Some(current) = self.snapshots.current()
+            && current.last_log_id() == last
+        {
+            let meta = current.meta().map_err(io::Error::other)?;
+            return Ok(Snapshot { meta, snapshot: current });
+        }
+        let header = SnapshotHeader {
+            cluster_id: self.snapshots.cluster_id().to_owned(),
+            last_log_id: last.map(DiskLogId::from),
+            membership_log_id: view.membership.log_id().map(DiskLogId::from),
+            membership: view.membership.membership().into(),
+            state_bytes: view.state_bytes,
+        };
+        let snapshots = self.snapshots.clone();
+        let file =
+            in_background("raft-snapshot", move || snapshots.create(&header, view.writer)).await?;
+        let meta = file.meta().map_err(io::Error::other)?;
+        Ok(Snapshot { meta, snapshot: file })
+    }
+}

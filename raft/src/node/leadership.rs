@@ -1,0 +1,77 @@
+//! Who leads, as others may rely on it: "leader" only when the own-term entry is applied here, so
+//! that the local state holds everything that was committed before.
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+
+use super::{Inner, Metrics, Raft, RaftNode};
+use crate::raft_types::LeaderId;
+use crate::types::{Member, NodeId, Term};
+
+/// One leadership of this master. Not equal to any other, also not to a later one of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership {
+    /// Raft's term.
+    pub term: Term,
+    /// What Raft checks when something is proposed under this leadership.
+    pub(crate) token: LeaderId,
+}
+
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeadershipState {
+    /// This master, and everything committed before is applied and published.
+    Leader(Leadership),
+    /// Another master, or nobody that is known.
+    Follower {
+        /// The leader.
+        leader: Option<(NodeId, Member)>,
+    },
+}
+
+impl RaftNode {
+    /// Follows who leads. Changes may be skipped, the newest never; two leaderships of this
+    /// master with another in between differ in their term.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<LeadershipState> {
+        self.inner.leadership.clone()
+    }
+}
+
+fn state_of(metrics: &Metrics) -> LeadershipState {
+    let vote = metrics.vote;
+    let leads = metrics.state == ServerState::Leader
+        && vote.committed
+        && vote.leader_id.node_id == metrics.id
+        && metrics.running_state.is_ok();
+    let ready = metrics.last_applied.is_some_and(|id| id.leader_id == vote.leader_id);
+    if leads && ready {
+        let term = Term(vote.leader_id.term);
+        return LeadershipState::Leader(Leadership { term, token: vote.leader_id });
+    }
+    // Not ready yet is nobody, not itself.
+    let leader = Inner::leader_of(metrics).filter(|(id, _)| *id != metrics.id);
+    LeadershipState::Follower { leader }
+}
+
+/// Keeps the watch up to date until Raft ends.
+pub(crate) fn follow(raft: &Raft) -> watch::Receiver<LeadershipState> {
+    let (state, states) = watch::channel(LeadershipState::Follower { leader: None });
+    let mut metrics = raft.metrics();
+    tokio::spawn(async move {
+        loop {
+            let now = state_of(&metrics.borrow_and_update());
+            state.send_if_modified(|old| {
+                let changed = *old != now;
+                *old = now;
+                changed
+            });
+            if metrics.changed().await.is_err() {
+                state.send_replace(LeadershipState::Follower { leader: None });
+                return;
+            }
+        }
+    });
+    states
+}

@@ -1,0 +1,168 @@
+//! Changes of the membership. One at a time, on the leader only; what a dead leader left half done
+//! is finished by the next one (`finish_joint`, called by the upkeep).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Precondition, ServerState};
+use tokio::time::Instant;
+
+use super::{Inner, Metrics, RaftNode};
+use crate::error::MembershipError;
+use crate::limits::{
+    MEMBERS_MAX, MEMBERSHIP_CHANGE_MAX, PROMOTE_LAG_MAX, PROMOTE_STABLE, PROMOTE_WAIT_MAX,
+};
+use crate::raft_types::TypeConfig;
+use crate::types::{Member, NodeId};
+
+type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+const POLL: Duration = Duration::from_millis(25);
+
+impl RaftNode {
+    /// Adds a master that receives the log but does not vote. Gives its number: the index of a log
+    /// entry written for it, so that no two masters ever had the same.
+    ///
+    /// # Errors
+    /// `Duplicate` when its name or an address is taken; `NotLeader`; `Unknown`, after which
+    /// `members()` tells.
+    pub async fn add_learner(&self, member: Member) -> Result<NodeId, MembershipError> {
+        let inner = self.inner.clone();
+        self.on_runtime(async move {
+            let _one_at_a_time = inner.membership_lock.lock().await;
+            inner.check_new(&inner.leader_metrics()?, &member)?;
+            let blank = inner.limited(inner.raft.write_blank()).await?;
+            let id = NodeId(blank.log_id.index);
+            inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
+            tracing::info!(%id, name = member.name, "added a learner");
+            Ok(id)
+        })
+        .await
+    }
+
+    /// Makes a learner a voter, once it has caught up (waits for that) and through a joint
+    /// configuration. Does nothing when it votes already.
+    ///
+    /// # Errors
+    /// `NotCaughtUp` when it did not in `limits::PROMOTE_WAIT_MAX`; `UnknownNode`; `NotLeader`;
+    /// `Unknown`, after which `members()` tells.
+    pub async fn promote(&self, node: NodeId) -> Result<(), MembershipError> {
+        self.promote_all(&[node]).await
+    }
+
+    /// Makes several learners voters in one step, so that a cluster grows from 1 to 3 without ever
+    /// having 2.
+    ///
+    /// # Errors
+    /// As `promote`.
+    pub async fn promote_all(&self, nodes: &[NodeId]) -> Result<(), MembershipError> {
+        let inner = self.inner.clone();
+        let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        self.on_runtime(async move {
+            inner.wait_caught_up(&nodes).await?;
+            let _one_at_a_time = inner.membership_lock.lock().await;
+            inner.leader_metrics()?;
+            let change = ChangeMembers::AddVoterIds(nodes.clone());
+            inner.limited(inner.raft.change_membership(change, true)).await?;
+            tracing::info!(?nodes, "promoted to voters");
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn leader_metrics(&self) -> Result<Metrics, MembershipError> {
+        let metrics = self.metrics();
+        if metrics.state == ServerState::Leader {
+            return Ok(metrics);
+        }
+        let leader = Self::leader_of(&metrics).filter(|(id, _)| *id != self.id);
+        Err(MembershipError::NotLeader { leader })
+    }
+
+    fn check_new(&self, metrics: &Metrics, new: &Member) -> Result<(), MembershipError> {
+        let membership = metrics.membership_config.membership();
+        for (id, member) in membership.nodes() {
+            let same = [
+                ("name", &member.name, &new.name),
+                ("peer address", &member.peer_address, &new.peer_address),
+                ("API address", &member.api_address, &new.api_address),
+            ];
+            if let Some((what, value, _)) = same.into_iter().find(|(_, a, b)| a == b) {
+                let (value, name) = (value.clone(), member.name.clone());
+                return Err(MembershipError::Duplicate { what, value, node: *id, name });
+            }
+        }
+        let count = membership.nodes().count();
+        if count >= MEMBERS_MAX { Err(MembershipError::TooMany(count)) } else { Ok(()) }
+    }
+
+    async fn wait_caught_up(&self, nodes: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
+        let until = Instant::now() + PROMOTE_WAIT_MAX;
+        let mut level_since = None;
+        loop {
+            let members = self.members_of(&self.leader_metrics()?);
+            let mut behind = None;
+            for node in nodes {
+                let member = members.iter().find(|member| member.id == *node);
+                let member = member.ok_or(MembershipError::UnknownNode(*node))?;
+                let lag = member.lag.unwrap_or(u64::MAX);
+                if !member.voter && (lag > PROMOTE_LAG_MAX || member.matched.is_none()) {
+                    behind = Some((*node, lag));
+                }
+            }
+            let now = Instant::now();
+            match behind {
+                None if now.duration_since(*level_since.get_or_insert(now)) >= PROMOTE_STABLE => {
+                    return Ok(());
+                }
+                None => {}
+                Some((node, lag)) if now >= until => {
+                    return Err(MembershipError::NotCaughtUp { node, lag });
+                }
+                Some(_) => level_since = None,
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits for one change, with a limit.
+    async fn limited<T>(
+        &self,
+        change: impl Future<Output = Result<T, ChangeError>>,
+    ) -> Result<T, MembershipError> {
+        match tokio::time::timeout(MEMBERSHIP_CHANGE_MAX, change).await {
+            Err(_) => Err(MembershipError::Unknown { reason: "deadline".to_owned() }),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(RaftError::Fatal(error))) => Err(self.fatal_error(&error).into()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                let leader = forward.leader_id.zip(forward.leader_node);
+                Err(MembershipError::NotLeader { leader })
+            }
+            Ok(Err(RaftError::APIError(error))) => {
+                Err(MembershipError::Unknown { reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Finishes a joint configuration that nobody works on. Undoing it needs the same two
+    /// majorities, so going forward is never worse.
+    pub(crate) async fn finish_joint(&self) {
+        let Ok(_one_at_a_time) = self.membership_lock.try_lock() else { return };
+        let Ok(metrics) = self.leader_metrics() else { return };
+        let configs = metrics.membership_config.membership().get_joint_config();
+        let [_, .., goal] = configs.as_slice() else { return };
+        let goal = ChangeMembers::ReplaceAllVoters(goal.clone());
+        let last_membership_log_id = *metrics.membership_config.log_id();
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id };
+        let change = self.raft.change_membership_if(goal, true, [unchanged]);
+        match self.limited(change).await {
+            Ok(_) => tracing::info!("finished a half-done membership change"),
+            Err(error) => {
+                tracing::warn!(%error, "a half-done membership change is not finished yet")
+            }
+        }
+    }
+}

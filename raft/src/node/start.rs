@@ -1,0 +1,276 @@
+//! Puts a node together, in this order: directories and lock, certificates, the runtime, log and
+//! snapshots (checked in full), the apply thread, Raft, the listener, upkeep.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use openraft::async_runtime::WatchReceiver;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use super::election::Watcher;
+use super::propose::Gate;
+use super::read::{ReadQueues, Reads};
+use super::stop::{Parts, Stopping};
+use super::{Inner, Raft, RaftNode, leadership, upkeep};
+use crate::apply::{self, ApplyThread};
+use crate::codec::DiskIdentity;
+use crate::config::{Config, Timing};
+use crate::error::{Fatal, StartError};
+use crate::limits::{APPEND_ENTRIES_MAX, RUNTIME_THREADS, SNAPSHOT_INSTALL_MAX};
+use crate::log::directory;
+use crate::log::engine::LogEngine;
+use crate::log::sled_engine::SledEngine;
+use crate::log::storage::{LogStore, LogThread};
+use crate::machine::StateMachine;
+use crate::machine_store::MachineStore;
+use crate::peer::Handler;
+use crate::peer::client::Peers;
+use crate::peer::incoming::Incoming;
+use crate::peer::network::Factory;
+use crate::peer::server::{self, Inbound};
+use crate::peer::service::Service;
+use crate::peer::tls::{Identity, Tls};
+use crate::snapshot::store::SnapshotStore;
+
+/// What was opened on disk.
+struct Stores {
+    log: LogStore,
+    log_thread: LogThread,
+    apply: ApplyThread,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl RaftNode {
+    /// Starts a node on its data directory. The machine must be empty: it gets the newest snapshot
+    /// and the committed log after it before this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub async fn start(
+        config: Config,
+        machine: impl StateMachine,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Self, StartError> {
+        check_timing(config.timing)?;
+        let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.node_id };
+        let tls = Arc::new(Tls::new(&config.tls, identity)?);
+        let fatal = watch::Sender::new(None);
+        let (config, stores) = open_stores(config, machine, fatal.clone()).await?;
+        let runtime = start_runtime().map_err(|source| StartError::Io {
+            path: config.data_dir.clone(),
+            action: "start the runtime",
+            source,
+        })?;
+        let handle = runtime.handle.clone();
+        let assembled = handle.spawn(assemble(config, stores, runtime, tls, handler, fatal)).await;
+        match assembled {
+            Ok(node) => node,
+            Err(error) => Err(Fatal(format!("raft did not start: {error}")).into()),
+        }
+    }
+}
+
+fn check_timing(timing: Timing) -> Result<(), StartError> {
+    let Timing { heartbeat, election_min, election_max } = timing;
+    if heartbeat.is_zero() || heartbeat * 2 > election_min || election_min >= election_max {
+        return Err(StartError::Config(format!(
+            "heartbeat {heartbeat:?}, election {election_min:?} to {election_max:?}: the heartbeat \
+             must be at most half the shortest election time, and that below the longest"
+        )));
+    }
+    Ok(())
+}
+
+/// Opens everything on disk, on a thread of its own.
+async fn open_stores(
+    config: Config,
+    machine: impl StateMachine,
+    fatal: watch::Sender<Option<Fatal>>,
+) -> Result<(Config, Stores), StartError> {
+    let (done, opened) = oneshot::channel();
+    let path = config.data_dir.clone();
+    let open = move || {
+        let raft = config.data_dir.join("raft");
+        directory::create(&raft)?;
+        let lock = directory::lock(&raft)?;
+        let io = |source| StartError::Io { path: raft.clone(), action: "prepare", source };
+        directory::keep_ballast(&raft, config.disk.ballast_bytes).map_err(io)?;
+        let identity =
+            DiskIdentity { cluster_id: config.cluster_id.clone(), node_id: config.node_id.0 };
+        let engine = |path: &std::path::Path| {
+            SledEngine::open(path).map(|engine| Box::new(engine) as Box<dyn LogEngine>)
+        };
+        let (log, log_thread) = LogStore::open(&raft, lock, &identity, fatal.clone(), engine)?;
+        let purged = log.shared().lock().purged.map(|id| id.index);
+        let snapshots = config.data_dir.join("snapshots");
+        let snapshots = SnapshotStore::open(&snapshots, &config.cluster_id, purged)?;
+        let apply = apply::start(machine, fatal).map_err(io)?;
+        let stores = Stores { log, log_thread, apply, snapshots: Arc::new(snapshots) };
+        Ok((config, stores))
+    };
+    std::thread::Builder::new()
+        .name("raft-open".to_owned())
+        .spawn(move || drop(done.send(open())))
+        .map_err(|source| StartError::Io { path, action: "start a thread", source })?;
+    opened.await.map_err(|_| Fatal("opening the log panicked".to_owned()))?
+}
+
+struct Runtime {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// The runtime lives on a thread, so that it can end whatever the caller's runtime does.
+fn start_runtime() -> std::io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_name("raft")
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("raft-runtime".to_owned()).spawn(move || {
+        // Ends when asked to, or when the node was dropped.
+        drop(runtime.block_on(stopped));
+        runtime.shutdown_timeout(Duration::from_secs(2));
+    })?;
+    Ok(Runtime { handle, stop, thread })
+}
+
+fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = openraft::Config {
+        cluster_name: config.cluster_id.clone(),
+        heartbeat_interval: ms(config.timing.heartbeat),
+        election_timeout_min: ms(config.timing.election_min),
+        election_timeout_max: ms(config.timing.election_max),
+        install_snapshot_timeout: ms(SNAPSHOT_INSTALL_MAX),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        // Purging is ours: only up to the oldest snapshot that is kept.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        ..openraft::Config::default()
+    };
+    let raft = raft.validate().map_err(|error| StartError::Config(error.to_string()))?;
+    Ok(Arc::new(raft))
+}
+
+fn adopt(listener: TcpListener) -> std::io::Result<(tokio::net::TcpListener, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((tokio::net::TcpListener::from_std(listener)?, address))
+}
+
+/// On Raft's own runtime from here on.
+async fn assemble(
+    config: Config,
+    stores: Stores,
+    runtime: Runtime,
+    tls: Arc<Tls>,
+    handler: Arc<dyn Handler>,
+    fatal: watch::Sender<Option<Fatal>>,
+) -> Result<RaftNode, StartError> {
+    let Stores { log, log_thread, apply, snapshots } = stores;
+    let raft_config = openraft_config(&config)?;
+    let raft_directory = config.data_dir.join("raft");
+    let (listener, peer_address) = adopt(config.listener).map_err(|source| StartError::Io {
+        path: raft_directory.clone(),
+        action: "listen for peers",
+        source,
+    })?;
+    let peers = Peers::new(tls.clone());
+    let shared = log.shared().clone();
+    let machine = MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone());
+    let factory = Factory { peers: peers.clone() };
+    let raft = Raft::new(config.node_id, raft_config, factory, log, machine)
+        .await
+        .map_err(|error| fatal.borrow().clone().unwrap_or_else(|| Fatal(error.to_string())))?;
+    let (reads, queues) = Reads::new();
+    let (server, stop_server) = watch::channel(false);
+    let inbound = Arc::new(Inbound::new());
+    let free_bytes = directory::free_bytes(&raft_directory).unwrap_or(u64::MAX);
+    let inner = Arc::new(Inner {
+        id: config.node_id,
+        member: config.member,
+        leadership: leadership::follow(&raft),
+        raft,
+        log: shared,
+        applied: apply.applied,
+        snapshots,
+        peers,
+        inbound,
+        reads,
+        proposals: Gate::new(),
+        membership_lock: tokio::sync::Mutex::new(()),
+        fatal,
+        free_bytes: AtomicU64::new(free_bytes),
+        disk: config.disk,
+        snapshot_rule: config.snapshots,
+        timing: config.timing,
+        raft_directory,
+        runtime: runtime.handle,
+        peer_address,
+        stopping: Stopping::new(Parts {
+            runtime: runtime.stop,
+            runtime_thread: runtime.thread,
+            log: log_thread,
+            apply_thread: apply.thread,
+            server,
+        }),
+    });
+    start_tasks(&inner, queues, listener, tls, handler, stop_server);
+    inner.elect_alone().await;
+    Ok(RaftNode { inner })
+}
+
+fn start_tasks(
+    inner: &Arc<Inner>,
+    queues: ReadQueues,
+    listener: tokio::net::TcpListener,
+    tls: Arc<Tls>,
+    handler: Arc<dyn Handler>,
+    stop_server: watch::Receiver<bool>,
+) {
+    queues.run(&inner.raft, inner.peers.clone(), inner.reads.clone());
+    let service = Service {
+        raft: inner.raft.clone(),
+        log: inner.log.clone(),
+        reads: inner.reads.clone(),
+        incoming: Incoming::new(inner.raft.clone(), inner.snapshots.clone()),
+        handler,
+    };
+    tokio::spawn(server::serve(listener, tls, inner.inbound.clone(), service, stop_server));
+    let watcher = Watcher {
+        raft: inner.raft.clone(),
+        log: inner.log.clone(),
+        peers: inner.peers.clone(),
+        inbound: inner.inbound.clone(),
+        timing: inner.timing,
+    };
+    tokio::spawn(watcher.run());
+    upkeep::start(inner);
+}
+
+impl Inner {
+    /// The only voter need not wait for a leader it would hear from: nobody else can be one.
+    async fn elect_alone(&self) {
+        let alone = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.membership().voter_ids();
+            voters.eq([self.id])
+        };
+        if alone {
+            // An error means that Raft has ended; whoever uses the node will see that.
+            drop(self.raft.trigger().elect(false).await);
+        }
+    }
+}

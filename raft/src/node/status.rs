@@ -1,0 +1,169 @@
+//! How the node is, for people, probes and metrics.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::{Instant as _, ServerState};
+
+use super::{Inner, Metrics, RaftNode};
+use crate::raft_types::index_of;
+use crate::types::{LogIndex, Member, NodeId, Term};
+
+/// What this master is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Receives the log, does not vote (yet).
+    Learner,
+    /// Votes and receives the log.
+    Follower,
+    /// Tries to become leader.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Has stopped.
+    Stopped,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// One master as this one sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Name and addresses.
+    pub member: Member,
+    /// Whether it votes; learners do not.
+    pub voter: bool,
+    /// On the leader: the last entry known to be on its disk.
+    pub matched: Option<LogIndex>,
+    /// On the leader: how many entries it lacks.
+    pub lag: Option<u64>,
+    /// On the leader: time since it last answered.
+    pub last_contact: Option<Duration>,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This master.
+    pub id: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// Raft's term.
+    pub term: Term,
+    /// Who leads, as far as known here.
+    pub leader: Option<NodeId>,
+    /// Last entry in the local log.
+    pub last_log: Option<LogIndex>,
+    /// Last entry known to be committed.
+    pub committed: Option<LogIndex>,
+    /// Last entry applied by the local machine.
+    pub applied: Option<LogIndex>,
+    /// Last entry of the newest snapshot.
+    pub snapshot: Option<LogIndex>,
+    /// Last entry that the log no longer has.
+    pub purged: Option<LogIndex>,
+    /// All masters. A change is half done while `joint` is true.
+    pub members: Vec<MemberStatus>,
+    /// A membership change is half done.
+    pub joint: bool,
+    /// On the leader: milliseconds since a quorum last answered (0 when it is a quorum itself).
+    pub quorum_ack_ms: Option<u64>,
+    /// 99th percentile of the last group commits, write and sync.
+    pub sync_p99: Option<Duration>,
+    /// Group commits since the start.
+    pub group_commits: u64,
+    /// Bytes the state takes, as the machine says.
+    pub state_bytes: u64,
+    /// About how many bytes the log takes.
+    pub log_bytes: u64,
+    /// Free bytes on the disk of the log.
+    pub disk_free_bytes: u64,
+}
+
+impl Inner {
+    pub(crate) fn members_of(&self, metrics: &Metrics) -> Vec<MemberStatus> {
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let end = metrics.last_log_index.map_or(0, |index| index + 1);
+        let leads = metrics.state == ServerState::Leader;
+        let describe = |(id, member): (&NodeId, &Member)| {
+            let own = *id == self.id;
+            let matched = if own {
+                metrics.last_log_index
+            } else {
+                let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied());
+                matched.flatten().map(|id| id.index)
+            };
+            let contact = metrics.heartbeat.as_ref().and_then(|all| all.get(id).copied()).flatten();
+            MemberStatus {
+                id: *id,
+                member: member.clone(),
+                voter: voters.contains(id),
+                matched: matched.map(LogIndex),
+                lag: leads.then(|| end.saturating_sub(matched.map_or(0, |index| index + 1))),
+                last_contact: if own { None } else { contact.map(|at| at.elapsed()) },
+            }
+        };
+        membership.nodes().map(describe).collect()
+    }
+}
+
+impl RaftNode {
+    /// The masters, in the order of their numbers.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberStatus> {
+        self.inner.members_of(&self.inner.metrics())
+    }
+
+    /// Everything at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = &self.inner;
+        let metrics = inner.metrics();
+        let members = inner.members_of(&metrics);
+        let leads = metrics.state == ServerState::Leader;
+        let alone = members.iter().filter(|member| member.voter).count() == 1;
+        let acked = metrics.last_quorum_acked.map(|at| at.elapsed().as_millis());
+        let acked = acked.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
+        let log = inner.log.lock();
+        Status {
+            id: inner.id,
+            role: match metrics.state {
+                _ if metrics.running_state.is_err() => Role::Stopped,
+                ServerState::Learner => Role::Learner,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Leader => Role::Leader,
+                ServerState::Shutdown => Role::Stopped,
+            },
+            term: Term(metrics.current_term),
+            leader: metrics.current_leader,
+            last_log: metrics.last_log_index.map(LogIndex),
+            committed: index_of(metrics.cluster_committed),
+            applied: index_of(metrics.last_applied),
+            snapshot: index_of(metrics.snapshot),
+            purged: index_of(metrics.purged),
+            joint: metrics.membership_config.membership().get_joint_config().len() > 1,
+            members,
+            quorum_ack_ms: if leads && alone { Some(0) } else { acked.filter(|_| leads) },
+            sync_p99: log.sync_p99(),
+            group_commits: log.groups,
+            state_bytes: inner.applied.state_bytes(),
+            log_bytes: log.bytes_after(None),
+            disk_free_bytes: inner.free_bytes.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Handing leadership over. Writes stop from the request until somebody has won, so only a master
+//! that is up to date is asked, and the outcome is watched.
+
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::{Inner, RaftNode};
+use crate::error::TransferError;
+use crate::limits::{TRANSFER_LAG_MAX, TRANSFER_WAIT_MAX};
+use crate::types::NodeId;
+
+impl RaftNode {
+    /// Makes another voter the leader: the given one, or the one that is most up to date. Gives
+    /// the new leader.
+    ///
+    /// # Errors
+    /// `NotLeader`, `NoTarget`, `NotCaughtUp`: nothing was done. `NotTaken`: somebody else may
+    /// lead now, or still this master.
+    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.transfer_within(to, TRANSFER_WAIT_MAX).await
+    }
+
+    pub(crate) async fn transfer_within(
+        &self,
+        to: Option<NodeId>,
+        limit: Duration,
+    ) -> Result<NodeId, TransferError> {
+        let inner = self.inner.clone();
+        self.on_runtime(async move {
+            let node = inner.transfer_target(to)?;
+            let mut metrics = inner.raft.metrics();
+            inner
+                .raft
+                .trigger()
+                .transfer_leader(node)
+                .await
+                .map_err(|error| inner.fatal_error(&error))?;
+            let taken = async {
+                loop {
+                    let leader = metrics.borrow_and_update().current_leader;
+                    if leader.is_some_and(|leader| leader != inner.id) {
+                        return leader;
+                    }
+                    if metrics.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            };
+            match tokio::time::timeout(limit, taken).await {
+                Ok(Some(leader)) if leader == node => Ok(node),
+                _ => Err(TransferError::NotTaken { node }),
+            }
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn transfer_target(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let metrics = self.metrics();
+        if metrics.state != ServerState::Leader {
+            let leader = Self::leader_of(&metrics).filter(|(id, _)| *id != self.id);
+            return Err(TransferError::NotLeader { leader });
+        }
+        let members = self.members_of(&metrics);
+        let best = members
+            .iter()
+            .filter(|member| member.voter && member.id != self.id)
+            .filter(|member| to.is_none_or(|to| to == member.id))
+            .min_by_key(|member| (member.lag, member.last_contact))
+            .ok_or(TransferError::NoTarget)?;
+        let lag = best.lag.unwrap_or(u64::MAX);
+        if lag > TRANSFER_LAG_MAX || best.matched.is_none() {
+            return Err(TransferError::NotCaughtUp { node: best.id, lag });
+        }
+        Ok(best.id)
+    }
+}

@@ -1,0 +1,108 @@
+//! What a node does by itself: snapshots and purging, free space, half-done membership changes,
+//! and noticing that Raft has failed.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::Inner;
+use crate::error::Fatal;
+use crate::limits::{DISK_CHECK_INTERVAL, MEMBERSHIP_CHECK_INTERVAL, SNAPSHOT_CHECK_INTERVAL};
+use crate::log::directory;
+
+/// Starts the tasks. They end with the node.
+pub(crate) fn start(inner: &Arc<Inner>) {
+    every(
+        SNAPSHOT_CHECK_INTERVAL,
+        inner,
+        |inner| async move { inner.look_after_snapshots().await },
+    );
+    every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.measure_disk() });
+    every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move {
+        inner.peers.keep_only(|node| inner.member_of(node).is_some());
+        inner.finish_joint().await;
+    });
+    tokio::spawn(watch_raft(Arc::downgrade(inner)));
+}
+
+fn every<F>(interval: Duration, inner: &Arc<Inner>, work: impl Fn(Arc<Inner>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
+{
+    let inner = Arc::downgrade(inner);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(inner) = inner.upgrade() else { return };
+            work(inner).await;
+        }
+    });
+}
+
+/// Raft ends by itself only after a storage error or a bug: the process must go too.
+async fn watch_raft(inner: Weak<Inner>) {
+    let Some(mut metrics) = inner.upgrade().map(|inner| inner.raft.metrics()) else { return };
+    loop {
+        let failed = metrics.borrow_and_update().running_state.clone().err();
+        let ended = metrics.changed().await.is_err();
+        let Some(inner) = inner.upgrade() else { return };
+        if let Some(error) = failed
+            && !inner.stopping.is_stopping()
+        {
+            inner.fail(error.to_string());
+            return;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+impl Inner {
+    fn fail(&self, text: String) {
+        self.fatal.send_modify(|fatal| {
+            fatal.get_or_insert(Fatal(text));
+        });
+    }
+
+    /// Takes a snapshot when the log (two generations of it) exceeds the rule, and purges the log up
+    /// to the oldest snapshot that is kept.
+    async fn look_after_snapshots(&self) {
+        let last_snapshot = self.snapshots.current().and_then(|file| file.last_index());
+        let since = {
+            let log = self.log.lock();
+            log.bytes_after(last_snapshot)
+        };
+        let rule = self.snapshot_rule;
+        let state = if rule.follow_state_size { self.applied.state_bytes() } else { 0 };
+        // The log reaches back to the snapshot before the last: half of it is new.
+        if since > rule.log_bytes_min.max(state) / 2 {
+            // Ignored by Raft while one is being made. An error means that Raft has ended.
+            drop(self.raft.trigger().snapshot().await);
+        }
+        let purged = self.log.lock().purged.map(|id| id.index);
+        if let Some(upto) = self.snapshots.purgeable()
+            && purged < Some(upto)
+        {
+            drop(self.raft.trigger().purge_log(upto).await);
+        }
+    }
+
+    fn measure_disk(&self) {
+        match self.try_measure_disk() {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "the free space cannot be measured"),
+        }
+    }
+
+    fn try_measure_disk(&self) -> io::Result<()> {
+        let free = directory::free_bytes(&self.raft_directory)?;
+        self.free_bytes.store(free, Ordering::Relaxed);
+        Ok(())
+    }
+}

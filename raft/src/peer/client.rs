@@ -1,0 +1,119 @@
+//! Connections this master opened to others: made when first used, made again when broken, one for
+//! each purpose so that a large transfer never delays a heartbeat.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper_util::rt::TokioIo;
+use quorate_proto::raft::raft_client::RaftClient;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::tls::Tls;
+use crate::limits::{
+    PEER_CONNECT_MAX, PEER_KEEPALIVE_INTERVAL, PEER_KEEPALIVE_TIMEOUT, PEER_MESSAGE_BYTES_MAX,
+};
+use crate::types::NodeId;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// Votes and heartbeats.
+    Pulse,
+    /// Log entries.
+    Log,
+    /// Snapshots.
+    Snapshot,
+    /// Reads, probes and the store's calls.
+    Call,
+}
+
+/// All connections of this master.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    tls: Arc<Tls>,
+    open: Arc<Mutex<BTreeMap<(NodeId, Purpose), Open>>>,
+}
+
+/// A connection and the address it goes to.
+type Open = (String, Channel);
+
+impl Peers {
+    pub(crate) fn new(tls: Arc<Tls>) -> Self {
+        Self { tls, open: Arc::default() }
+    }
+
+    pub(crate) fn own_id(&self) -> NodeId {
+        self.tls.identity.node_id
+    }
+
+    /// A client for one master. Does not wait: connecting happens with the first request.
+    pub(crate) fn client(
+        &self,
+        node: NodeId,
+        address: &str,
+        purpose: Purpose,
+    ) -> RaftClient<Channel> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = open.get(&(node, purpose)).filter(|(known, _)| known == address);
+        let channel = match known {
+            Some((_, channel)) => channel.clone(),
+            None => {
+                let channel = self.connect_lazily(node, address.to_owned());
+                open.insert((node, purpose), (address.to_owned(), channel.clone()));
+                channel
+            }
+        };
+        RaftClient::new(channel)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+
+    /// Closes the connections to masters that are not members any more.
+    pub(crate) fn keep_only(&self, members: impl Fn(NodeId) -> bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(node, _), _| members(*node));
+    }
+
+    fn connect_lazily(&self, node: NodeId, address: String) -> Channel {
+        let tls = self.tls.clone();
+        // The connector below decides where to; HTTP only needs a name to show.
+        Endpoint::from_static("http://master.quorate.internal")
+            .connect_timeout(PEER_CONNECT_MAX)
+            .http2_keep_alive_interval(PEER_KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(PEER_KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 * 1024 * 1024)
+            .initial_connection_window_size(8 * 1024 * 1024)
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                let (tls, address) = (tls.clone(), address.clone());
+                async move { connect(&tls, node, &address).await.map(TokioIo::new) }
+            }))
+    }
+}
+
+async fn connect(
+    tls: &Tls,
+    node: NodeId,
+    address: &str,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    if node == tls.identity.node_id {
+        return Err(io::Error::other("a master does not connect to itself"));
+    }
+    let handshake = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        TlsConnector::from(tls.client.clone()).connect(Tls::server_name(), stream).await
+    };
+    let stream = timeout(PEER_CONNECT_MAX, handshake).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in time"))
+    })??;
+    tls.check(stream.get_ref().1.peer_certificates(), Some(node)).map_err(|problem| {
+        tracing::warn!(%node, address, problem, "refused a peer");
+        io::Error::new(io::ErrorKind::PermissionDenied, format!("{address}: {problem}"))
+    })?;
+    Ok(stream)
+}

@@ -1,0 +1,98 @@
+//! From the store's view to the scheduler's: each changed node and pod once.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use quorate_state_machine::object::StoredRef;
+use quorate_state_machine::{GroupResource, ObjectKey, View};
+use quorate_store::{Mirror, MirrorChange};
+
+use crate::node::NodeFacts;
+use crate::pod::PodInfo;
+use crate::view::{Change, ClusterView};
+
+/// Follows nodes and pods.
+#[derive(Debug)]
+pub struct Follower {
+    nodes: Mirror<Node>,
+    pods: Mirror<Pod>,
+}
+
+/// What became of a pod, for the queue.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// It is to be placed.
+    Pending(Arc<PodInfo>),
+    /// It is not (any more): bound, finished, being deleted, gone.
+    Settled(ObjectKey),
+}
+
+/// What one step brought.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// What could help pods.
+    pub changes: Vec<Change>,
+    /// Pods that are new, different or gone.
+    pub pods: Vec<Seen>,
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        Self {
+            nodes: Mirror::new(GroupResource::new("", "nodes")),
+            pods: Mirror::new(GroupResource::new("", "pods")),
+        }
+    }
+}
+
+impl Follower {
+    /// Brings `cluster` to what `view` says.
+    pub fn follow(&mut self, view: &View, cluster: &mut ClusterView) -> Followed {
+        let mut followed = Followed::default();
+        let nodes = self.nodes.follow(view);
+        // A zone label may have changed too.
+        let rearrange = !nodes.is_empty();
+        for change in nodes {
+            match change.new {
+                Some(node) => {
+                    followed.changes.extend(cluster.set_node(NodeFacts::new(&node.object)));
+                }
+                None => cluster.remove_node(&change.key.name),
+            }
+        }
+        if rearrange {
+            cluster.arrange();
+        }
+        for change in self.pods.follow(view) {
+            let seen = take_pod(change, cluster, &mut followed.changes);
+            followed.pods.push(seen);
+        }
+        followed
+    }
+
+    /// The stored version that a pod was made from; `None` when it has been overtaken.
+    #[must_use]
+    pub fn stored(&self, pod: &PodInfo) -> Option<&StoredRef> {
+        let typed = self.pods.get(&pod.key)?;
+        (typed.stored.revision == pod.revision).then_some(&typed.stored)
+    }
+}
+
+fn take_pod(
+    change: MirrorChange<Pod>,
+    cluster: &mut ClusterView,
+    changes: &mut Vec<Change>,
+) -> Seen {
+    let Some(typed) = change.new else {
+        changes.extend(cluster.remove_pod(&change.key));
+        return Seen::Settled(change.key);
+    };
+    let info = PodInfo::new(&typed.object, change.key, typed.stored.revision);
+    let pod = Arc::new(info);
+    changes.extend(cluster.set_pod(pod.clone()));
+    if pod.node_name.is_none() && !pod.finished && !pod.deleting {
+        Seen::Pending(pod)
+    } else {
+        Seen::Settled(pod.key.clone())
+    }
+}

@@ -1,0 +1,197 @@
+//! A small HTTPS client for the command line: JSON to and from a master's API, gRPC for joins.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use quorate_pki::{Certified, ClusterKeys, Subject, files};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config;
+use crate::data_dir;
+
+/// A call of the command line ends after this, with an error.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Establishing a connection ends after this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Certificates for one call live as short as this many days' worth of the normal ones allows.
+const LOCAL_ADMIN: &str = "quorate:local-admin";
+
+/// A way to a master's API.
+#[derive(Debug)]
+pub struct ApiClient {
+    server: Uri,
+    tls: Arc<ClientConfig>,
+}
+
+impl ApiClient {
+    /// To the master whose data directory is on this machine, as its administrator; or as the
+    /// kubeconfig says.
+    pub fn open(data: Option<&Path>, kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(data) = data {
+            return Self::of_data_dir(data);
+        }
+        let path = kubeconfig.map(Path::to_owned).or_else(config::default_kubeconfig).context(
+            "no --data, no --kubeconfig, and neither $KUBECONFIG nor $HOME to find one by",
+        )?;
+        Self::of_kubeconfig(&path).with_context(|| format!("kubeconfig {}", path.display()))
+    }
+
+    fn of_data_dir(data: &Path) -> anyhow::Result<Self> {
+        let cluster = data_dir::read_cluster(data)?
+            .with_context(|| format!("{} is not the data directory of a master", data.display()))?;
+        let keys = ClusterKeys::load(&data.join("pki"))?;
+        let subject =
+            Subject::Client { name: LOCAL_ADMIN.to_owned(), group: "system:masters".to_owned() };
+        let client = keys.cluster.issue(&subject, jiff::Timestamp::now())?;
+        let server = format!("https://{}", cluster.api_address);
+        Self::new(&server, keys.cluster.certificate_pem(), Some(&client))
+    }
+
+    fn of_kubeconfig(path: &Path) -> anyhow::Result<Self> {
+        let config: Value = serde_saphyr::from_str(&files::read(path)?)?;
+        let context = named(&config, "contexts", &config["current-context"])?["context"].clone();
+        let cluster = named(&config, "clusters", &context["cluster"])?["cluster"].clone();
+        let user = named(&config, "users", &context["user"])?["user"].clone();
+        let data = |value: &Value, key: &str| -> anyhow::Result<String> {
+            if let Some(text) = value[format!("{key}-data")].as_str() {
+                return Ok(String::from_utf8(BASE64.decode(text)?)?);
+            }
+            let file = value[key].as_str().with_context(|| format!("it has no {key}-data"))?;
+            Ok(files::read(&path.parent().unwrap_or_else(|| Path::new(".")).join(file))?)
+        };
+        let client = Certified {
+            certificate_pem: data(&user, "client-certificate")?,
+            key_pem: data(&user, "client-key")?,
+        };
+        let server = cluster["server"].as_str().context("its cluster has no server")?;
+        Self::new(server, &data(&cluster, "certificate-authority")?, Some(&client))
+    }
+
+    fn new(server: &str, ca_pem: &str, client: Option<&Certified>) -> anyhow::Result<Self> {
+        let tls = Arc::new(crate::tls::client_config(ca_pem, client)?);
+        let server = server.parse().with_context(|| format!("{server:?} is not a URL"))?;
+        Ok(Self { server, tls })
+    }
+
+    /// One call. An error answer becomes an error with the `Status`' message.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let what = || format!("{method} {}{path}", self.server);
+        let call = self.send(method.clone(), path, body);
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(result) => result.with_context(what),
+            Err(_) => bail!("{}: no answer within {} s", what(), CALL_TIMEOUT.as_secs()),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let stream = connect(&self.server, self.tls.clone()).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let host = self.server.authority().map(ToString::to_string).unwrap_or_default();
+        let content = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", host)
+            .header("accept", "application/json")
+            .header("content-type", "application/json")
+            .header("user-agent", concat!("quorate/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(Bytes::from(content)))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+        let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if !status.is_success() {
+            let message = value["message"]
+                .as_str()
+                .map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
+            bail!("{status}: {message}");
+        }
+        Ok(value)
+    }
+}
+
+fn named<'a>(config: &'a Value, list: &str, name: &Value) -> anyhow::Result<&'a Value> {
+    let found = config[list]
+        .as_array()
+        .and_then(|items| items.iter().find(|item| !name.is_null() && item["name"] == *name));
+    found.with_context(|| format!("it has no {name} in its {list}"))
+}
+
+/// A TLS connection to a master.
+async fn connect(
+    server: &Uri,
+    tls: Arc<ClientConfig>,
+) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let host = server.host().context("the URL names no host")?;
+    let port = server.port_u16().unwrap_or(443);
+    let plain = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let connecting = async {
+        let stream = TcpStream::connect((plain.as_str(), port)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(plain.clone()).map_err(std::io::Error::other)?;
+        TlsConnector::from(tls).connect(name, stream).await
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(error).with_context(|| format!("cannot connect to {host}:{port}")),
+        Err(_) => bail!("cannot connect to {host}:{port} within {} s", CONNECT_TIMEOUT.as_secs()),
+    }
+}
+
+/// A gRPC channel to a master's API port.
+pub async fn grpc_channel(server: &str, tls: ClientConfig) -> anyhow::Result<Channel> {
+    let uri: Uri = server.parse().with_context(|| format!("{server:?} is not a URL"))?;
+    if uri.scheme_str() != Some("https") {
+        bail!("{server:?} must be an https:// URL");
+    }
+    let mut tls = tls;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = Arc::new(tls);
+    let target = uri.clone();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (target, tls) = (target.clone(), tls.clone());
+        async move {
+            let stream = connect(&target, tls).await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    // The connector does TLS itself; the channel must not try to.
+    let endpoint = Endpoint::from_shared(server.replacen("https://", "http://", 1))?
+        .timeout(CALL_TIMEOUT)
+        // Proxied streams of slow clients must not hold up the others of the connection.
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(64 << 20)
+        .executor(TokioExecutor::new());
+    Ok(endpoint.connect_with_connector(connector).await?)
+}

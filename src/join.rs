@@ -1,0 +1,384 @@
+//! Joining: the masters' service, and the joiner's side of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use quorate_pki::{ClusterKeys, JoinToken, Subject, authority};
+use quorate_proto::join::join_client::JoinClient;
+use quorate_proto::join::join_server::{Join, JoinServer};
+use quorate_proto::join::master_progress_reply::Phase;
+use quorate_proto::join::{
+    JoinMasterReply, JoinMasterRequest, JoinNodeReply, JoinNodeRequest, MasterAddress,
+    MasterProgressReply, MasterProgressRequest, PkiFile,
+};
+use quorate_raft::{Member, NodeId};
+use quorate_store::{Admit, JoinError, Masters, Store};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::client;
+use crate::tls;
+use crate::tokens::{self, Refusal, Role};
+
+/// A joiner tries again for so long when no leader answers.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pause between two tries.
+const JOIN_RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a joiner is told where it stands.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Progress lines that wait for a joiner; it gets no more until it reads.
+const PROGRESS_WAITING_MAX: usize = 4;
+
+/// What the service needs beside the request.
+pub struct JoinService {
+    pub store: Store,
+    pub masters: Masters,
+    pub keys: Arc<ClusterKeys>,
+    pub cluster_id: String,
+    /// Set once the API server runs.
+    pub admit: Arc<OnceCell<Arc<dyn Admit>>>,
+}
+
+impl JoinService {
+    /// The service, for the API port.
+    pub fn service(self) -> JoinServer<Self> {
+        JoinServer::new(self)
+    }
+
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    async fn check(&self, token: &str, role: Role) -> Result<(), Status> {
+        let token: JoinToken = token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
+        let pin = self.keys.pin().map_err(|error| Status::internal(error.to_string()))?;
+        if token.pin() != pin {
+            return Err(Status::unauthenticated("the token is for another cluster"));
+        }
+        let admit =
+            self.admit.get().ok_or_else(|| Status::unavailable("this master is starting"))?;
+        let now = Timestamp::now();
+        tokens::spend(&self.store, admit, &token, role, now).await.map_err(
+            |refusal| match refusal {
+                Refusal::Unavailable(_) => Status::unavailable(refusal.to_string()),
+                Refusal::Unknown(_)
+                | Refusal::Expired { .. }
+                | Refusal::UsedUp(_)
+                | Refusal::OtherRole { .. } => refuse(&refusal),
+            },
+        )
+    }
+}
+
+fn refuse(error: &dyn std::fmt::Display) -> Status {
+    Status::unauthenticated(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Join for JoinService {
+    async fn node(
+        &self,
+        request: Request<JoinNodeRequest>,
+    ) -> Result<Response<JoinNodeReply>, Status> {
+        let request = request.into_inner();
+        check_name(&request.node_name)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.check(&request.token, Role::Agent).await?;
+        let subject = node_subject(&request.node_name);
+        let certificate_pem = self
+            .keys
+            .cluster
+            .sign_request(&request.csr_pem, &subject, Timestamp::now())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        tracing::info!(node = request.node_name, "node joins");
+        Ok(Response::new(JoinNodeReply {
+            certificate_pem,
+            cluster_ca_pem: self.keys.cluster.certificate_pem().to_owned(),
+            masters: api_urls(&self.masters),
+            cluster_id: self.cluster_id.clone(),
+        }))
+    }
+
+    async fn master(
+        &self,
+        request: Request<JoinMasterRequest>,
+    ) -> Result<Response<JoinMasterReply>, Status> {
+        let request = request.into_inner();
+        check_name(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.check(&request.token, Role::Server).await?;
+        let member = Member {
+            name: request.name,
+            peer_address: request.peer_address,
+            api_address: request.api_address,
+        };
+        let id = self.masters.admit(&member).await.map_err(|error| match error {
+            JoinError::Unavailable(_) => Status::unavailable(error.to_string()),
+            JoinError::Refused(_) => Status::failed_precondition(error.to_string()),
+        })?;
+        tracing::info!(master = %member, id = id.0, "master joins as learner");
+        let pki = self
+            .keys
+            .to_files()
+            .into_iter()
+            .map(|(name, content)| PkiFile { name, content: content.into_bytes().into() })
+            .collect();
+        let masters = self.masters.status().members;
+        let masters = masters.into_iter().map(|status| MasterAddress {
+            node_id: status.id.0,
+            name: status.member.name,
+            peer_address: status.member.peer_address,
+            api_address: status.member.api_address,
+        });
+        Ok(Response::new(JoinMasterReply {
+            cluster_id: self.cluster_id.clone(),
+            node_id: id.0,
+            pki,
+            masters: masters.collect(),
+        }))
+    }
+
+    type MasterProgressStream = ReceiverStream<Result<MasterProgressReply, Status>>;
+
+    async fn master_progress(
+        &self,
+        request: Request<MasterProgressRequest>,
+    ) -> Result<Response<Self::MasterProgressStream>, Status> {
+        let request = request.into_inner();
+        let node = NodeId(request.node_id);
+        let token: JoinToken =
+            request.token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
+        tokens::recognise(&self.store, &token).await.map_err(|refusal| refuse(&refusal))?;
+        let (told, progress) = mpsc::channel(PROGRESS_WAITING_MAX);
+        let masters = self.masters.clone();
+        tokio::spawn(async move {
+            loop {
+                let reply = progress_of(&masters, node);
+                let last = [Phase::Voter as i32, Phase::Failed as i32].contains(&reply.phase);
+                if told.send(Ok(reply)).await.is_err() || last {
+                    return;
+                }
+                tokio::time::sleep(PROGRESS_INTERVAL).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(progress)))
+    }
+}
+
+fn progress_of(masters: &Masters, node: NodeId) -> MasterProgressReply {
+    let status = masters.status();
+    let member = status.members.iter().find(|member| member.id == node);
+    let (phase, message) = match member {
+        None => (Phase::Failed, "no longer a member".to_owned()),
+        Some(member) if member.voter && !status.joint => (Phase::Voter, "voter".to_owned()),
+        Some(member) if member.voter => (Phase::Promoting, "becoming a voter".to_owned()),
+        Some(_) => (Phase::Learner, "catching up".to_owned()),
+    };
+    MasterProgressReply {
+        phase: phase as i32,
+        matched_index: member.and_then(|member| member.matched).map_or(0, |index| index.0),
+        leader_index: status.last_log.map_or(0, |index| index.0),
+        message,
+    }
+}
+
+/// API URLs of all masters.
+pub fn api_urls(masters: &Masters) -> Vec<String> {
+    let members = masters.status().members;
+    members.into_iter().map(|m| format!("https://{}", m.member.api_address)).collect()
+}
+
+/// Whom a node's certificate is for.
+pub fn node_subject(node: &str) -> Subject {
+    Subject::Client { name: format!("system:node:{node}"), group: "system:nodes".to_owned() }
+}
+
+/// Names of masters and nodes are Kubernetes object names (RFC 1123 subdomains).
+pub fn check_name(name: &str) -> anyhow::Result<()> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(part) {
+        return Ok(());
+    }
+    bail!(
+        "{name:?} cannot be a name: lower-case letters, digits, '-' and '.', beginning and ending with \
+         a letter or digit, at most 253 characters. Give another with --name"
+    )
+}
+
+/// A client of the join service of a master whose CA the token pins, and the CA it showed.
+async fn dial(server: &str, token: &JoinToken) -> anyhow::Result<(JoinClient<Channel>, String)> {
+    let (config, verifier) = tls::pinned_config(token.pin())?;
+    let channel = client::grpc_channel(server, config)
+        .await
+        .map_err(|error| if verifier.refused() { error.context(OtherCluster) } else { error })?;
+    let ca_pem = verifier.authority_pem().context("the server showed no CA")?;
+    Ok((JoinClient::new(channel), ca_pem))
+}
+
+/// The server is not of the cluster that the token is for. Final.
+#[derive(Debug, thiserror::Error)]
+#[error("the token is for another cluster than the server's")]
+struct OtherCluster;
+
+/// Calls until it succeeds, is refused, or time is up.
+async fn patiently<T, F: Future<Output = anyhow::Result<Result<T, Status>>>>(
+    what: &str,
+    mut call: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let why = match call().await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(status)) => match status.code() {
+                tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => {
+                    anyhow::anyhow!("{}", status.message())
+                }
+                _ => bail!("{what} was refused: {}", status.message()),
+            },
+            Err(error) if error.is::<OtherCluster>() => return Err(error),
+            Err(error) => error,
+        };
+        if began.elapsed() > JOIN_TIMEOUT {
+            return Err(why.context(format!("{what}: no success in {JOIN_TIMEOUT:?}")));
+        }
+        tracing::info!("{what}: {why:#}; trying again");
+        tokio::time::sleep(JOIN_RETRY_PAUSE).await;
+    }
+}
+
+/// A master's admission, as the joiner got it.
+pub struct Admission {
+    pub cluster_id: String,
+    pub node_id: u64,
+    pub keys: ClusterKeys,
+}
+
+/// Joins as a master.
+pub async fn join_master(
+    server: &str,
+    token: &JoinToken,
+    member: &Member,
+) -> anyhow::Result<Admission> {
+    let reply = patiently("joining", || async {
+        let (mut client, _) = dial(server, token).await?;
+        let request = JoinMasterRequest {
+            token: token.to_string(),
+            name: member.name.clone(),
+            peer_address: member.peer_address.clone(),
+            api_address: member.api_address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok(client.master(request).await.map(Response::into_inner))
+    })
+    .await?;
+    let files: BTreeMap<String, String> = reply
+        .pki
+        .into_iter()
+        .map(|file| Ok((file.name, String::from_utf8(file.content.to_vec())?)))
+        .collect::<anyhow::Result<_>>()?;
+    let keys = ClusterKeys::from_files(|name| {
+        files
+            .get(name)
+            .cloned()
+            .ok_or_else(|| quorate_pki::Error::Refused(format!("the master did not send {name}")))
+    })?;
+    if keys.pin()? != token.pin() {
+        bail!("the master sent the keys of another cluster than the token is for");
+    }
+    Ok(Admission { cluster_id: reply.cluster_id, node_id: reply.node_id, keys })
+}
+
+/// Follows a join until this master votes. `told` gets one line per change.
+pub async fn follow_master(
+    server: &str,
+    token: &JoinToken,
+    node_id: u64,
+    mut told: impl FnMut(&str),
+) -> anyhow::Result<()> {
+    let mut last = String::new();
+    loop {
+        let (mut client, _) = dial(server, token).await?;
+        let request = MasterProgressRequest { token: token.to_string(), node_id };
+        let Ok(stream) = client.master_progress(request).await else {
+            tokio::time::sleep(JOIN_RETRY_PAUSE).await;
+            continue;
+        };
+        let mut stream = stream.into_inner();
+        while let Ok(Some(progress)) = stream.message().await {
+            if progress.phase == Phase::Failed as i32 {
+                bail!("the join failed: {}", progress.message);
+            }
+            if progress.message != last {
+                told(&progress.message);
+                last.clone_from(&progress.message);
+            }
+            if progress.phase == Phase::Voter as i32 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A node's certificate and whom it trusts, as it got them.
+pub struct NodeCredentials {
+    pub ca_pem: String,
+    pub certificate_pem: String,
+    pub key_pem: String,
+    pub masters: Vec<String>,
+}
+
+/// Joins as a node: any of the servers will do.
+pub async fn join_node(
+    servers: &[String],
+    token: &JoinToken,
+    name: &str,
+) -> anyhow::Result<NodeCredentials> {
+    check_name(name)?;
+    let (key_pem, csr_pem) = authority::request(&format!("system:node:{name}"))?;
+    let mut tries = servers.iter().cycle();
+    let server = || tries.next().cloned().unwrap_or_default();
+    let mut server = server;
+    let (reply, ca_pem) = patiently("joining", || {
+        let server = server();
+        let request = JoinNodeRequest {
+            token: token.to_string(),
+            node_name: name.to_owned(),
+            csr_pem: csr_pem.clone(),
+        };
+        async move {
+            let (mut client, ca_pem) = dial(&server, token).await?;
+            Ok(client.node(request).await.map(|reply| (reply.into_inner(), ca_pem)))
+        }
+    })
+    .await?;
+    Ok(NodeCredentials {
+        ca_pem,
+        certificate_pem: reply.certificate_pem,
+        key_pem,
+        masters: reply.masters,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_object_names() {
+        for good in ["a", "node-1", "n1.example.com"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Node", "-a", "a-", "a..b", "a_b", &"a".repeat(254)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

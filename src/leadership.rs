@@ -1,0 +1,193 @@
+//! Everything that runs only on the leader, in order.
+//!
+//! One task follows the leadership. When this master begins to lead (its own first entry is applied,
+//! so its view holds all that was committed before), the roles below start; when it no longer does,
+//! they stop and are joined before anything of a later leadership starts. Each writes through a
+//! [`LeaderStore`], which refuses writes once the leadership it was made for has ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_api_server::admit::ControllerAdmit;
+use quorate_api_server::agents::AgentHub;
+use quorate_api_server::bootstrap;
+use quorate_controllers::{Controllers, ControllersConfig, ControllersMetrics, NodeLiveness};
+use quorate_scheduler::{Config as SchedulerConfig, Parts, Scheduler, Seed};
+use quorate_store::{Clock, LeaderStore, Leadership, Masters, Recorder, Store};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::master;
+
+/// Learners that have caught up are promoted this often.
+const PROMOTION_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Which masters answer is looked at this often.
+const LIVING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bootstrap objects that could not be written are tried again after this.
+const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
+
+/// What the roles need.
+pub struct Roles {
+    /// Where pods of this host reach the API, beside the masters' own addresses.
+    pub pod_facing: Option<SocketAddr>,
+    pub store: Store,
+    pub masters: Masters,
+    pub admit: Arc<ControllerAdmit>,
+    pub hub: AgentHub,
+    pub controllers: ControllersConfig,
+    pub controllers_metrics: ControllersMetrics,
+    pub scheduler_metrics: quorate_scheduler::Metrics,
+}
+
+/// Follows the leadership until `stop`.
+pub async fn follow(roles: Roles, stop: CancellationToken) {
+    let mut leadership = roles.store.leadership();
+    loop {
+        let leads = matches!(*leadership.borrow_and_update(), Leadership::Leader { .. });
+        let lead = if leads { roles.store.lead() } else { None };
+        if let Some(lead) = lead {
+            tracing::info!(term = lead.term(), "this master leads");
+            run(&roles, lead, &mut leadership, &stop).await;
+            tracing::info!("this master no longer leads");
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Runs all roles under one leadership; returns when it has ended and everything is joined.
+async fn run(
+    roles: &Roles,
+    lead: LeaderStore,
+    leadership: &mut watch::Receiver<Leadership>,
+    stop: &CancellationToken,
+) {
+    let ended = CancellationToken::new();
+    // 1. What every cluster has (namespaces, roles, the `kubernetes` Service): controllers and
+    //    clients rely on it.
+    let (living, masters) = watch::channel(master::living(&roles.masters, roles.pod_facing));
+    let bootstrap =
+        tokio::spawn(bootstrap(roles.admit.clone(), masters, lead.clone(), ended.clone()));
+    let living =
+        tokio::spawn(follow_living(roles.masters.clone(), roles.pod_facing, living, ended.clone()));
+    // 2. The scheduler and its events.
+    let clock = Clock::system();
+    let recorder = Recorder::new(clock.clone());
+    let events = tokio::spawn({
+        let (recorder, lead, admit) = (recorder.clone(), lead.clone(), roles.admit.clone());
+        async move { recorder.run(&lead, &*admit, "system:kube-scheduler").await }
+    });
+    let parts = Parts { clock: clock.clone(), recorder, metrics: roles.scheduler_metrics.clone() };
+    let seed = Seed(rand::random());
+    let scheduler = Scheduler::start(lead.clone(), SchedulerConfig::new(seed), parts);
+    // 3. The controllers.
+    let controllers = Controllers::start(
+        lead.clone(),
+        roles.admit.clone(),
+        roles.controllers.clone(),
+        clock,
+        Arc::new(HubLiveness { hub: roles.hub.clone(), began: Instant::now() }),
+        roles.controllers_metrics.clone(),
+    );
+    // 4. Learners that have caught up become voters.
+    let membership = tokio::spawn(promote(roles.masters.clone(), ended.clone()));
+
+    while lead.holds() && !stop.is_cancelled() {
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { break },
+            () = stop.cancelled() => {}
+        }
+    }
+    // Backwards: nothing is left that could act for this leadership.
+    ended.cancel();
+    controllers.stop().await;
+    scheduler.stop().await;
+    events.abort();
+    for task in [bootstrap, living, membership] {
+        drop(task.await);
+    }
+    drop(events.await);
+}
+
+/// Writes the beginnings, then keeps what the leader owes.
+async fn bootstrap(
+    admit: Arc<ControllerAdmit>,
+    masters: watch::Receiver<Vec<SocketAddr>>,
+    lead: LeaderStore,
+    ended: CancellationToken,
+) {
+    while let Err(error) = bootstrap::bootstrap(&lead, &admit).await {
+        if !lead.holds() || ended.is_cancelled() {
+            return;
+        }
+        let error = anyhow::Error::from(error);
+        tracing::warn!("the beginnings of the cluster could not be written: {error:#}");
+        tokio::select! {
+            () = tokio::time::sleep(BOOTSTRAP_RETRY) => {}
+            () = ended.cancelled() => return,
+        }
+    }
+    bootstrap::duties(lead, admit, masters, ended).await;
+}
+
+async fn promote(masters: Masters, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PROMOTION_INTERVAL) => {}
+            () = ended.cancelled() => return,
+        }
+        let status = masters.status();
+        for learner in status.members.iter().filter(|member| !member.voter) {
+            // One that is far behind is refused here and tried again.
+            match masters.promote(learner.id).await {
+                Ok(()) => tracing::info!(master = %learner.member, "learner promoted to voter"),
+                Err(error) => {
+                    tracing::debug!(master = %learner.member, %error, "learner not promoted yet");
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the list of masters that answer.
+async fn follow_living(
+    masters: Masters,
+    pod_facing: Option<SocketAddr>,
+    living: watch::Sender<Vec<SocketAddr>>,
+    ended: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LIVING_INTERVAL) => {}
+            () = ended.cancelled() => return,
+        }
+        let now = master::living(&masters, pod_facing);
+        living.send_if_modified(|known| {
+            let changed = *known != now;
+            known.clone_from(&now);
+            changed
+        });
+    }
+}
+
+/// The agents' heartbeats, as the node lifecycle controller wants them: only what was heard since
+/// this leadership began counts, so that a new leader gives every node a full grace period.
+struct HubLiveness {
+    hub: AgentHub,
+    began: Instant,
+}
+
+impl NodeLiveness for HubLiveness {
+    fn silent_for(&self, node: &str) -> Option<Duration> {
+        self.hub.liveness().age(node).filter(|age| *age <= self.began.elapsed())
+    }
+}

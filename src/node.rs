@@ -1,0 +1,217 @@
+//! The node agent as part of this binary: who it is, and with which runtime it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use quorate_node_agent::builtin::image::archive::import;
+use quorate_node_agent::builtin::image::{ImageStore, Reference};
+use quorate_node_agent::builtin::{BuiltinConfig, BuiltinRuntime};
+use quorate_node_agent::cri::CriRuntime;
+use quorate_node_agent::network::PodNetwork;
+use quorate_node_agent::{Agent, Config, Paths, Tls, runtime_auto_detect};
+use quorate_pki::files;
+
+use crate::cli::{ImagesCommand, default_data_dir};
+use crate::config::{Options, Runtime};
+use crate::data_dir::DataDir;
+use crate::join::{self, NodeCredentials};
+use crate::master::{Master, split};
+use crate::progress;
+
+const CA: &str = "node-ca.crt";
+const CERTIFICATE: &str = "node.crt";
+const KEY: &str = "node.key";
+
+/// Who the node is: as its directory says, or as the masters certify it.
+pub async fn credentials(
+    data: &DataDir,
+    options: &Options,
+    name: &str,
+) -> anyhow::Result<NodeCredentials> {
+    let servers = split(options.server.as_deref());
+    let pki = data.pki();
+    if pki.join(CERTIFICATE).exists() {
+        let read = |name: &str| files::read(&pki.join(name));
+        return Ok(NodeCredentials {
+            ca_pem: read(CA)?,
+            certificate_pem: read(CERTIFICATE)?,
+            key_pem: read(KEY)?,
+            masters: servers,
+        });
+    }
+    if servers.is_empty() {
+        bail!("--server URL[,URL...] is needed: where are the masters?");
+    }
+    let token = options.join_token()?.context(
+        "--token is needed to join: `quorate token create --role agent` on a master prints one",
+    )?;
+    let mut credentials = join::join_node(&servers, &token, name).await?;
+    files::create_private_dir(&pki)?;
+    files::write_private(&pki.join(CA), credentials.ca_pem.as_bytes())?;
+    files::write_private(&pki.join(KEY), credentials.key_pem.as_bytes())?;
+    // Last: a directory with the certificate is complete.
+    files::write_private(&pki.join(CERTIFICATE), credentials.certificate_pem.as_bytes())?;
+    credentials.masters.extend(servers);
+    Ok(credentials)
+}
+
+/// The node beside a master in the same process.
+pub fn local_credentials(
+    master: &Master,
+    address: &str,
+    name: &str,
+) -> anyhow::Result<NodeCredentials> {
+    let issued = master.keys.cluster.issue(&join::node_subject(name), jiff::Timestamp::now())?;
+    Ok(NodeCredentials {
+        ca_pem: master.keys.cluster.certificate_pem().to_owned(),
+        certificate_pem: issued.certificate_pem,
+        key_pem: issued.key_pem,
+        masters: vec![format!("https://{address}")],
+    })
+}
+
+/// A running node agent.
+pub struct Node {
+    agent: Agent,
+    runtime: String,
+}
+
+impl Node {
+    /// Starts the agent.
+    pub async fn start(
+        data: &DataDir,
+        options: &Options,
+        name: &str,
+        credentials: NodeCredentials,
+    ) -> anyhow::Result<Self> {
+        let mut config = Config::new(name, data.path());
+        config.masters = credentials.masters;
+        config.tls = Some(Tls {
+            ca_pem: credentials.ca_pem,
+            certificate_pem: credentials.certificate_pem,
+            key_pem: credentials.key_pem,
+        });
+        config.labels = labels(options.node_labels.as_deref())?;
+        let socket = options.containerd_socket.as_deref();
+        let Chosen { runtime, called, network, is_cri } =
+            choose_runtime(options.runtime, socket, data).await?;
+        config.network = Some(network);
+        if is_cri {
+            let directory = options.cni_conf_dir.clone();
+            config.cni_conf_dir = Some(directory.unwrap_or_else(|| "/etc/cni/net.d".into()));
+        }
+        let agent = Agent::start(config, runtime).await.context("the node agent cannot start")?;
+        Ok(Self { agent, runtime: called })
+    }
+
+    /// What the container runtime is called.
+    pub fn runtime(&self) -> &str {
+        &self.runtime
+    }
+
+    /// Stops the agent; its pods keep running and are adopted by the next one.
+    pub async fn shutdown(self) {
+        self.agent.shutdown().await;
+    }
+}
+
+/// A container runtime that was chosen.
+struct Chosen {
+    runtime: Arc<dyn quorate_node_agent::runtime::Runtime>,
+    /// What people call it.
+    called: String,
+    network: PodNetwork,
+    is_cri: bool,
+}
+
+async fn choose_runtime(
+    wanted: Option<Runtime>,
+    socket: Option<&Path>,
+    data: &DataDir,
+) -> anyhow::Result<Chosen> {
+    let usual = Path::new("/run/containerd/containerd.sock");
+    match wanted.unwrap_or(Runtime::Auto) {
+        Runtime::Containerd => {
+            let socket = socket.unwrap_or(usual);
+            if !socket.exists() {
+                bail!(
+                    "there is no container runtime at {}: start containerd, or give \
+                     --containerd-socket PATH",
+                    socket.display()
+                );
+            }
+            cri(CriRuntime::new(socket), format!("containerd ({})", socket.display()), data)
+        }
+        Runtime::Auto => match runtime_auto_detect(socket).await {
+            Some(runtime) => cri(runtime, "containerd".to_owned(), data),
+            None => builtin(data).await,
+        },
+        Runtime::Builtin => builtin(data).await,
+    }
+}
+
+fn cri(runtime: CriRuntime, called: String, data: &DataDir) -> anyhow::Result<Chosen> {
+    let network = PodNetwork::new(data.path(), &data.agent().join("network"))?;
+    Ok(Chosen { runtime: Arc::new(runtime), called, network, is_cri: true })
+}
+
+async fn builtin(data: &DataDir) -> anyhow::Result<Chosen> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the built-in container runtime needs root: start as root, or use containerd");
+    }
+    let config = BuiltinConfig::new(&data.agent());
+    let runtime = BuiltinRuntime::open(config)
+        .await
+        .context("the built-in container runtime cannot start")?;
+    let network = runtime.network().clone();
+    Ok(Chosen { runtime: Arc::new(runtime), called: "built-in".to_owned(), network, is_cri: false })
+}
+
+fn labels(text: Option<&str>) -> anyhow::Result<BTreeMap<String, String>> {
+    split(text)
+        .into_iter()
+        .map(|label| match label.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => bail!("--node-labels {label:?}: give key=value"),
+        })
+        .collect()
+}
+
+/// `quorate agent images …`.
+pub fn images(command: ImagesCommand) -> anyhow::Result<()> {
+    match command {
+        ImagesCommand::Import { file, data, name } => {
+            let store = image_store(data)?;
+            let name = name.as_deref().map(Reference::parse).transpose()?;
+            for image in import(&store, &file, name.as_ref())? {
+                let tags: Vec<&str> = image.tags.iter().map(String::as_str).collect();
+                progress::say(&format!("imported {} {}", tags.join(" "), image.id));
+            }
+        }
+        ImagesCommand::List { data } => {
+            let rows: Vec<Vec<String>> = image_store(data)?
+                .list()?
+                .iter()
+                .map(|image| {
+                    let tags: Vec<&str> = image.tags.iter().map(String::as_str).collect();
+                    let size = image.size_bytes().div_ceil(1024 * 1024);
+                    vec![tags.join(","), image.id.clone(), format!("{size} MiB")]
+                })
+                .collect();
+            progress::say_raw(&progress::table(&["IMAGE", "ID", "SIZE"], &rows));
+        }
+        ImagesCommand::Remove { image, data } => {
+            let store = image_store(data)?;
+            store.remove(&image, &BTreeSet::new())?;
+            progress::say(&format!("removed {image}"));
+        }
+    }
+    Ok(())
+}
+
+fn image_store(data: Option<PathBuf>) -> anyhow::Result<ImageStore> {
+    let data = data.unwrap_or_else(|| default_data_dir("agent"));
+    Ok(ImageStore::open(&Paths::new(&data).root().join("images"))?)
+}

@@ -1,0 +1,116 @@
+//! What `quorate status` shows, as the masters serve it.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Role, Status};
+use quorate_state_machine::{GroupResource, View};
+use serde_json::{Value, json};
+
+/// Where the API serves it (for whoever may `get` this non-resource URL).
+pub const STATUS_PATH: &str = "/quorate/v1/status";
+
+/// Masters and nodes as this master sees them.
+pub fn document(status: &Status, view: &View) -> Value {
+    let leader = status.leader;
+    let masters: Vec<Value> = status
+        .members
+        .iter()
+        .map(|member| {
+            let own = member.id == status.id;
+            let role = match (Some(member.id) == leader, member.voter) {
+                (true, _) => "leader",
+                (false, true) => "follower",
+                (false, false) => "learner",
+            };
+            json!({
+                "name": member.member.name,
+                "nodeId": member.id.0,
+                "role": role,
+                "voter": member.voter,
+                "peerAddress": member.member.peer_address,
+                "apiAddress": member.member.api_address,
+                "term": status.term.0,
+                "appliedIndex": if own {
+                    status.applied.map(|index| index.0)
+                } else {
+                    member.matched.map(|index| index.0)
+                },
+                "trailsBy": member.lag,
+                "lastContactMs": member.last_contact.map(|ago| ago.as_millis()),
+                "version": own.then_some(env!("CARGO_PKG_VERSION")),
+            })
+        })
+        .collect();
+    let leader_name = status
+        .members
+        .iter()
+        .find(|member| Some(member.id) == leader)
+        .map(|member| member.member.name.clone());
+    json!({
+        "leader": leader_name,
+        "term": status.term.0,
+        "appliedIndex": status.applied.map(|index| index.0),
+        "revision": view.revision().0,
+        "level": view.level().0,
+        "summary": summary(status),
+        "masters": masters,
+        "nodes": nodes(view),
+    })
+}
+
+/// What the number of voters is good for, in one line.
+fn summary(status: &Status) -> String {
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    let quorum = voters / 2 + 1;
+    let survives = voters - quorum.min(voters);
+    let plural = if voters == 1 { "" } else { "s" };
+    let leader = match status.role {
+        Role::Leader => "",
+        Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => {
+            if status.leader.is_some() { "" } else { "; no leader known here" }
+        }
+    };
+    format!("{voters} voter{plural}, quorum {quorum}, survives the loss of {survives}{leader}")
+}
+
+fn nodes(view: &View) -> Vec<Value> {
+    let Some(nodes) = view.resource(&GroupResource::new("", "nodes")) else { return Vec::new() };
+    let mut pods = BTreeMap::<String, u64>::new();
+    for pod in view.resource(&GroupResource::new("", "pods")).into_iter().flat_map(|r| r.iter()) {
+        let pod: Value = serde_json::from_slice(&pod.image.bytes).unwrap_or_default();
+        if let Some(node) = pod["spec"]["nodeName"].as_str() {
+            *pods.entry(node.to_owned()).or_default() += 1;
+        }
+    }
+    nodes
+        .iter()
+        .filter_map(|node| serde_json::from_slice::<Value>(&node.image.bytes).ok())
+        .map(|node| node_row(&node, &pods))
+        .collect()
+}
+
+fn node_row(node: &Value, pods: &BTreeMap<String, u64>) -> Value {
+    let name = node["metadata"]["name"].as_str().unwrap_or_default();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let ready = list(&node["status"]["conditions"])
+        .into_iter()
+        .find(|condition| condition["type"] == "Ready")
+        .map(|condition| condition["status"].clone());
+    let status = match ready.as_ref().and_then(Value::as_str) {
+        Some("True") => "Ready",
+        Some("False") => "NotReady",
+        _ => "Unknown",
+    };
+    let address = list(&node["status"]["addresses"])
+        .into_iter()
+        .find(|address| address["type"] == "InternalIP")
+        .map(|address| address["address"].clone());
+    json!({
+        "name": name,
+        "status": status,
+        "pods": pods.get(name).copied().unwrap_or_default(),
+        "address": address,
+        "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],
+        "version": node["status"]["nodeInfo"]["kubeletVersion"],
+    })
+}

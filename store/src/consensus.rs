@@ -1,0 +1,121 @@
+//! What the store needs of whoever decides: Raft in production, one process in tests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use quorate_state_machine::{GroupResource, LogIndex, Op, Outcome, Revision, View};
+use tokio::sync::watch as signal;
+
+use crate::error::Error;
+
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    /// This master, and all that was committed before it is applied.
+    Leader {
+        /// Raft's term.
+        term: u64,
+    },
+    /// Another master, or nobody known.
+    Follower {
+        /// Name of the leader.
+        leader: Option<String>,
+    },
+}
+
+/// How far this master has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Published {
+    /// Last applied log index.
+    pub index: LogIndex,
+    /// Last revision.
+    pub revision: Revision,
+}
+
+/// Marks one leadership. Not equal to any other, also of the same master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fence {
+    /// The only one there ever is.
+    Local,
+    /// Of a Raft leader.
+    Raft(quorate_raft::Leadership),
+}
+
+impl Fence {
+    pub(crate) fn term(&self) -> u64 {
+        match self {
+            Self::Local => 1,
+            Self::Raft(leadership) => leadership.term.0,
+        }
+    }
+}
+
+/// Views that were published, newest first. Written by whoever applies, read by all.
+#[derive(Debug)]
+pub struct PublishedViews {
+    view: ArcSwap<View>,
+    signal: signal::Sender<Published>,
+}
+
+impl Default for PublishedViews {
+    fn default() -> Self {
+        Self { view: ArcSwap::default(), signal: signal::channel(Published::default()).0 }
+    }
+}
+
+impl PublishedViews {
+    /// Makes a view the newest. Called after each applied batch and before its writers are answered.
+    pub fn publish(&self, view: &View) {
+        let published = Published { index: view.index(), revision: view.revision() };
+        self.view.store(Arc::new(view.clone()));
+        self.signal.send_replace(published);
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    pub(crate) fn subscribe(&self) -> signal::Receiver<Published> {
+        self.signal.subscribe()
+    }
+}
+
+/// Who decides.
+#[async_trait]
+pub trait Consensus: fmt::Debug + Send + Sync + 'static {
+    /// What was published here.
+    fn published(&self) -> &PublishedViews;
+    /// Who leads.
+    fn leadership(&self) -> signal::Receiver<Leadership>;
+    /// The leadership that is held now.
+    fn fence(&self) -> Option<Fence>;
+    /// Everything acknowledged before the call is at or below the index that this gives.
+    async fn read_index(&self, deadline: Duration) -> Result<LogIndex, Error>;
+    /// Waits until this master has been level with a leader once since it started.
+    async fn caught_up_once(&self, deadline: Duration) -> Result<(), Error>;
+    /// Decides operations, wherever the leader is, exactly once.
+    async fn write(
+        &self,
+        ops: Vec<Op>,
+        all_or_nothing: bool,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error>;
+    /// Decides operations here, under the given leadership only.
+    async fn write_fenced(
+        &self,
+        fence: &Fence,
+        ops: Vec<Op>,
+        all_or_nothing: bool,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error>;
+    /// Forgets history, under the given leadership only.
+    async fn compact(
+        &self,
+        fence: &Fence,
+        bounds: Vec<(GroupResource, Revision)>,
+        deadline: Duration,
+    ) -> Result<(), Error>;
+}

@@ -1,0 +1,71 @@
+//! What the store answers when it cannot do as asked.
+
+use quorate_state_machine::{Expired, Revision};
+
+/// The store's errors. Which of them a caller may retry, and what an HTTP client is told, follows
+/// from [`Error::retryable`] and from what each says about the outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No leader, or no quorum, within the deadline. Certainly nothing was written: 503.
+    #[error("no leader could be reached within {waited_ms} ms; nothing was written")]
+    Unavailable {
+        /// How long the caller waited.
+        waited_ms: u64,
+    },
+    /// The proposal was sent and no answer came within the deadline. It may or may not have taken
+    /// effect: 504.
+    #[error("no decision within {waited_ms} ms; the outcome is unknown")]
+    Unknown {
+        /// How long the caller waited.
+        waited_ms: u64,
+    },
+    /// Too many proposals wait already. Certainly nothing was written: 429.
+    #[error("too many writes are waiting for their decision; nothing was written")]
+    Overloaded,
+    /// The disk of a master is nearly full, and only deletes are let through. Certainly nothing was
+    /// written.
+    #[error("no space: {reason}")]
+    NoSpace {
+        /// Which disk, and how full.
+        reason: String,
+    },
+    /// The leadership that the caller acts for has ended. Certainly nothing was written.
+    #[error("this master no longer holds the leadership that the write was made for")]
+    Deposed,
+    /// The store has not reached the revision that was asked for: 504, "Too large resource version".
+    #[error("revision {asked} is not reached yet, the store is at {current}")]
+    FutureRevision {
+        /// What was asked for.
+        asked: Revision,
+        /// Where the store is.
+        current: Revision,
+    },
+    /// The history does not reach back to the revision: 410.
+    #[error(transparent)]
+    Expired(#[from] Expired),
+    /// The write does not fit into one log entry. Certainly nothing was written: 413.
+    #[error("the write does not fit into a log entry")]
+    TooLarge(#[source] quorate_state_machine::codec::CodecError),
+    /// The master is stopping, or had to stop: its storage failed, or it met an entry that it cannot apply.
+    #[error("this master is stopping: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same call may be made again without asking what became of the first one.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Overloaded | Self::FutureRevision { .. } => true,
+            Self::Unknown { .. }
+            | Self::NoSpace { .. }
+            | Self::Deposed
+            | Self::Expired(_)
+            | Self::TooLarge(_)
+            | Self::Stopped { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Many writers share one log entry.
+//!
+//! A writer's command gets its session number and waits in a queue; one task takes what is there,
+//! makes one entry of it and has it decided, [`BATCHES_IN_FLIGHT_MAX`] entries at a time. Nobody waits
+//! for company: an entry is made as soon as there is room for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_raft::{CallError, LeadershipState, ProposeError, RaftNode};
+use quorate_state_machine::{
+    Command, Entry, Outcome, Proposal, Reply, SessionId, SessionTag, codec,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::limits::{
+    ANSWER_MARGIN, BATCH_BYTES_MAX, BATCH_PROPOSALS_MAX, BATCHES_IN_FLIGHT_MAX, FORWARD_TIMEOUT,
+    QUEUE_WRITES_MAX, RETRY_PAUSE, WRITE_TIMEOUT,
+};
+use crate::replicated::forward::{self, Answer};
+use crate::replicated::session::Session;
+use crate::store::millis;
+
+/// The queue of writers.
+#[derive(Debug)]
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    weight: usize,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Vec<Outcome>, Error>>,
+}
+
+/// Replies of an applied entry.
+pub(crate) fn decode_replies(bytes: &[u8]) -> Result<Vec<Reply>, Error> {
+    codec::decode_replies(bytes)
+        .map_err(|error| Error::Stopped { reason: format!("replies do not decode: {error}") })
+}
+
+impl Batcher {
+    /// Starts the task that makes entries. It ends when the batcher is dropped.
+    pub(crate) fn start(raft: RaftNode) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_WRITES_MAX);
+        tokio::spawn(run(raft, waiting));
+        Self { queue }
+    }
+
+    /// Has one command decided, wherever the leader is, exactly once.
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        let weight = match &command {
+            Command::Write(ops) | Command::Txn(ops) => {
+                ops.iter().map(quorate_state_machine::Op::weight).sum()
+            }
+            Command::Compact(_)
+            | Command::OpenSession(_)
+            | Command::CloseSessions(_)
+            | Command::RaiseLevel(_) => 0,
+        };
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { command, weight, deadline: Instant::now() + deadline, answer };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => crate::store::stopped(),
+        })?;
+        // The task answers by the deadline; the margin is for its own bookkeeping.
+        match tokio::time::timeout(deadline + ANSWER_MARGIN, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(crate::store::stopped()),
+            Err(_) => Err(Error::Unknown { waited_ms: millis(deadline) }),
+        }
+    }
+}
+
+async fn run(raft: RaftNode, mut queue: mpsc::Receiver<Waiting>) {
+    let proposer = Arc::new(Proposer::new(raft));
+    let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let mut left_over: Option<Waiting> = None;
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let first = match left_over.take() {
+            Some(first) => first,
+            None => match queue.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let mut bytes = first.weight;
+        let mut batch = vec![first];
+        while batch.len() < BATCH_PROPOSALS_MAX {
+            let Ok(next) = queue.try_recv() else { break };
+            if bytes + next.weight > BATCH_BYTES_MAX {
+                left_over = Some(next);
+                break;
+            }
+            bytes += next.weight;
+            batch.push(next);
+        }
+        let proposer = proposer.clone();
+        tokio::spawn(async move {
+            proposer.decide(batch).await;
+            drop(slot);
+        });
+    }
+}
+
+/// How one attempt to have an entry decided ended.
+enum Attempt {
+    Applied(Bytes),
+    /// Certainly not proposed; another try may help.
+    NotSent,
+    /// Perhaps proposed; the session makes another try safe.
+    Perhaps,
+    Refused(Error),
+}
+
+/// A decided entry.
+struct Decided {
+    replies: Vec<Reply>,
+    /// No earlier try of the same entry may have been executed.
+    first_try: bool,
+}
+
+struct Proposer {
+    raft: RaftNode,
+    session: Session,
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Proposer {
+    fn new(raft: RaftNode) -> Self {
+        let session = Session::new(raft.id().0, rand::random());
+        Self { raft, session, opening: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Has a batch decided and answers its writers.
+    async fn decide(&self, batch: Vec<Waiting>) {
+        let deadline = batch.iter().map(|w| w.deadline).max().unwrap_or_else(Instant::now);
+        let began = Instant::now();
+        let mut proposals = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            proposals.push(Proposal { session: None, command: waiting.command });
+            answers.push(waiting.answer);
+        }
+        let decided = self.in_session(&mut Entry { proposals }, deadline).await;
+        let waited_ms = millis(began.elapsed());
+        match decided {
+            Err(error) => {
+                for answer in answers {
+                    drop(answer.send(Err(copy(&error, waited_ms))));
+                }
+            }
+            Ok(replies) => {
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    let result = match reply {
+                        Reply::Decided(outcomes) => Ok(outcomes),
+                        Reply::SessionUnknown | Reply::SequenceTrimmed => {
+                            Err(Error::Unknown { waited_ms })
+                        }
+                        Reply::SessionFull => Err(Error::Overloaded),
+                    };
+                    drop(answer.send(result));
+                }
+            }
+        }
+    }
+
+    /// Has an entry decided in this master's session; in a new one when the session is gone and
+    /// the entry was certainly not executed in it.
+    async fn in_session(&self, entry: &mut Entry, deadline: Instant) -> Result<Vec<Reply>, Error> {
+        loop {
+            self.open_session(deadline).await?;
+            let mut tags: Vec<SessionTag> = Vec::with_capacity(entry.proposals.len());
+            for proposal in &mut entry.proposals {
+                let tag = self.session.tag();
+                proposal.session = Some(tag);
+                tags.push(tag);
+            }
+            let decided = self.entry(entry, deadline).await;
+            for tag in &tags {
+                self.session.done(tag);
+            }
+            let Decided { replies, first_try } = decided?;
+            let lost = replies.contains(&Reply::SessionUnknown);
+            if let (true, Some(tag)) = (lost, tags.first()) {
+                self.session.lost(tag.session);
+                if first_try && replies.iter().all(|reply| *reply == Reply::SessionUnknown) {
+                    continue;
+                }
+            }
+            return Ok(replies);
+        }
+    }
+
+    async fn open_session(&self, deadline: Instant) -> Result<(), Error> {
+        if self.session.id().1 {
+            return Ok(());
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        let (id, open): (SessionId, bool) = self.session.id();
+        if open {
+            return Ok(());
+        }
+        let proposal = Proposal { session: None, command: Command::OpenSession(id) };
+        match self.entry(&Entry { proposals: vec![proposal] }, deadline).await {
+            Ok(_) => {
+                self.session.opened(id);
+                Ok(())
+            }
+            // Opening is not a write of the caller: nothing of it was proposed.
+            Err(Error::Unknown { waited_ms }) => Err(Error::Unavailable { waited_ms }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has one entry decided: tries again, wherever the leader is, until the deadline.
+    async fn entry(&self, entry: &Entry, deadline: Instant) -> Result<Decided, Error> {
+        let began = Instant::now();
+        let payload = Bytes::from(codec::encode_entry(entry).map_err(Error::TooLarge)?);
+        let mut perhaps = false;
+        let mut leadership = self.raft.leadership();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let waited_ms = millis(began.elapsed());
+                return Err(if perhaps {
+                    Error::Unknown { waited_ms }
+                } else {
+                    Error::Unavailable { waited_ms }
+                });
+            }
+            leadership.borrow_and_update();
+            match self.attempt(&payload, left).await {
+                Attempt::Applied(reply) => {
+                    let replies = decode_replies(&reply)?;
+                    return Ok(Decided { replies, first_try: !perhaps });
+                }
+                Attempt::Refused(error) if !perhaps => return Err(error),
+                Attempt::Refused(_) | Attempt::NotSent => {}
+                Attempt::Perhaps => perhaps = true,
+            }
+            // Another leader is the news to wait for; the pause is for what changes unseen.
+            drop(tokio::time::timeout(RETRY_PAUSE.min(left), leadership.changed()).await);
+        }
+    }
+
+    async fn attempt(&self, payload: &Bytes, left: Duration) -> Attempt {
+        let leader = match &*self.raft.leadership().borrow() {
+            LeadershipState::Leader(_) => None,
+            LeadershipState::Follower { leader: Some((id, _)) } => Some(*id),
+            LeadershipState::Follower { leader: None } => return Attempt::NotSent,
+        };
+        match leader {
+            None => self.propose_here(payload, left).await,
+            // While the leader's name is known but this master has not taken over yet.
+            Some(id) if id == self.raft.id() => self.propose_here(payload, left).await,
+            Some(id) => {
+                let call = self.raft.call(
+                    id,
+                    forward::method::PROPOSE,
+                    payload.clone(),
+                    left.min(FORWARD_TIMEOUT),
+                );
+                match call.await {
+                    Ok(body) => match forward::read(&body) {
+                        Answer::Applied(reply) => Attempt::Applied(reply.into()),
+                        Answer::NotLeader => Attempt::NotSent,
+                        Answer::Overloaded => Attempt::Refused(Error::Overloaded),
+                        Answer::NoSpace(reason) => Attempt::Refused(Error::NoSpace { reason }),
+                        Answer::Unknown => Attempt::Perhaps,
+                    },
+                    Err(
+                        CallError::ToSelf
+                        | CallError::UnknownNode(_)
+                        | CallError::Unreachable { .. }
+                        | CallError::TooLarge { .. },
+                    ) => Attempt::NotSent,
+                    Err(CallError::Unknown { .. } | CallError::Refused(_)) => Attempt::Perhaps,
+                    Err(CallError::Fatal(fatal)) => {
+                        Attempt::Refused(Error::Stopped { reason: fatal.to_string() })
+                    }
+                }
+            }
+        }
+    }
+
+    async fn propose_here(&self, payload: &Bytes, left: Duration) -> Attempt {
+        match self.raft.propose(payload.clone(), left.min(WRITE_TIMEOUT)).await {
+            Ok(proposed) => Attempt::Applied(proposed.reply),
+            Err(ProposeError::NotLeader { .. }) => Attempt::NotSent,
+            Err(ProposeError::Overloaded) => Attempt::Refused(Error::Overloaded),
+            Err(error @ ProposeError::DiskFull { .. }) => {
+                Attempt::Refused(Error::NoSpace { reason: error.to_string() })
+            }
+            Err(ProposeError::TooLarge { bytes, .. }) => {
+                Attempt::Refused(Error::TooLarge(codec::CodecError::TooLong(bytes)))
+            }
+            Err(ProposeError::Unknown { .. }) => Attempt::Perhaps,
+            Err(ProposeError::Fatal(fatal)) => {
+                Attempt::Refused(Error::Stopped { reason: fatal.to_string() })
+            }
+        }
+    }
+}
+
+/// One error for each of several writers.
+fn copy(error: &Error, waited_ms: u64) -> Error {
+    match error {
+        Error::Unavailable { .. } => Error::Unavailable { waited_ms },
+        Error::Overloaded => Error::Overloaded,
+        Error::NoSpace { reason } => Error::NoSpace { reason: reason.clone() },
+        Error::Stopped { reason } => Error::Stopped { reason: reason.clone() },
+        Error::TooLarge(codec::CodecError::TooLong(bytes)) => {
+            Error::TooLarge(codec::CodecError::TooLong(*bytes))
+        }
+        Error::TooLarge(codec::CodecError::TooMany(ops)) => {
+            Error::TooLarge(codec::CodecError::TooMany(*ops))
+        }
+        Error::TooLarge(other) => Error::Stopped { reason: other.to_string() },
+        Error::Unknown { .. }
+        | Error::Deposed
+        | Error::FutureRevision { .. }
+        | Error::Expired(_) => Error::Unknown { waited_ms },
+    }
+}

@@ -1,0 +1,52 @@
+//! The calls between masters that the store needs: a proposal on its way to the leader.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use quorate_raft::{ProposeError, RaftNode};
+use quorate_state_machine::codec;
+
+use crate::limits::FORWARD_TIMEOUT;
+
+/// Numbers of the calls between masters. Part of the wire: append, never reuse.
+pub(crate) mod method {
+    /// A log entry to propose; answered with [`super::Answer`].
+    pub(crate) const PROPOSE: u32 = 1;
+    /// A master that wants to join, to the leader.
+    pub(crate) const JOIN: u32 = 2;
+    /// Heartbeats of nodes, to the leader.
+    pub(crate) const HEARTBEATS: u32 = 3;
+}
+
+/// What became of a forwarded proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Answer {
+    /// Applied: the encoded replies.
+    Applied(Vec<u8>),
+    /// Certainly not proposed: the asked master does not lead.
+    NotLeader,
+    /// Certainly not proposed: too much waits.
+    Overloaded,
+    /// Certainly not proposed: the disk is nearly full.
+    NoSpace(String),
+    /// Proposed perhaps.
+    Unknown,
+}
+
+/// The leader's side: proposes what another master forwarded.
+pub(crate) async fn serve(raft: &RaftNode, body: Bytes) -> Result<Bytes, String> {
+    let answer = match raft.propose(body, FORWARD_TIMEOUT).await {
+        Ok(proposed) => Answer::Applied(proposed.reply.to_vec()),
+        Err(ProposeError::NotLeader { .. }) => Answer::NotLeader,
+        Err(ProposeError::Overloaded) => Answer::Overloaded,
+        Err(error @ ProposeError::DiskFull { .. }) => Answer::NoSpace(error.to_string()),
+        Err(error @ ProposeError::TooLarge { .. }) => return Err(error.to_string()),
+        Err(ProposeError::Unknown { .. } | ProposeError::Fatal(_)) => Answer::Unknown,
+    };
+    codec::encode(&answer).map(Bytes::from).map_err(|error| error.to_string())
+}
+
+/// The other side: reads the leader's answer.
+pub(crate) fn read(body: &[u8]) -> Answer {
+    // A leader of a newer version may answer in a way that this one does not know.
+    codec::decode(body).unwrap_or(Answer::Unknown)
+}

@@ -1,0 +1,180 @@
+//! The store on Raft: proposals go to the leader wherever it is, views come from the local log.
+//!
+//! * [`applier`]: what the log drives on this master.
+//! * [`session`]: numbers this master's proposals, so that a retry takes effect once.
+//! * [`batch`]: many writers share one log entry.
+//! * [`forward`]: the call by which a proposal reaches the leader.
+
+pub(crate) mod applier;
+pub(crate) mod batch;
+pub(crate) mod forward;
+pub(crate) mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quorate_raft::{LeadershipState, ProposeError, RaftNode, ReadError};
+use quorate_state_machine::{
+    Command, Entry, GroupResource, LogIndex, Op, Outcome, Proposal, Reply, Revision, codec,
+};
+use tokio::sync::watch as signal;
+
+use crate::consensus::{Consensus, Fence, Leadership, PublishedViews};
+use crate::error::Error;
+use crate::store::millis;
+
+use batch::Batcher;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Replicated {
+    raft: RaftNode,
+    published: Arc<PublishedViews>,
+    leadership: signal::Sender<Leadership>,
+    batcher: Batcher,
+    caught_up: AtomicBool,
+}
+
+impl Replicated {
+    /// Starts the tasks that connect the store with a running node.
+    pub(crate) fn new(raft: RaftNode, published: Arc<PublishedViews>) -> Self {
+        let leadership = signal::channel(Leadership::Follower { leader: None }).0;
+        follow_leadership(&raft, leadership.clone());
+        let batcher = Batcher::start(raft.clone());
+        // A master that has state of its own was level with a leader before it stopped.
+        let caught_up = AtomicBool::new(published.view().revision() > Revision(0));
+        Self { raft, published, leadership, batcher, caught_up }
+    }
+
+    async fn fenced(
+        &self,
+        fence: &Fence,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        let Fence::Raft(leadership) = fence else {
+            return Err(Error::Deposed);
+        };
+        let entry = Entry { proposals: vec![Proposal { session: None, command }] };
+        let payload = codec::encode_entry(&entry).map_err(Error::TooLarge)?;
+        match self.raft.propose_fenced(leadership, payload.into(), deadline).await {
+            Ok(proposed) => match batch::decode_replies(&proposed.reply)?.into_iter().next() {
+                Some(Reply::Decided(outcomes)) => Ok(outcomes),
+                other => Err(Error::Stopped { reason: format!("unexpected reply {other:?}") }),
+            },
+            Err(ProposeError::NotLeader { .. }) => Err(Error::Deposed),
+            Err(ProposeError::Unknown { .. }) => {
+                Err(Error::Unknown { waited_ms: millis(deadline) })
+            }
+            Err(ProposeError::Overloaded) => Err(Error::Overloaded),
+            Err(error @ ProposeError::DiskFull { .. }) => {
+                Err(Error::NoSpace { reason: error.to_string() })
+            }
+            Err(ProposeError::TooLarge { bytes, .. }) => {
+                Err(Error::TooLarge(codec::CodecError::TooLong(bytes)))
+            }
+            Err(ProposeError::Fatal(fatal)) => Err(Error::Stopped { reason: fatal.to_string() }),
+        }
+    }
+}
+
+/// Tells the store's readers who leads, in their terms.
+fn follow_leadership(raft: &RaftNode, told: signal::Sender<Leadership>) {
+    let mut states = raft.leadership();
+    tokio::spawn(async move {
+        loop {
+            let state = match &*states.borrow_and_update() {
+                LeadershipState::Leader(leadership) => {
+                    Leadership::Leader { term: leadership.term.0 }
+                }
+                LeadershipState::Follower { leader } => Leadership::Follower {
+                    leader: leader.as_ref().map(|(_, member)| member.name.clone()),
+                },
+            };
+            told.send_if_modified(|told| {
+                let changed = *told != state;
+                *told = state;
+                changed
+            });
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[async_trait]
+impl Consensus for Replicated {
+    fn published(&self) -> &PublishedViews {
+        &self.published
+    }
+
+    fn leadership(&self) -> signal::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        match &*self.raft.leadership().borrow() {
+            LeadershipState::Leader(leadership) => Some(Fence::Raft(*leadership)),
+            LeadershipState::Follower { .. } => None,
+        }
+    }
+
+    async fn read_index(&self, deadline: Duration) -> Result<LogIndex, Error> {
+        let unavailable = || Error::Unavailable { waited_ms: millis(deadline) };
+        match self.raft.read_index(deadline).await {
+            Ok(index) => {
+                self.caught_up.store(true, Ordering::Relaxed);
+                Ok(LogIndex(index.0))
+            }
+            Err(ReadError::Timeout { .. }) => Err(unavailable()),
+            Err(ReadError::Overloaded) => Err(Error::Overloaded),
+            Err(ReadError::Fatal(fatal)) => Err(Error::Stopped { reason: fatal.to_string() }),
+        }
+    }
+
+    async fn caught_up_once(&self, deadline: Duration) -> Result<(), Error> {
+        if self.caught_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // A master votes only after it was level with the leader as a learner.
+        let id = self.raft.id();
+        if self.raft.members().iter().any(|member| member.id == id && member.voter) {
+            self.caught_up.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.read_index(deadline).await.map(|_| ())
+    }
+
+    async fn write(
+        &self,
+        ops: Vec<Op>,
+        all_or_nothing: bool,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        let command = if all_or_nothing { Command::Txn(ops) } else { Command::Write(ops) };
+        self.batcher.propose(command, deadline).await
+    }
+
+    async fn write_fenced(
+        &self,
+        fence: &Fence,
+        ops: Vec<Op>,
+        all_or_nothing: bool,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        let command = if all_or_nothing { Command::Txn(ops) } else { Command::Write(ops) };
+        self.fenced(fence, command, deadline).await
+    }
+
+    async fn compact(
+        &self,
+        fence: &Fence,
+        bounds: Vec<(GroupResource, Revision)>,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        self.fenced(fence, Command::Compact(bounds), deadline).await.map(|_| ())
+    }
+}

@@ -1,0 +1,198 @@
+//! Three masters and two agents on one machine, while processes are killed with `kill -9`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::cluster::{Cluster, PATIENCE};
+use common::containerd::{Containerd, IMAGE};
+use common::kubectl::Kubectl;
+use common::until;
+
+/// Asks one master again and again until told to stop; keeps what failed.
+struct Asker {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    failures: Arc<Mutex<Vec<String>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Asker {
+    fn start(kubectl: Kubectl, arguments: &'static [&'static str]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU64::new(0));
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let (stopped, count, failed) = (stop.clone(), asked.clone(), failures.clone());
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let output = kubectl.output(arguments);
+                count.fetch_add(1, Ordering::Relaxed);
+                if !output.status.success() {
+                    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                    failed.lock().unwrap().push(text);
+                }
+            }
+        });
+        Self { stop, asked, failures, thread: Some(thread) }
+    }
+
+    fn finish(mut self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        (self.asked.load(Ordering::Relaxed), self.failures.lock().unwrap().clone())
+    }
+}
+
+#[test]
+fn a_killed_leader_in_the_middle_of_a_rollout_is_not_noticed() {
+    let Some(containerd) = Containerd::start(Some(("qrtha", "10.244.0.0/24"))) else { return };
+    let mut cluster = Cluster::start(3);
+    let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
+    cluster.add_agent("n1", &containerd.socket());
+    cluster.add_agent("n2", &containerd.socket());
+    kubectl.until("two nodes are ready", PATIENCE, &["nodes"], |nodes| {
+        nodes.to_string().matches("KubeletReady").count() >= 2
+    });
+    let image = format!("--image={IMAGE}");
+    kubectl.run(&["create", "deployment", "web", &image, "--replicas=4", "--", "sleep", "3600"]);
+    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+
+    let leader = cluster.leader();
+    let survivors: Vec<Kubectl> = (0..3)
+        .filter(|number| *number != leader)
+        .map(|number| kubectl.at(&cluster.masters[number].url()))
+        .collect();
+    let readers: Vec<Asker> = survivors
+        .iter()
+        .map(|kubectl| Asker::start(kubectl.clone(), &["get", "deployment", "web"]))
+        .collect();
+    let writers: Vec<Asker> = survivors
+        .iter()
+        .map(|kubectl| {
+            Asker::start(
+                kubectl.clone(),
+                &[
+                    "patch",
+                    "configmap",
+                    "kube-root-ca.crt",
+                    "--type=merge",
+                    "-p",
+                    "{\"metadata\":{}}",
+                ],
+            )
+        })
+        .collect();
+    // A watch on a survivor must go on.
+    let mut watch = survivors[0]
+        .command(&["get", "pods", "--watch", "--output-watch-events"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+
+    kubectl.at(&cluster.masters[(leader + 1) % 3].url()).run(&[
+        "set",
+        "env",
+        "deployment/web",
+        "GENERATION=2",
+    ]);
+    std::thread::sleep(Duration::from_millis(300));
+    cluster.masters[leader].process.kill_9();
+    let living = &survivors[0];
+    living.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+    for asker in readers.into_iter().chain(writers) {
+        let (asked, failures) = asker.finish();
+        assert!(asked > 3, "only {asked} calls were made");
+        assert_eq!(failures, Vec::<String>::new(), "calls to living masters failed");
+    }
+    // The old pods end after their grace period; the watch must show it all.
+    living.until("the old pods are gone", PATIENCE, &["pods"], |pods| {
+        pods["items"].as_array().is_some_and(|pods| pods.len() == 4)
+    });
+    watch.kill().unwrap();
+    let seen = watch.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&seen.stderr);
+    assert_eq!(complaints, "", "the watch complained");
+    let events = String::from_utf8_lossy(&seen.stdout);
+    assert!(events.lines().any(|event| event.starts_with("DELETED")), "{events}");
+
+    comes_back(&mut cluster, leader, &kubectl, living);
+}
+
+/// The killed one comes back and is level.
+fn comes_back(cluster: &mut Cluster, leader: usize, kubectl: &Kubectl, living: &Kubectl) {
+    cluster.restart(leader);
+    let back = kubectl.at(&cluster.masters[leader].url());
+    until("the killed master serves again", PATIENCE, || {
+        back.output(&["get", "--raw", "/readyz"]).status.success()
+    });
+    let here = |kubectl: &Kubectl| kubectl.run(&["get", "deployment", "web", "-o", "yaml"]);
+    assert_eq!(here(&back), here(living));
+}
+
+#[test]
+fn everything_killed_at_once_comes_back_with_everything() {
+    let Some(containerd) = Containerd::start(Some(("qrtall", "10.245.0.0/24"))) else { return };
+    let mut cluster = Cluster::start(3);
+    let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
+    cluster.add_agent("n1", &containerd.socket());
+    let image = format!("--image={IMAGE}");
+    kubectl.run(&["create", "deployment", "web", &image, "--replicas=3", "--", "sleep", "3600"]);
+    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+    let pods = |kubectl: &Kubectl| {
+        kubectl.run(&[
+            "get", "pods", "-o",
+            "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}",
+        ])
+    };
+    let before = pods(&kubectl);
+    for master in &mut cluster.masters {
+        master.process.kill_9();
+    }
+    cluster.agents[0].kill_9();
+    for number in 0..3 {
+        cluster.restart(number);
+    }
+    until("the cluster serves again", PATIENCE, || {
+        kubectl.output(&["get", "--raw", "/readyz"]).status.success()
+    });
+    cluster.agents.clear();
+    cluster.add_agent("n1", &containerd.socket());
+    kubectl.run(&["scale", "deployment/web", "--replicas=4"]);
+    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+    let after = pods(&kubectl);
+    for pod in before.lines() {
+        assert!(after.contains(pod), "{pod:?} did not survive as it was:\n{after}");
+    }
+}
+
+#[test]
+fn tokens_that_are_not_good_are_refused_with_the_reason() {
+    let cluster = Cluster::start(1);
+    let url = cluster.masters[0].url();
+    let good = cluster.token("agent");
+    let join = |token: &str| {
+        let data = tempfile::tempdir().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(["agent", "--name", "n", "--server", &url, "--token", token, "--data"])
+            .arg(data.path())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let other_secret = format!("{}.0000000000000000.{}", &good[..6], &good[24..]);
+    assert!(join(&other_secret).contains("is not known here"), "{}", join(&other_secret));
+    let other_cluster = format!("{}.{}", &good[..23], "0".repeat(64));
+    assert!(join(&other_cluster).contains("another cluster"), "{}", join(&other_cluster));
+    assert!(join("nonsense").contains("not a join token"));
+    let server = cluster.token("server");
+    assert!(join(&server).contains("is not for joining as agent"), "{}", join(&server));
+    cluster.quorate(&["token", "delete", &good]);
+    assert!(join(&good).contains("is not known here"));
+}

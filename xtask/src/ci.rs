@@ -1,0 +1,111 @@
+//! `cargo xtask ci`: everything that must hold before a change lands, in the order in which it
+//! fails fastest. Also the README's test command: it installs what the tests need.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+/// Debian packages that the end-to-end tests use: a container runtime, and a static busybox to make
+/// an image of. Name of the package, and a file that shows that it is there.
+const PACKAGES: &[(&str, &[&str])] = &[
+    ("containerd", &["/usr/bin/containerd"]),
+    ("runc", &["/usr/sbin/runc", "/usr/bin/runc"]),
+    ("containernetworking-plugins", &["/usr/lib/cni/bridge", "/opt/cni/bin/bridge"]),
+    ("busybox-static", &["/bin/busybox", "/usr/bin/busybox"]),
+    ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
+    ("nftables", &["/usr/sbin/nft"]),
+    ("iptables", &["/usr/sbin/iptables"]),
+];
+
+type Step = fn() -> anyhow::Result<()>;
+
+/// Options of `cargo xtask ci`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the named step: fmt, tidy, clippy, test
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Runs all steps.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let steps: &[(&str, Step)] = &[
+        ("packages", packages),
+        ("fmt", || cargo(&["fmt", "--all", "--check"])),
+        ("tidy", || crate::tidy::run(&root())),
+        ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("test", test),
+    ];
+    for (name, step) in steps {
+        if args.only.as_deref().is_some_and(|only| only != *name) {
+            continue;
+        }
+        say(&format!("=== {name}"));
+        let start = Instant::now();
+        step().with_context(|| format!("step {name} failed"))?;
+        say(&format!("=== {name}: ok after {} s", start.elapsed().as_secs()));
+    }
+    Ok(())
+}
+
+/// The workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
+fn test() -> anyhow::Result<()> {
+    if Command::new("cargo-nextest").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        cargo(&["nextest", "run", "--workspace"])
+    } else {
+        // One at a time, so that the name of a test that hangs is on the screen.
+        cargo(&["test", "--workspace", "--", "--test-threads=1"])
+    }
+}
+
+fn packages() -> anyhow::Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, files)| !files.iter().any(|file| Path::new(file).exists()))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let command = format!("apt-get install -y {}", missing.join(" "));
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    if !is_root || !Path::new("/usr/bin/apt-get").exists() {
+        say(&format!("missing, so the tests that need them say that they are skipped: {command}"));
+        return Ok(());
+    }
+    say(&format!("installing: {}", missing.join(" ")));
+    let run = |arguments: &[&str]| {
+        Command::new("apt-get")
+            .args(["-qq", "-o", "DPkg::Lock::Timeout=120"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()
+    };
+    run(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    if !run(&install)?.success() {
+        bail!("cannot install what the tests need; by hand: {command}");
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program).args(arguments).current_dir(root()).status()?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "a contributor's tool")]
+fn say(text: &str) {
+    println!("{text}");
+}
