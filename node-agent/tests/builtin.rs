@@ -169,6 +169,18 @@ impl World {
         panic!("container {id} did not end");
     }
 
+    /// Returns once the container's log has the line: its script has come that far.
+    async fn said(&self, id: &ContainerId, line: &str) {
+        for _ in 0..600 {
+            let status = self.runtime.container_status(id).await.unwrap();
+            if World::log(&status).iter().any(|said| said == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("container {id} did not say {line:?}");
+    }
+
     /// The container's log without times: `stdout F line`.
     fn log(status: &ContainerStatus) -> Vec<String> {
         let text = std::fs::read_to_string(&status.log_path).unwrap();
@@ -329,13 +341,16 @@ async fn stop_asks_first_and_kills_after_the_grace() {
         return;
     }
     let world = World::new(5).await;
-    let polite = World::shell("trap 'echo bye; exit 9' TERM; while true; do sleep 0.1; done");
-    let (_, id) = world.run("polite", &polite).await;
+    let script = "trap 'echo bye; exit 9' TERM; echo ready; while true; do sleep 0.1; done";
+    let (_, id) = world.run("polite", &World::shell(script)).await;
+    world.said(&id, "stdout F ready").await;
     world.runtime.stop_container(&id, Duration::from_secs(20)).await.unwrap();
     let status = world.runtime.container_status(&id).await.unwrap();
-    assert_eq!((status.exit_code, World::log(&status)), (9, vec!["stdout F bye".to_owned()]));
-    let (_, id) =
-        world.run("deaf", &World::shell("trap '' TERM; while true; do sleep 0.1; done")).await;
+    let said = ["stdout F ready", "stdout F bye"].map(str::to_owned).to_vec();
+    assert_eq!((status.exit_code, World::log(&status)), (9, said));
+    let script = "trap '' TERM; echo ready; while true; do sleep 0.1; done";
+    let (_, id) = world.run("deaf", &World::shell(script)).await;
+    world.said(&id, "stdout F ready").await;
     world.runtime.stop_container(&id, Duration::from_millis(300)).await.unwrap();
     assert_eq!(world.runtime.container_status(&id).await.unwrap().exit_code, 137);
     // Idempotent.
