@@ -1,4 +1,11 @@
-//! The fault-injection harness: simulated worlds, real processes, faults, checkers (design, section 2).
+//! The fault-injection harness: what happened (histories), what may happen (models), and checks that tell whether the one
+//! is explained by the other (design, section 2).
 //!
-//! Nothing of it is built yet; the crate holds its place in the layout. The faults that are injected today are in the
-//! tests of `raft/` (crash, power loss) and in `tests/` (processes killed).
+//! Built so far: the linearizability checker and its models. Worlds (simulated and real), faults, scenarios and the
+//! report are not there yet; the faults that are injected today are in the tests of `raft/` (crash, power loss) and in
+//! `tests/` (processes killed).
+
+pub mod check;
+pub mod history;
+pub mod limits;
+pub mod model;

@@ -1,0 +1,3 @@
+//! Checks of histories.
+
+pub mod linear;
