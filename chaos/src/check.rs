@@ -1,3 +1,4 @@
 //! Checks of histories.
 
 pub mod linear;
+pub mod watch;
