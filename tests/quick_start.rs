@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::cluster::{PATIENCE, Process};
 use common::containerd::{Containerd, IMAGE, write_image};
 use common::kubectl::Kubectl;
-use common::{PodRange, free_port, until};
+use common::process::Process;
+use common::scratch::Scratch;
+use common::{PATIENCE, PodRange, free_port, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -21,7 +22,7 @@ fn a_deployment_runs_on_one_command_with_containerd() {
     let cni = containerd.cni_dir().display().to_string();
     let runtime =
         ["--runtime", "containerd", "--containerd-socket", &socket, "--cni-conf-dir", &cni];
-    quick_start(231, &runtime, |_| {});
+    quick_start(&runtime, |_| {});
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn a_deployment_runs_on_one_command_on_a_bare_machine() {
         eprintln!("SKIPPED: /bin/busybox is missing, nothing was tested with the built-in runtime");
         return;
     }
-    quick_start(232, &["--runtime", "builtin"], |data| {
+    quick_start(&["--runtime", "builtin"], |data| {
         let archive = data.with_extension("tar");
         write_image(&archive);
         let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
@@ -44,33 +45,19 @@ fn a_deployment_runs_on_one_command_on_a_bare_machine() {
     });
 }
 
-fn quick_start(second: u8, runtime: &[&str], prepare: impl Fn(&Path)) {
-    let range = PodRange::new(second);
-    let directory = tempfile::tempdir().unwrap();
+fn quick_start(runtime: &[&str], prepare: impl Fn(&Path)) {
+    let range = PodRange::claim();
+    let directory = Scratch::new("dev");
     let path = |name: &str| directory.path().join(name);
-    let kubeconfig = path("kubeconfig");
-    let Some(kubectl) = Kubectl::new(&kubeconfig) else { return };
+    let Some(kubectl) = Kubectl::new(&path("kubeconfig")) else { return };
     prepare(&path("data"));
-    let (api, peer) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let data = path("data").display().to_string();
-    let config = kubeconfig.display().to_string();
-    let mut arguments = vec![
-        "dev",
-        "--data",
-        &data,
-        "--listen",
-        &api,
-        "--peer-listen",
-        &peer,
-        "--kubeconfig",
-        &config,
-        "--cluster-cidr",
-        &range.cidr,
-    ];
+    let arguments = arguments("dev", directory.path());
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--cluster-cidr", &range.cidr]);
     arguments.extend(runtime);
     let mut dev = Process::start(&path("dev.log"), &arguments);
     dev.says("kubectl get pods -o wide");
-    runs(&kubectl, second);
+    runs(&kubectl, &range);
 
     // Stopping leaves the pods; starting again keeps everything.
     let before = kubectl.get(&["pods"]);
@@ -86,14 +73,31 @@ fn quick_start(second: u8, runtime: &[&str], prepare: impl Fn(&Path)) {
     assert!(dev.stop().success());
 }
 
+/// A command that serves on ports of its own, with everything in the directory.
+fn arguments(command: &str, directory: &Path) -> Vec<String> {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let address = || format!("127.0.0.1:{}", free_port());
+    let mut arguments = vec![command.to_owned()];
+    for (flag, value) in [
+        ("--name", "a".to_owned()),
+        ("--data", path("data")),
+        ("--listen", address()),
+        ("--peer-listen", address()),
+        ("--kubeconfig", path("kubeconfig")),
+    ] {
+        arguments.extend([flag.to_owned(), value]);
+    }
+    arguments
+}
+
 /// The commands of the README.
-fn runs(kubectl: &Kubectl, second: u8) {
+fn runs(kubectl: &Kubectl, range: &PodRange) {
     let image = format!("--image={IMAGE}");
     kubectl.run(&["create", "deployment", "web", &image, "--replicas=3", "--", "sleep", "3600"]);
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"]);
     let wide = kubectl.run(&["get", "pods", "-o", "wide"]);
     assert_eq!(wide.matches("Running").count(), 3, "{wide}");
-    assert_eq!(wide.matches(&format!("10.{second}.0.")).count(), 3, "{wide}");
+    assert_eq!(wide.matches(&range.prefix()).count(), 3, "{wide}");
     kubectl.run(&["logs", "deployment/web"]);
     let uname = kubectl.run(&["exec", "deployment/web", "--", "uname", "-a"]);
     assert!(uname.starts_with("Linux"), "{uname}");
@@ -126,24 +130,9 @@ fn restarts(pods: &Value) -> Vec<String> {
 
 #[test]
 fn a_second_start_on_the_same_directory_says_who_holds_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let (data, kubeconfig) = (path("data"), path("kubeconfig"));
-    let address = |port: u16| format!("127.0.0.1:{port}");
-    let (api, peer) = (address(free_port()), address(free_port()));
-    let arguments = [
-        "server",
-        "--name",
-        "a",
-        "--data",
-        &data,
-        "--listen",
-        &api,
-        "--peer-listen",
-        &peer,
-        "--kubeconfig",
-        &kubeconfig,
-    ];
+    let directory = Scratch::new("second");
+    let arguments = arguments("server", directory.path());
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut first = Process::start(&directory.path().join("a.log"), &arguments);
     first.says("ready after");
     let mut second = Process::start(&directory.path().join("b.log"), &arguments);
@@ -151,36 +140,22 @@ fn a_second_start_on_the_same_directory_says_who_holds_it() {
     let said = second.text();
     assert!(said.contains("error:") && said.contains("is in use by process"), "{said}");
     // A port in use is one clear line as well, and leaves no trace.
-    let other = path("other");
-    let mut arguments = arguments;
-    arguments[4] = &other;
+    let other = directory.path().join("other").display().to_string();
+    let after = |flag: &str| arguments.iter().position(|word| *word == flag).unwrap() + 1;
+    let (data, api) = (after("--data"), arguments[after("--listen")]);
+    arguments[data] = &other;
     let mut third = Process::start(&directory.path().join("c.log"), &arguments);
     until("the third start ends", PATIENCE, || !third.is_running());
     let said = third.text();
     assert!(said.contains(&format!("API address {api} is in use")), "{said}");
-    assert!(!std::path::Path::new(&other).join("cluster.json").exists());
+    assert!(!Path::new(&other).join("cluster.json").exists());
 }
 
 #[test]
 fn a_master_is_ready_in_time() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let (data, kubeconfig) = (path("data"), path("kubeconfig"));
-    let address = |port: u16| format!("127.0.0.1:{port}");
-    let (api, peer) = (address(free_port()), address(free_port()));
-    let arguments = [
-        "server",
-        "--name",
-        "a",
-        "--data",
-        &data,
-        "--listen",
-        &api,
-        "--peer-listen",
-        &peer,
-        "--kubeconfig",
-        &kubeconfig,
-    ];
+    let directory = Scratch::new("ready");
+    let arguments = arguments("server", directory.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let millis = |text: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with("ready after")).unwrap();
         line.split(' ').nth(2).unwrap().parse().unwrap()

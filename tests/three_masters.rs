@@ -7,12 +7,12 @@ mod common;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use common::cluster::{Cluster, PATIENCE};
+use common::cluster::Cluster;
 use common::containerd::{Containerd, IMAGE};
 use common::kubectl::Kubectl;
-use common::until;
+use common::scratch::Scratch;
+use common::{PATIENCE, until};
 
 /// Asks one master again and again until told to stop; keeps what failed.
 struct Asker {
@@ -50,11 +50,11 @@ impl Asker {
 
 #[test]
 fn a_killed_leader_in_the_middle_of_a_rollout_is_not_noticed() {
-    let Some(containerd) = Containerd::start(Some(("qrtha", "10.244.0.0/24"))) else { return };
+    let Some(containerd) = Containerd::start(None) else { return };
     let mut cluster = Cluster::start(3);
     let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
-    cluster.add_agent("n1", &containerd.socket());
-    cluster.add_agent("n2", &containerd.socket());
+    cluster.add_agent("n1", &containerd);
+    cluster.add_agent("n2", &containerd);
     kubectl.until("two nodes are ready", PATIENCE, &["nodes"], |nodes| {
         nodes.to_string().matches("KubeletReady").count() >= 2
     });
@@ -101,7 +101,10 @@ fn a_killed_leader_in_the_middle_of_a_rollout_is_not_noticed() {
         "deployment/web",
         "GENERATION=2",
     ]);
-    std::thread::sleep(Duration::from_millis(300));
+    let middle = "the rollout is in its middle";
+    kubectl.until(middle, PATIENCE, &["deployment", "web"], |deployment| {
+        deployment["status"]["updatedReplicas"].as_u64().is_some_and(|updated| updated > 0)
+    });
     cluster.masters[leader].process.kill_9();
     let living = &survivors[0];
     living.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
@@ -137,10 +140,10 @@ fn comes_back(cluster: &mut Cluster, leader: usize, kubectl: &Kubectl, living: &
 
 #[test]
 fn everything_killed_at_once_comes_back_with_everything() {
-    let Some(containerd) = Containerd::start(Some(("qrtall", "10.245.0.0/24"))) else { return };
+    let Some(containerd) = Containerd::start(None) else { return };
     let mut cluster = Cluster::start(3);
     let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
-    cluster.add_agent("n1", &containerd.socket());
+    cluster.add_agent("n1", &containerd);
     let image = format!("--image={IMAGE}");
     kubectl.run(&["create", "deployment", "web", &image, "--replicas=3", "--", "sleep", "3600"]);
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
@@ -162,7 +165,7 @@ fn everything_killed_at_once_comes_back_with_everything() {
         kubectl.output(&["get", "--raw", "/readyz"]).status.success()
     });
     cluster.agents.clear();
-    cluster.add_agent("n1", &containerd.socket());
+    cluster.add_agent("n1", &containerd);
     kubectl.run(&["scale", "deployment/web", "--replicas=4"]);
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
     let after = pods(&kubectl);
@@ -177,7 +180,7 @@ fn tokens_that_are_not_good_are_refused_with_the_reason() {
     let url = cluster.masters[0].url();
     let good = cluster.token("agent");
     let join = |token: &str| {
-        let data = tempfile::tempdir().unwrap();
+        let data = Scratch::new("refused");
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(["agent", "--name", "n", "--server", &url, "--token", token, "--data"])
             .arg(data.path())

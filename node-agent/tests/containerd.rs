@@ -3,15 +3,18 @@
 // A test panics where it is wrong, and tells a story in one go.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, clippy::large_futures)]
 
-#[path = "support/containerd.rs"]
+#[path = "../../tests/common/containerd.rs"]
+#[allow(dead_code, reason = "each test uses its own part")]
 mod containerd;
 #[path = "support/master.rs"]
 mod master;
+#[path = "../../tests/common/scratch.rs"]
+mod scratch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use containerd::{Containerd, IMAGE};
+use containerd::{Containerd, TAGGED as IMAGE};
 use master::{Master, wait_until};
 use quorate_node_agent::cri::CriRuntime;
 use quorate_node_agent::{Agent, Config};
@@ -65,7 +68,7 @@ async fn run(master: &Master, pod: &Value, command: &[&str]) -> (String, String,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_lives_is_adopted_and_goes() {
-    let Some(containerd) = Containerd::start("qragent0", "10.211.7.0/24") else { return };
+    let Some(containerd) = Containerd::start(Some(("qrtagent", "10.211.7.0/24"))) else { return };
     let master = Master::default();
     let first = master.listen().await;
     let second = master.listen().await;

@@ -1,84 +1,11 @@
-//! Processes of the real binary.
+//! Masters and node agents on this machine, each a process of the real binary.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
-use super::{free_port, until};
-
-/// Generous: the tests share two cores with whatever else runs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// One process of the binary. Killed when dropped.
-pub struct Process {
-    child: Child,
-    pub log: PathBuf,
-}
-
-impl Process {
-    pub fn start(log: &Path, arguments: &[&str]) -> Self {
-        let out = File::options().create(true).append(true).open(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(arguments)
-            .env("QUORATE_LOG_LEVEL", "info,openraft=error")
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        Self { child, log: log.to_owned() }
-    }
-
-    pub fn kill_9(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM, then its exit status.
-    pub fn stop(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(began.elapsed() < PATIENCE, "it does not stop:\n{}", self.text());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    pub fn text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until the log says so.
-    pub fn says(&mut self, text: &str) {
-        until(&format!("{text:?} in {}", self.log.display()), PATIENCE, || {
-            let said = self.text();
-            assert!(said.contains(text) || self.is_running(), "it has ended:\n{said}");
-            said.contains(text)
-        });
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let text = self.text();
-            let from = text.len().saturating_sub(6000);
-            let tail = text.get(from..).unwrap_or_default();
-            eprintln!("=== end of {}\n{tail}\n===", self.log.display());
-        }
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
+use super::containerd::Containerd;
+use super::process::{Process, run_to_end};
+use super::scratch::Scratch;
+use super::{PATIENCE, PodRange, free_port, step, until};
 
 /// A master of a cluster on this machine.
 pub struct MasterProcess {
@@ -97,16 +24,19 @@ impl MasterProcess {
 
 /// Masters and agents on this machine.
 pub struct Cluster {
-    pub directory: tempfile::TempDir,
-    pub masters: Vec<MasterProcess>,
+    // In the order in which they go: the directory takes what is left.
     pub agents: Vec<Process>,
+    pub masters: Vec<MasterProcess>,
+    pub range: PodRange,
+    pub directory: Scratch,
 }
 
 impl Cluster {
     /// As many masters as asked for, all voters.
     pub fn start(masters: usize) -> Self {
-        let directory = tempfile::Builder::new().prefix("quorate-").tempdir().unwrap();
-        let mut cluster = Self { directory, masters: Vec::new(), agents: Vec::new() };
+        let directory = Scratch::new("cluster");
+        let range = PodRange::claim();
+        let mut cluster = Self { directory, range, masters: Vec::new(), agents: Vec::new() };
         for number in 0..masters {
             cluster.add_master(number);
         }
@@ -123,9 +53,8 @@ impl Cluster {
         let (api_port, peer_port) = (free_port(), free_port());
         let join = (number > 0).then(|| (self.masters[0].url(), self.token("server")));
         let process = self.run_master(&name, &data, api_port, peer_port, join);
-        let mut master = MasterProcess { process, name, data, api_port, peer_port };
-        master.process.says("ready after");
-        self.masters.push(master);
+        self.masters.push(MasterProcess { process, name, data, api_port, peer_port });
+        self.masters[number].process.says("ready after");
     }
 
     fn run_master(
@@ -139,19 +68,9 @@ impl Cluster {
         let (api, peer) = (format!("127.0.0.1:{api_port}"), format!("127.0.0.1:{peer_port}"));
         let (data, kubeconfig) = (data.display().to_string(), self.kubeconfig());
         let kubeconfig = kubeconfig.display().to_string();
-        let mut arguments = vec![
-            "server",
-            "--name",
-            name,
-            "--data",
-            &data,
-            "--listen",
-            &api,
-            "--peer-listen",
-            &peer,
-            "--kubeconfig",
-            &kubeconfig,
-        ];
+        let mut arguments = vec!["server", "--name", name, "--data", &data, "--listen", &api];
+        arguments.extend(["--peer-listen", &peer, "--kubeconfig", &kubeconfig]);
+        arguments.extend(["--cluster-cidr", &self.range.cidr]);
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }
@@ -172,12 +91,15 @@ impl Cluster {
 
     /// Runs a command of the binary against the first master's directory.
     pub fn quorate(&self, arguments: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(arguments)
-            .arg("--data")
-            .arg(&self.masters[0].data)
-            .output()
-            .unwrap();
+        self.quorate_at(0, arguments)
+    }
+
+    /// Runs a command of the binary against one master's directory.
+    pub fn quorate_at(&self, number: usize, arguments: &[&str]) -> String {
+        step(&format!("+ quorate {} (at {})", arguments.join(" "), self.masters[number].name));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(arguments).arg("--data").arg(&self.masters[number].data);
+        let output = run_to_end(&mut command, b"", PATIENCE);
         assert!(
             output.status.success(),
             "quorate {arguments:?}: {}",
@@ -186,38 +108,42 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A node agent that knows all masters.
-    pub fn add_agent(&mut self, name: &str, socket: &Path) {
+    /// A node agent that knows all masters. One of the same name goes on with what the former left.
+    pub fn add_agent(&mut self, name: &str, containerd: &Containerd) {
         let servers: Vec<String> = self.masters.iter().map(MasterProcess::url).collect();
         let token = self.token("agent");
         let data = self.directory.path().join(name).display().to_string();
-        let socket = socket.display().to_string();
-        let process = Process::start(
-            &self.directory.path().join(format!("{name}.log")),
-            &[
-                "agent",
-                "--name",
-                name,
-                "--data",
-                &data,
-                "--server",
-                &servers.join(","),
-                "--token",
-                &token,
-                "--runtime",
-                "containerd",
-                "--containerd-socket",
-                &socket,
-            ],
-        );
+        let socket = containerd.socket().display().to_string();
+        let cni = containerd.cni_dir().display().to_string();
+        let servers = servers.join(",");
+        let mut arguments = vec!["agent", "--name", name, "--data", &data, "--server", &servers];
+        arguments.extend(["--token", &token, "--runtime", "containerd"]);
+        arguments.extend(["--containerd-socket", &socket, "--cni-conf-dir", &cni]);
+        let log = self.directory.path().join(format!("{name}.log"));
+        let process = Process::start(&log, &arguments);
         self.agents.push(process);
     }
 
-    /// Number of the master that leads, as any living one says.
+    /// Number of the master that leads, as the master `asked` says.
+    pub fn leader_as_seen_by(&self, asked: usize) -> usize {
+        let mut leader = None;
+        until("a leader is known", PATIENCE, || {
+            let status = self.quorate_at(asked, &["status", "-o", "json"]);
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            let name = status["leader"].as_str().unwrap_or_default().to_owned();
+            leader = self.masters.iter().position(|master| master.name == name);
+            leader.is_some()
+        });
+        leader.unwrap()
+    }
+
+    /// Number of the master that leads.
     pub fn leader(&self) -> usize {
-        let status: serde_json::Value =
-            serde_json::from_str(&self.quorate(&["status", "-o", "json"])).unwrap();
-        let leader = status["leader"].as_str().unwrap().to_owned();
-        self.masters.iter().position(|master| master.name == leader).unwrap()
+        self.leader_as_seen_by(0)
+    }
+
+    /// The numbers of all masters but one.
+    pub fn others(&self, number: usize) -> Vec<usize> {
+        (0..self.masters.len()).filter(|other| *other != number).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A containerd of the test's own: socket, root and images in a temporary directory.
+//! A containerd of the test's own: socket, root and images in a directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,24 +6,32 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::scratch::Scratch;
+
 /// The image that the tests use: busybox, under the name that the quick start uses.
 pub const IMAGE: &str = "docker.io/library/busybox:latest";
+/// The same image under a name that need not be pulled: the policy of a tag is `IfNotPresent`.
+pub const TAGGED: &str = "docker.io/library/busybox:test";
+
+/// containerd takes its time on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Containerd {
     child: Child,
-    pub dir: tempfile::TempDir,
+    pub dir: Scratch,
 }
 
 impl Containerd {
     /// Starts it, with a network of its own or one that the agent is to configure; or says why not.
     pub fn start(network: Option<(&str, &str)>) -> Option<Containerd> {
-        for needed in ["/usr/bin/containerd", "/usr/bin/ctr", "/bin/busybox"] {
+        for needed in ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/lib/cni/bridge", "/bin/busybox"]
+        {
             if !Path::new(needed).exists() {
                 eprintln!("SKIPPED: {needed} is missing, nothing was tested with containers");
                 return None;
             }
         }
-        let dir = tempfile::Builder::new().prefix("quorate-containerd-").tempdir().unwrap();
+        let dir = Scratch::new("containerd");
         let root = dir.path();
         std::fs::create_dir_all(root.join("cni")).unwrap();
         if let Some((bridge, subnet)) = network {
@@ -101,30 +109,20 @@ path = "{0}/opt"
             let log =
                 std::fs::read_to_string(self.dir.path().join("containerd.log")).unwrap_or_default();
             assert!(
-                began.elapsed() < Duration::from_secs(30),
+                began.elapsed() < PATIENCE,
                 "image not imported: {}\n{log}",
                 String::from_utf8_lossy(&output.stderr)
             );
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // Shims outlive containerd: what runs from this directory is ended by its path.
-        let marker = self.dir.path().display().to_string();
-        let _ = Command::new("pkill")
-            .args(["-9", "-f", &format!("containerd-shim.*{marker}")])
-            .status();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
-            if mount.starts_with(&marker) {
-                let _ = Command::new("umount").args(["-l", mount]).status();
-            }
-        }
+        // Its containers and shims outlive it: the directory takes them with it.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -138,8 +136,42 @@ pub fn write_image(path: &Path) {
     entry(&mut layer, "bin/busybox", tar::EntryType::Regular, &busybox, 0o755);
     entry(&mut layer, "etc/passwd", tar::EntryType::Regular, b"root:x:0:0::/:/bin/sh\n", 0o644);
     for name in [
-        "sh", "sleep", "cat", "echo", "httpd", "touch", "rm", "ls", "test", "wget", "id", "trap",
-        "nc", "uname", "env", "tail", "seq", "tar", "date", "hostname",
+        "sh",
+        "sleep",
+        "cat",
+        "echo",
+        "httpd",
+        "touch",
+        "rm",
+        "ls",
+        "test",
+        "wget",
+        "id",
+        "trap",
+        "nc",
+        "uname",
+        "env",
+        "tail",
+        "seq",
+        "tar",
+        "date",
+        "hostname",
+        "head",
+        "stty",
+        "wc",
+        "sort",
+        "grep",
+        "tty",
+        "mkdir",
+        "true",
+        "false",
+        "sha256sum",
+        "dd",
+        "ps",
+        "kill",
+        "df",
+        "mount",
+        "find",
     ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
@@ -155,7 +187,7 @@ pub fn write_image(path: &Path) {
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff}")]},
     });
     let manifest = serde_json::json!([{
-        "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]
+        "Config": "config.json", "RepoTags": [IMAGE, TAGGED], "Layers": ["layer.tar"]
     }]);
     let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
     for (name, content) in [

@@ -4,53 +4,33 @@
 pub mod cluster;
 pub mod containerd;
 pub mod kubectl;
+pub mod network;
+pub mod process;
+pub mod scratch;
 
 use std::time::{Duration, Instant};
 
+pub use network::{PodRange, free_port};
+
+/// Generous: the tests share two cores with whatever else runs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Says what the test does, with the time, so that one sees where it hangs.
+pub fn step(what: &str) {
+    static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let began = BEGAN.get_or_init(Instant::now);
+    eprintln!("{:>7.2} s  {what}", began.elapsed().as_secs_f64());
+}
+
 /// Waits until something holds; fails the test with `what` when it does not in time.
 pub fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    step(&format!("wait until {what}"));
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A port that nobody listens on. Each call gives another one.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// A range for the pods of one test. The bridge that an agent makes for it outlives the agent, as
-/// its pods do: it is removed
-/// when the test begins and when it ends.
-pub struct PodRange {
-    gateway: String,
-    pub cidr: String,
-}
-
-impl PodRange {
-    pub fn new(second: u8) -> Self {
-        let range =
-            Self { gateway: format!("10.{second}.0.1/"), cidr: format!("10.{second}.0.0/16") };
-        range.remove_bridge();
-        range
-    }
-
-    fn remove_bridge(&self) {
-        let shown = std::process::Command::new("ip").args(["-o", "-4", "addr", "show"]).output();
-        let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        for line in shown.unwrap_or_default().lines().filter(|line| line.contains(&self.gateway)) {
-            let interface = line.split_whitespace().nth(1).unwrap_or_default();
-            let arguments = ["link", "delete", interface];
-            drop(std::process::Command::new("ip").args(arguments).status());
-        }
-    }
-}
-
-impl Drop for PodRange {
-    fn drop(&mut self) {
-        self.remove_bridge();
+        std::thread::sleep(POLL);
     }
 }
