@@ -18,6 +18,7 @@ pub mod document;
 pub mod field;
 pub mod image;
 pub mod limits;
+pub mod managed;
 pub mod normalise;
 pub mod openapi;
 pub mod patch;

@@ -20,3 +20,7 @@ pub const SUMMARY_BYTES_MAX: usize = 30;
 
 /// Operations of one JSON patch; upstream's number. A patch with more is answered 413.
 pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
+
+/// Entries of updates in an object's managedFields; upstream's number. Beyond it the oldest are
+/// merged into one of `ancient-changes`.
+pub const UPDATE_MANAGERS_MAX: usize = 10;
