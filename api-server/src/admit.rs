@@ -12,7 +12,7 @@ use quorate_state_machine::{GroupResource, Op, View};
 use quorate_store::{Admit, Refused, Store, Write};
 use serde_json::Value;
 
-use crate::admission::{self, Admitted, Context, Draft, Operation};
+use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
 use crate::authz::{Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
@@ -96,6 +96,7 @@ fn create(
         object,
         old: Value::Null,
         warnings,
+        ownership: Ownership::Keep,
     };
     admission::create(ctx, by, draft)
 }
@@ -115,6 +116,7 @@ fn draft_of(
         object,
         old,
         warnings: Vec::new(),
+        ownership: Ownership::Keep,
     }
 }
 

@@ -12,11 +12,11 @@ pub const READS_IN_FLIGHT_MAX: usize = 400;
 /// Writing requests in progress at a time. Beyond it: 429, `Retry-After: 1`.
 pub const WRITES_IN_FLIGHT_MAX: usize = 200;
 
-/// How long a request that is neither watch nor stream may take. Then 504, reason Timeout.
+/// How long a request that is neither watch nor stream may take, if it names no shorter `timeout`.
+/// Then 504, reason Timeout.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a write waits for its decision when the client names no shorter `timeout`. Then 504,
-/// outcome unknown.
+/// How long a write waits for its decision. Then 504, outcome unknown.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(34);
 
 /// How long `/readyz` waits for a linearizable read. Then the check fails.
@@ -99,6 +99,9 @@ pub const DELETE_COLLECTION_BATCH: usize = 100;
 /// Objects of one list page in `deletecollection` and other walks: no limit applies to a LIST that
 /// names none, as in Kubernetes.
 pub const LIST_PAGE_MAX: usize = usize::MAX;
+
+/// Bytes of a field manager's name. Longer: 422 (kube-apiserver's `FieldManagerMaxLength`).
+pub const FIELD_MANAGER_BYTES_MAX: usize = 128;
 
 /// Warnings in one answer; further ones are dropped.
 pub const WARNINGS_MAX: usize = 64;

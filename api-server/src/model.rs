@@ -297,6 +297,15 @@ pub(crate) fn prepare_update(def: &ResourceDef, sub: &str, object: &mut Value, o
     }
 }
 
+/// What is owned in objects of a kind.
+pub(crate) fn managed_target(def: &ResourceDef) -> quorate_api::managed::Target {
+    quorate_api::managed::Target {
+        gvk: def.gvk,
+        schema: def.schema,
+        has_status: def.subresource("status").is_some(),
+    }
+}
+
 /// Whether a PUT may create the object.
 pub(crate) fn allows_create_on_update(def: &ResourceDef) -> bool {
     quorate_api::strategy::allows_create_on_update(def.group(), def.kind())

@@ -29,6 +29,15 @@ const SERVED: &[&str] = &["application/json", "application/yaml"];
 
 /// The first form in the header that can be served. `list`: of a collection.
 pub(crate) fn form(headers: &HeaderMap, list: bool) -> Answer<Form> {
+    first(headers, |clause| served(clause, list))
+}
+
+/// The same for what is neither shown in tables nor as metadata alone: reviews, scales.
+pub(crate) fn plain(headers: &HeaderMap) -> Answer<Form> {
+    first(headers, |clause| served(clause, false).filter(|form| form.shape == Shape::Object))
+}
+
+fn first(headers: &HeaderMap, served: impl Fn(&str) -> Option<Form>) -> Answer<Form> {
     let mut clauses: Vec<(u32, String)> = Vec::new();
     for value in headers.get_all(ACCEPT) {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -41,7 +50,7 @@ pub(crate) fn form(headers: &HeaderMap, list: bool) -> Answer<Form> {
     clauses.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
     clauses
         .iter()
-        .find_map(|(_, clause)| served(clause, list))
+        .find_map(|(_, clause)| served(clause))
         .ok_or_else(|| Box::new(Status::not_acceptable(SERVED)))
 }
 

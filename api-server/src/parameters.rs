@@ -1,5 +1,7 @@
 //! Query parameters: a list of decoded pairs, and the options of each verb in them.
 
+use std::time::Duration;
+
 use http::Uri;
 
 use crate::status_error::{Answer, Refusal};
@@ -50,6 +52,23 @@ impl Query {
         self.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
+    /// How long the client wants to wait at most (`timeout=`); `None`: it does not say, or does
+    /// not mind.
+    ///
+    /// # Errors
+    /// 400 when it is no duration.
+    pub(crate) fn timeout(&self) -> Answer<Option<Duration>> {
+        let text = self.text("timeout");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match duration(text) {
+            Ok(asked) if asked.is_zero() || text.starts_with('-') => Ok(None),
+            Ok(asked) => Ok(Some(asked)),
+            Err(why) => Err(bad(&format!("invalid timeout specified in the request URL - {why}"))),
+        }
+    }
+
     /// A whole number.
     ///
     /// # Errors
@@ -61,6 +80,45 @@ impl Query {
                 bad(&format!("strconv.ParseInt: parsing {}: invalid syntax", quoted(text)))
             }),
         }
+    }
+}
+
+/// A duration as Go's `time.ParseDuration` reads it, without its sign: `1m30s`.
+///
+/// # Errors
+/// Go's text.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("time: invalid duration {}", quoted(text));
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let seconds = match unit {
+            "" => return Err(format!("time: missing unit in duration {}", quoted(text))),
+            "ns" => 1e-9,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            other => {
+                let (unit, text) = (quoted(other), quoted(text));
+                return Err(format!("time: unknown unit {unit} in duration {text}"));
+            }
+        };
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| invalid())?;
+        total = total.checked_add(part).ok_or_else(invalid)?;
+        if after.is_empty() {
+            return Ok(total);
+        }
+        rest = after;
     }
 }
 
@@ -100,4 +158,26 @@ pub(crate) fn unescape(text: &str) -> String {
 
 fn unescape_form(text: &str) -> String {
     if text.contains('+') { unescape(&text.replace('+', " ")) } else { unescape(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let cases = [
+            ("1m30s", Ok(90_000)),
+            ("1.5s", Ok(1500)),
+            ("250ms", Ok(250)),
+            ("0", Ok(0)),
+            ("10", Err("time: missing unit in duration \"10\"")),
+            ("1x", Err("time: unknown unit \"x\" in duration \"1x\"")),
+            ("abc", Err("time: invalid duration \"abc\"")),
+        ];
+        for (text, want) in cases {
+            let got = duration(text).map(|read| read.as_millis());
+            assert_eq!(got, want.map_err(str::to_owned), "{text}");
+        }
+    }
 }

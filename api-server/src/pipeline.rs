@@ -58,18 +58,21 @@ impl Shared {
         let info = Arc::new(RequestInfo::of(&parts, &query));
         let long_running = info.long_running().then(|| LongRunning::enter(&self, &info));
         let dry_run = query.text("dryRun").to_owned();
+        let timeout = query.timeout();
         let stages: BoxFuture<'static, Answer<Response<Body>>> =
             Box::pin(self.clone().stages(peer, info.clone(), query, parts, body));
         let stages = AssertUnwindSafe(stages).catch_unwind();
-        let outcome = if long_running.is_some() {
-            stages.await
-        } else {
-            match tokio::time::timeout(REQUEST_TIMEOUT, stages).await {
-                Ok(outcome) => outcome,
-                Err(_) => Ok(Err(Box::new(Status::timeout(
-                    "request did not complete within the allotted timeout",
-                    0,
-                )))),
+        let outcome = match timeout {
+            _ if long_running.is_some() => stages.await,
+            Err(refusal) => Ok(Err(refusal)),
+            Ok(asked) => {
+                let limit = asked.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
+                tokio::time::timeout(limit, stages).await.unwrap_or_else(|_| {
+                    Ok(Err(Box::new(Status::timeout(
+                        "request did not complete within the allotted timeout",
+                        0,
+                    ))))
+                })
             }
         };
         let response = match outcome {

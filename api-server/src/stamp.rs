@@ -71,6 +71,29 @@ pub(crate) fn generated_name(base: &str) -> String {
     format!("{prefix}{suffix}")
 }
 
+/// Names each owner once. The warning that there were more.
+pub(crate) fn distinct_owners(object: &mut Value) -> Option<String> {
+    let owners = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let (mut kept, mut twice): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
+    for owner in std::mem::take(owners) {
+        if kept.contains(&owner) {
+            twice.push(model::text(owner.get("uid").unwrap_or(&Value::Null)).to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    twice.dedup();
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner \
+             references in 1.20+, and may reject such requests as early as 1.24; please fix your \
+             requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
 /// Fixes what is new about a new object: uid and creation time; nobody brings these along.
 pub(crate) fn created(object: &mut Value, now: Timestamp) {
     let meta = metadata(object);

@@ -50,7 +50,7 @@ pub fn of_outcome(
         Outcome::Conflict(_) | Outcome::Aborted => {
             Status::conflict(resource, name, OBJECT_MODIFIED)
         }
-        Outcome::OtherUid(have) => Status::uid_conflict(resource, name, "", have),
+        Outcome::OtherUid(have) => Status::delete_uid_conflict(resource, name, "", have),
         Outcome::NamespaceGone => {
             Status::not_found(GroupResource::new("", "namespaces"), namespace)
         }

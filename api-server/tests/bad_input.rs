@@ -145,7 +145,7 @@ fn bodies() -> Vec<Case> {
             (415, "UnsupportedMediaType"),
             "the body of the request was in an unknown format - accepted media types include: \
              application/json-patch+json, application/merge-patch+json, \
-             application/strategic-merge-patch+json",
+             application/strategic-merge-patch+json, application/apply-patch+yaml",
             &[],
         ),
         case(
@@ -282,7 +282,11 @@ fn questions() -> Vec<Case> {
             "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
         ),
         get(format!("{MAPS}?fieldSelector=nonsense"), BAD, "invalid selector: 'nonsense'; …"),
-        get(format!("{MAPS}?continue=nonsense&limit=1"), BAD, "continue key is not valid: …"),
+        get(
+            format!("{MAPS}?continue=nonsense&limit=1"),
+            BAD,
+            "invalid continue token: continue key is not valid: …",
+        ),
         get(
             "/api/v1/namespaces/default/gadgets".into(),
             (404, "NotFound"),

@@ -289,27 +289,51 @@ impl Status {
         Status::failure(409, Reason::Conflict, message).about(resource, name)
     }
 
-    /// 409: a delete's or update's uid precondition does not hold.
+    /// 409: the write was meant for another object of this name; `key` is where upstream keeps it
+    /// (`/registry/configmaps/default/a`), which its message shows.
     #[must_use]
-    pub fn uid_conflict(resource: GroupResource<'_>, name: &str, want: &str, have: &str) -> Status {
-        let why =
-            format!("Precondition failed: UID in precondition: {want}, UID in object meta: {have}");
+    pub fn uid_conflict(
+        resource: GroupResource<'_>,
+        (name, key): (&str, &str),
+        want: &str,
+        have: &str,
+    ) -> Status {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, \
+             AdditionalErrorMsg: Precondition failed: UID in precondition: {want}, UID in object \
+             meta: {have}"
+        );
         Status::conflict(resource, name, &why)
     }
 
-    /// 409: a delete's resource version precondition does not hold.
+    /// 409: the object that is to be deleted is not the one that the delete names.
     #[must_use]
-    pub fn version_conflict(
-        resource: GroupResource<'_>,
+    pub fn delete_uid_conflict(
+        kind: GroupResource<'_>,
         name: &str,
         want: &str,
         have: &str,
     ) -> Status {
         let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {want}, ResourceVersion in \
-             object meta: {have}"
+            "the UID in the precondition ({want}) does not match the UID in record ({have}). The \
+             object might have been deleted and then recreated"
         );
-        Status::conflict(resource, name, &why)
+        Status::conflict(kind, name, &why)
+    }
+
+    /// 409: the object that is to be deleted has another version than the delete names.
+    #[must_use]
+    pub fn delete_version_conflict(
+        kind: GroupResource<'_>,
+        name: &str,
+        want: &str,
+        have: &str,
+    ) -> Status {
+        let why = format!(
+            "the ResourceVersion in the precondition ({want}) does not match the ResourceVersion \
+             in record ({have}). The object might have been modified"
+        );
+        Status::conflict(kind, name, &why)
     }
 
     /// 409: fields are owned by other managers (server-side apply).
@@ -346,6 +370,27 @@ impl Status {
         let mut status = Status::failure(422, Reason::Invalid, message);
         status.details = Some(Box::default());
         status
+    }
+
+    /// 422: what a patch makes of the object cannot be decoded. `patch` is what upstream shows: the
+    /// patched object, or the patch.
+    #[must_use]
+    pub fn patch_not_decoded(patch: impl Into<serde_json::Value>, why: &str) -> Status {
+        let error = field::Error::invalid(&field::Path::new("patch"), patch, why);
+        Status::invalid(GroupResource::new("", ""), "", &[error])
+    }
+
+    /// 500 without a reason: an error that upstream does not classify; its text is all there is.
+    #[must_use]
+    pub fn unclassified(message: impl Into<String>) -> Status {
+        Status::failure(500, Reason::Unknown, message)
+    }
+
+    /// The same refusal, told of an object that is on its way out.
+    #[must_use]
+    pub fn of_deleted(mut self) -> Status {
+        self.message = format!("object is being deleted: {}", self.message);
+        self
     }
 
     /// 400: the request makes no sense.

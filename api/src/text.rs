@@ -42,9 +42,42 @@ pub fn json(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
+/// Go's `%v` of a decoded JSON value: `map[a:1 b:[x y]]`.
+#[must_use]
+pub fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" "))
+        }
+        Value::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(name, value)| format!("{name}:{}", go(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+    }
+}
+
+/// Go's `%#U` of a character: `U+0007`, `U+0041 'A'`.
+#[must_use]
+pub fn code_point(c: char) -> String {
+    let code = format!("U+{:04X}", c as u32);
+    if c.is_control() { code } else { format!("{code} '{c}'") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_print_as_go_prints_them() {
+        let value = serde_json::json!({"b": [1, "x", null], "a": {"c": true}});
+        assert_eq!(go(&value), "map[a:map[c:true] b:[1 x <nil>]]");
+        assert_eq!(code_point('\u{7}'), "U+0007");
+        assert_eq!(code_point('A'), "U+0041 'A'");
+    }
 
     #[test]
     fn quotes_as_go_does() {

@@ -13,6 +13,7 @@ mod service_account;
 mod taint_nodes;
 
 use jiff::Timestamp;
+use quorate_api::managed;
 use quorate_api::resource::ResourceDef;
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::object::StoredRef;
@@ -50,6 +51,19 @@ pub(crate) struct Draft {
     /// The old version; null for creates.
     pub(crate) old: Value,
     pub(crate) warnings: Vec<String>,
+    pub(crate) ownership: Ownership,
+}
+
+/// What becomes of the object's managedFields.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Ownership {
+    /// They stay: writes of this process, and those that change no field of their own.
+    #[default]
+    Keep,
+    /// What the write changes belongs to this field manager.
+    Track(String),
+    /// They were computed with the new version: server-side apply.
+    Computed,
 }
 
 impl Draft {
@@ -180,6 +194,7 @@ fn key_of(draft: &Draft) -> Key {
 /// A new object.
 pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Answer<Admitted> {
     model::apply_defaults(draft.def, &mut draft.object);
+    record_owner(ctx, &mut draft);
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
@@ -230,8 +245,15 @@ pub(crate) fn update(
     stored: &StoredRef,
 ) -> Answer<Admitted> {
     model::apply_defaults(draft.def, &mut draft.object);
+    record_owner(ctx, &mut draft);
+    let owners = match draft.ownership {
+        Ownership::Keep => managed::field(&draft.old),
+        Ownership::Track(_) | Ownership::Computed => managed::field(&draft.object),
+    };
+    let owners = owners.clone();
     stamp::updated(&mut draft.object, &draft.old);
     model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
+    managed::set_field(&mut draft.object, owners);
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
@@ -249,6 +271,7 @@ pub(crate) fn update(
         draft.warnings.extend(model::warnings(draft.def, &draft.object));
     }
     stamp::metadata(&mut draft.object).remove("resourceVersion");
+    keep_times(&mut draft);
     let change = if finished(&draft) {
         Change::Delete(stored.clone())
     } else {
@@ -263,6 +286,41 @@ pub(crate) fn update(
         object: draft.object,
         warnings: draft.warnings,
     })
+}
+
+/// What an HTTP write changes becomes its field manager's.
+fn record_owner(ctx: &Context<'_>, draft: &mut Draft) {
+    let Ownership::Track(manager) = &draft.ownership else { return };
+    let old = (!draft.old.is_null()).then_some(&draft.old);
+    let now = crate::clock::rfc3339(ctx.now);
+    let writer = managed::Writer { manager, subresource: draft.sub, now: &now };
+    managed::update(old, &mut draft.object, model::managed_target(draft.def), writer);
+}
+
+/// A write that changes nothing but the times of its owners changes nothing.
+fn keep_times(draft: &mut Draft) {
+    let (old, new) = (managed::field(&draft.old), managed::field(&draft.object));
+    if old == new || !managed::same_but_times(old, new) {
+        return;
+    }
+    let rest = |object: &Value, name: &str| {
+        let fields = object[name].as_object().into_iter().flatten();
+        let fields = fields
+            .filter(|(name, _)| !matches!(name.as_str(), "managedFields" | "resourceVersion"));
+        fields.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    let fields = |object: &Value| object.as_object().map_or(0, serde_json::Map::len);
+    let same = fields(&draft.old) == fields(&draft.object)
+        && draft.object.as_object().into_iter().flatten().all(|(name, value)| {
+            if name == "metadata" {
+                return rest(&draft.old, name) == rest(&draft.object, name);
+            }
+            draft.old.get(name) == Some(value)
+        });
+    if same {
+        let owners = old.clone();
+        managed::set_field(&mut draft.object, owners);
+    }
 }
 
 /// The object is to go at once.
@@ -318,7 +376,7 @@ fn finished(draft: &Draft) -> bool {
     if draft.is("", "namespaces") {
         return !model::has_items(&draft.object["spec"]["finalizers"]);
     }
-    meta["deletionGracePeriodSeconds"].as_i64() == Some(0)
+    meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
 }
 
 fn refuse(draft: &Draft, errors: &[quorate_api::field::Error]) -> Answer<()> {

@@ -32,7 +32,7 @@ pub(crate) async fn run(mut request: Request) -> Answer<Response<Body>> {
         "SelfSubjectRulesReview" => access::rules(&request, object)?,
         _ => return Err(Box::new(Status::method_not_allowed())),
     };
-    let mut response = request.write(false, 201, &answer)?;
+    let mut response = request.show_plain(201, &answer)?;
     crate::reply::warn(response.headers_mut(), &warnings);
     Ok(response)
 }

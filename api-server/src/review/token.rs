@@ -140,5 +140,5 @@ pub(crate) async fn token_request(mut request: Request) -> Answer<Response<Body>
     } else {
         json!({"token": issued.token, "expirationTimestamp": rfc3339(expires)})
     };
-    request.write(false, 201, &object)
+    request.show_plain(201, &object)
 }

@@ -7,11 +7,11 @@ use quorate_state_machine::object::Stored;
 use serde_json::Value;
 
 use super::{Request, WriteOptions};
-use crate::admission::{self, Draft, Operation};
+use crate::admission::{self, Draft, Operation, Ownership};
 use crate::limits::GENERATED_NAMES_MAX;
 use crate::reply::{self, Body};
 use crate::stamp::propose;
-use crate::status_error::{self, Answer};
+use crate::status_error::{self, Answer, Refusal};
 use crate::{model, service_address};
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
@@ -20,13 +20,14 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let body = request.body().await?;
     let content_type = request.content_type().to_owned();
     let mut warnings = Vec::new();
-    let object = model::decode(
+    let mut object = model::decode(
         &content_type,
         &body,
         request.def.target(),
         options.validation,
         &mut warnings,
     )?;
+    warnings.extend(crate::stamp::distinct_owners(&mut object));
     let draft = draft(&request, object, warnings)?;
     run_draft(&request, draft, options).await
 }
@@ -51,6 +52,7 @@ pub(super) fn draft(request: &Request, object: Value, warnings: Vec<String>) -> 
         object,
         old: Value::Null,
         warnings,
+        ownership: Ownership::Track(request.field_manager()),
     })
 }
 
@@ -58,12 +60,13 @@ pub(super) fn check_namespace(in_body: &str, in_path: &str) -> Answer<()> {
     if in_body.is_empty() || in_body == in_path {
         return Ok(());
     }
-    Err(Box::new(Status::bad_request(if in_path.is_empty() {
-        "namespace may not be set for cluster-scoped objects".to_owned()
-    } else {
-        "the namespace of the provided object does not match the namespace sent on the request"
-            .to_owned()
-    })))
+    // A namespace in an object that has none is dropped later, as upstream drops it.
+    if in_path.is_empty() {
+        return Ok(());
+    }
+    Err(Box::new(Status::bad_request(
+        "the namespace of the provided object does not match the namespace sent on the request",
+    )))
 }
 
 /// Admits and proposes; tries again what only chance was against.
@@ -91,7 +94,7 @@ pub(super) async fn run_draft(
         let name = model::text(&admitted.object()["metadata"]["name"]).to_owned();
         let warnings = admitted.warnings().to_vec();
         if options.dry_run {
-            return dry_run(request, &view, &admitted, &name, &warnings);
+            return dry_run(request, &draft, &admitted, &name, &warnings).await;
         }
         let image = admitted.image().cloned();
         let (Some(image), Some(command)) = (image, admitted.into_command()) else {
@@ -105,15 +108,10 @@ pub(super) async fn run_draft(
                 reply::warn(response.headers_mut(), &warnings);
                 return Ok(response);
             }
-            Outcome::AlreadyExists(_) if generated => {
+            Outcome::AlreadyExists(_) if generated && names + 1 < GENERATED_NAMES_MAX => {
                 names += 1;
-                if names == GENERATED_NAMES_MAX {
-                    return Err(Box::new(Status::generate_name_conflict(
-                        request.resource(),
-                        &name,
-                    )));
-                }
             }
+            Outcome::AlreadyExists(_) => return Err(taken(request, &draft, &name).await?),
             Outcome::ClaimTaken { claim, .. } => {
                 service_address::lost(&draft, &claim, &mut allocations)?;
             }
@@ -137,6 +135,20 @@ pub(super) async fn run_draft(
     }
 }
 
+/// The name is taken. Upstream blames the generator also when the client named the object and gave
+/// a `generateName` beside it.
+async fn taken(request: &Request, draft: &Draft, name: &str) -> Answer<Refusal> {
+    let view = request.shared.newest().await?;
+    let there = view.get(&key(request, &draft.namespace, name));
+    let status = if model::text(&draft.object["metadata"]["generateName"]).is_empty() {
+        Status::already_exists(request.resource(), name)
+    } else {
+        Status::generate_name_conflict(request.resource(), name)
+    };
+    let going = there.is_some_and(|stored| stored.image.header.deletion.is_some());
+    Ok(Box::new(if going { status.of_deleted() } else { status }))
+}
+
 fn key(request: &Request, namespace: &str, name: &str) -> quorate_state_machine::Key {
     quorate_state_machine::Key {
         resource: request.storage(),
@@ -144,16 +156,16 @@ fn key(request: &Request, namespace: &str, name: &str) -> quorate_state_machine:
     }
 }
 
-fn dry_run(
+async fn dry_run(
     request: &Request,
-    view: &quorate_state_machine::View,
+    draft: &Draft,
     admitted: &admission::Admitted,
     name: &str,
     warnings: &[String],
 ) -> Answer<Response<Body>> {
-    let namespace = request.target.namespace_of(request.def);
-    if view.get(&key(request, &namespace, name)).is_some() {
-        return Err(Box::new(Status::already_exists(request.resource(), name)));
+    let view = request.shared.newest().await?;
+    if view.get(&key(request, &draft.namespace, name)).is_some() {
+        return Err(taken(request, draft, name).await?);
     }
     let mut response = request.show(201, admitted.object().clone())?;
     reply::warn(response.headers_mut(), warnings);

@@ -12,7 +12,7 @@ use quorate_state_machine::object::{Stored, StoredRef};
 use serde_json::{Value, json};
 
 use super::{Request, options, update};
-use crate::admission::{self, Admitted, Draft, Operation};
+use crate::admission::{self, Admitted, Draft, Operation, Ownership};
 use crate::limits::DELETE_RETRIES_MAX;
 use crate::model::{self, text};
 use crate::parameters::Query;
@@ -302,18 +302,13 @@ pub(super) fn admit(
 ) -> Answer<Admitted> {
     let shared = &request.shared;
     let name = stored.key.object.name.to_string();
-    let resource = request.resource();
-    if let Some(uid) = options.uid.as_deref().filter(|uid| !uid.is_empty() && *uid != stored.uid())
-    {
-        return Err(Box::new(Status::uid_conflict(resource, &name, uid, stored.uid())));
+    let kind = GroupResource::new(request.def.group(), request.def.kind());
+    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != stored.uid()) {
+        return Err(Box::new(Status::delete_uid_conflict(kind, &name, uid, stored.uid())));
     }
     let revision = stored.revision.to_string();
-    if let Some(wanted) = options
-        .resource_version
-        .as_deref()
-        .filter(|wanted| !wanted.is_empty() && *wanted != revision)
-    {
-        return Err(Box::new(Status::version_conflict(resource, &name, wanted, &revision)));
+    if let Some(wanted) = options.resource_version.as_deref().filter(|one| *one != revision) {
+        return Err(Box::new(Status::delete_version_conflict(kind, &name, wanted, &revision)));
     }
     let view = shared.store.view();
     let ctx = shared.context(&view);
@@ -328,6 +323,7 @@ pub(super) fn admit(
         object: old.clone(),
         old,
         warnings: Vec::new(),
+        ownership: Ownership::Keep,
     };
     match plan {
         DeletePlan::Remove => admission::delete(&ctx, &request.permitted, draft, stored),

@@ -10,7 +10,7 @@ use quorate_store::Consistency;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Selection;
-use crate::parameters::Query;
+use crate::parameters::{Query, quoted};
 use crate::status_error::{Answer, Refusal};
 
 /// Which state a list shows.
@@ -51,11 +51,9 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 /// A revision from its text.
 pub(crate) fn revision(text: &str) -> Answer<Revision> {
     text.parse().map(Revision).map_err(|_| {
-        let message = format!(
-            "strconv.ParseUint: parsing {}: invalid syntax",
-            crate::parameters::quoted(text)
-        );
-        invalid_list_options(&[Error::invalid(&Path::new("resourceVersion"), text, message)])
+        let why = format!("strconv.ParseUint: parsing {}: invalid syntax", quoted(text));
+        let error = Error::invalid(&Path::new("resourceVersion"), text, why);
+        Box::new(Status::bad_request(format!("invalid resource version: {error}")))
     })
 }
 
@@ -87,7 +85,11 @@ impl ListOptions {
         let exact = query.text("resourceVersionMatch");
         let state = match (text, exact) {
             ("", _) => State::Fresh(Consistency::Linearizable),
-            ("0", _) => State::Fresh(Consistency::Any),
+            ("0", _) => {
+                // What is asked for in any state comes whole, as from upstream's watch cache.
+                let state = State::Fresh(Consistency::Any);
+                return Ok(Self { state, selection, limit: 0, after: None, continued: false });
+            }
             (text, "Exact") => State::Exactly(revision(text)?),
             // Before there was `resourceVersionMatch`, a limited list was exact.
             (text, "") if limit > 0 => State::Exactly(revision(text)?),
@@ -116,16 +118,16 @@ pub(crate) fn validate_match(query: &Query, watch: bool) -> Answer<()> {
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             ));
         }
-        if !exact.is_empty() && exact != "NotOlderThan" && initial.is_some() {
+        if !exact.is_empty() && exact != "NotOlderThan" {
             errors.push(Error::not_supported(&path, exact, &["NotOlderThan"]));
         }
-    } else {
-        if initial.is_some() {
+        if !exact.is_empty() && !query.text("continue").is_empty() {
             errors.push(Error::forbidden(
-                &Path::new("sendInitialEvents"),
-                "sendInitialEvents is forbidden for list",
+                &path,
+                "resourceVersionMatch is forbidden when continue is provided",
             ));
         }
+    } else {
         if !exact.is_empty() {
             if query.text("resourceVersion").is_empty() {
                 errors.push(Error::forbidden(
@@ -149,6 +151,12 @@ pub(crate) fn validate_match(query: &Query, watch: bool) -> Answer<()> {
                 ));
             }
         }
+        if initial.is_some() {
+            errors.push(Error::forbidden(
+                &Path::new("sendInitialEvents"),
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
     }
     if errors.is_empty() { Ok(()) } else { Err(invalid_list_options(&errors)) }
 }
@@ -166,31 +174,45 @@ pub(crate) fn encode_token(revision: Option<Revision>, last: &ObjectKey) -> Stri
 }
 
 fn decode_token(text: &str) -> Answer<(Option<Revision>, ObjectKey)> {
-    let bad =
-        |why: &str| Box::new(Status::bad_request(format!("continue key is not valid: {why}")));
+    let bad = |why: &str| {
+        let message = format!("invalid continue token: continue key is not valid: {why}");
+        Box::new(Status::bad_request(message))
+    };
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
-        .map_err(|_| bad("illegal base64 data"))?;
+        .map_err(|error| bad(&base64_error(&error)))?;
     let token: Token = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
     if token.version != TOKEN_VERSION {
         return Err(bad(&format!(
             "server does not recognize this encoded version {}",
-            crate::parameters::quoted(&token.version)
+            token.version
         )));
     }
-    let start = token.start.strip_suffix('\0').unwrap_or(&token.start);
-    let (namespace, name) =
-        start.split_once('/').ok_or_else(|| bad("no start key was returned"))?;
     let revision = match token.revision {
-        0 => {
-            return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
-        }
-        -1 => None,
-        revision => Some(Revision(u64::try_from(revision).map_err(|_| {
-            bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-        })?)),
+        0 => return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
+        revision => u64::try_from(revision).ok().map(Revision),
     };
+    if token.start.is_empty() {
+        return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
+    }
+    let start = token.start.strip_suffix('\0').unwrap_or(&token.start);
+    let (namespace, name) = start
+        .split_once('/')
+        .filter(|(_, name)| !matches!(*name, "" | "." | ".."))
+        .ok_or_else(|| bad(&token.start))?;
     Ok((revision, ObjectKey::new(namespace, name)))
+}
+
+/// Go's `base64.CorruptInputError`.
+fn base64_error(error: &base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            *at
+        }
+        base64::DecodeError::InvalidLength(length) => *length,
+        base64::DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 #[cfg(test)]
@@ -206,7 +228,10 @@ mod tests {
         for bad in ["!", "e30", "bm90IGpzb24"] {
             let status = decode_token(bad).unwrap_err();
             assert_eq!(status.code, 400, "{bad}");
-            assert!(status.message.starts_with("continue key is not valid: "), "{status}");
+            assert!(
+                status.message.starts_with("invalid continue token: continue key is not valid: "),
+                "{status}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Verbs: one file each. Here: which file answers which request.
 
+mod apply;
 mod create;
 mod delete;
 mod delete_collection;
@@ -27,7 +28,7 @@ use quorate_state_machine::object::StoredRef;
 use quorate_store::Consistency;
 
 use crate::authz::Permitted;
-use crate::limits::REQUEST_BODY_BYTES_MAX;
+use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use crate::parameters::Query;
 use crate::pipeline::Call;
 use crate::reply::Body;
@@ -72,6 +73,52 @@ impl Request {
                 &self.target.name,
             ),
         }
+    }
+
+    /// Where upstream keeps the named object, for its error texts.
+    pub(crate) fn registry_key(&self) -> String {
+        let place = match (self.def.group(), self.def.plural) {
+            ("", "nodes") => "minions",
+            ("", "services") => "services/specs",
+            ("", "endpoints") => "services/endpoints",
+            (_, plural) => plural,
+        };
+        let namespace = self.target.namespace_of(self.def);
+        let (name, slash) = (&self.target.name, if namespace.is_empty() { "" } else { "/" });
+        format!("/registry/{place}/{namespace}{slash}{name}")
+    }
+
+    /// Whose the fields become that the request changes: what it says, or the client program.
+    pub(crate) fn field_manager(&self) -> String {
+        let named = self.query.text("fieldManager");
+        if !named.is_empty() {
+            return named.to_owned();
+        }
+        let agent = self.parts.headers.get(http::header::USER_AGENT);
+        let agent = agent.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let program = agent.as_deref().and_then(|agent| agent.split('/').next()).unwrap_or("");
+        let mut name = String::new();
+        for c in program.chars().filter(|c| !c.is_control()) {
+            if name.len() + c.len_utf8() > FIELD_MANAGER_BYTES_MAX {
+                break;
+            }
+            name.push(c);
+        }
+        if name.is_empty() { "unknown".to_owned() } else { name }
+    }
+
+    /// Whether the client may create the object that it wanted to change and that is not there.
+    pub(crate) fn may_create(&self) -> Answer<()> {
+        let attributes = crate::authz::Attributes {
+            verb: "create".to_owned(),
+            group: self.target.group.clone(),
+            resource: self.target.resource.clone(),
+            subresource: self.target.subresource.clone(),
+            namespace: self.target.namespace.clone(),
+            name: self.target.name.clone(),
+            path: None,
+        };
+        self.shared.authorizer.check(self.permitted.identity(), &attributes)
     }
 
     pub(crate) fn not_found(&self) -> status_error::Refusal {

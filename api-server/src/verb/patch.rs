@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::Response;
-use quorate_api::codec::{MediaType, decode_any};
+use quorate_api::codec::{FieldValidation, MediaType, Target, decode_any, decode_value, json};
 use quorate_api::status::{GroupResource, Status};
+use quorate_api::text;
 use serde_json::Value;
 
-use super::{Request, WriteOptions, update};
+use super::{Request, WriteOptions, apply, update};
 use crate::model;
 use crate::reply::Body;
 use crate::status_error::Answer;
@@ -17,12 +18,15 @@ pub(super) enum Form {
     Json,
     Merge,
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
-const SERVED: [&str; 3] = [
+const SERVED: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 impl Form {
@@ -32,6 +36,7 @@ impl Form {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
             _ => Err(Box::new(Status::unsupported_media_type(&SERVED))),
         }
     }
@@ -41,20 +46,77 @@ impl Form {
 pub(super) struct Patch {
     form: Form,
     value: Value,
+    body: Bytes,
 }
 
 impl Patch {
     pub(super) fn read(content_type: &str, body: &Bytes) -> Answer<Self> {
         let form = Form::of(content_type)?;
-        let value = decode_any(MediaType::Json, body)
-            .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?;
+        if form == Form::Apply {
+            // Where it is not implemented; the others are.
+            return Err(Box::new(Status::unsupported_media_type(&SERVED[..3])));
+        }
+        let bad = |why: &str| {
+            // A strategic merge patch's parser is not introduced.
+            let words = if form == Form::Strategic { "" } else { "error decoding patch: " };
+            Box::new(Status::bad_request(format!("{words}{why}")))
+        };
+        let value = decode_any(MediaType::Json, body).map_err(|why| bad(&why))?;
         if form != Form::Json && !value.is_object() {
-            return Err(Box::new(Status::bad_request(
-                "error decoding patch: json: cannot unmarshal array into Go value of type \
-                 map[string]interface {}",
+            let found = match value {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            return Err(bad(&format!(
+                "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
             )));
         }
-        Ok(Self { form, value })
+        Ok(Self { form, value, body: body.clone() })
+    }
+
+    /// The patched object as one of its kind: checked strictly, in normal form. What is wrong with
+    /// the patch itself (duplicate fields, unknown ones of an operation) is told with it.
+    pub(super) fn decode(
+        &self,
+        patched: &Value,
+        target: Target,
+        validation: FieldValidation,
+    ) -> Answer<(Value, Vec<String>)> {
+        let refused = |why: &str| {
+            let shown = match self.form {
+                Form::Strategic => text::go(&self.value),
+                Form::Json | Form::Merge | Form::Apply => patched.to_string(),
+            };
+            Box::new(Status::patch_not_decoded(shown, why))
+        };
+        let decoded = decode_value(patched, target).map_err(|error| refused(&error.cause()))?;
+        if validation == FieldValidation::Ignore {
+            return Ok((decoded.value, Vec::new()));
+        }
+        let mut strict = self.own_faults(target);
+        strict.extend(decoded.strict);
+        if validation == FieldValidation::Strict && !strict.is_empty() {
+            return Err(refused(&format!("strict decoding error: {}", strict.join(", "))));
+        }
+        Ok((decoded.value, strict))
+    }
+
+    fn own_faults(&self, target: Target) -> Vec<String> {
+        if self.form != Form::Json {
+            let parsed = json::parse(&self.body, target.schema);
+            let strict = parsed.map(|parsed| parsed.strict).unwrap_or_default();
+            return strict.into_iter().filter(|one| one.starts_with("duplicate")).collect();
+        }
+        let operations = self.value.as_array().into_iter().flatten().enumerate();
+        let unknown = operations.flat_map(|(at, operation)| {
+            let names = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
+            names
+                .filter(|name| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
+                .map(move |name| format!("json patch unknown field \"[{at}].{name}\""))
+        });
+        unknown.collect()
     }
 
     /// The object with the patch applied.
@@ -68,15 +130,19 @@ impl Patch {
             Form::Json => model::json_patch(kind, object, &self.value),
             Form::Merge => model::merge_patch(kind, object, &self.value),
             Form::Strategic => model::strategic_patch(kind, schema, object, &self.value),
+            Form::Apply => Err(Box::new(Status::unsupported_media_type(&SERVED[..3]))),
         }
     }
 }
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
-    request.check_form()?;
-    let options = WriteOptions::of(&request.query, "PatchOptions")?;
     let content_type = request.content_type().to_owned();
     let form = Form::of(&content_type)?;
+    request.check_form()?;
+    if form == Form::Apply {
+        return apply::run(request).await;
+    }
+    let options = WriteOptions::of(&request.query, "PatchOptions")?;
     if request.query.get("force").is_some_and(|force| !force.is_empty()) {
         let error = quorate_api::field::Error::forbidden(
             &quorate_api::field::Path::new("force"),
@@ -94,12 +160,12 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let kind = GroupResource::new(request.def.group(), request.def.kind());
     let make = |old: &Value| {
         let patched = patch.apply(kind, request.def.schema, old)?;
-        let mut warnings = Vec::new();
-        let object =
-            model::decode_tree(&patched, request.def.target(), options.validation, &mut warnings)?;
+        let (object, warnings) =
+            patch.decode(&patched, request.def.target(), options.validation)?;
         check_names(old, &object)?;
         let named = &patch.value["metadata"]["resourceVersion"];
-        let mut object = object;
+        let (mut object, mut warnings) = (object, warnings);
+        warnings.extend(crate::stamp::distinct_owners(&mut object));
         if patch.form != Form::Json && named.is_null() {
             // The version came from the current object: the client did not ask for it.
             crate::stamp::metadata(&mut object).remove("resourceVersion");
@@ -114,7 +180,7 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
 }
 
 /// A patch changes neither name nor namespace.
-fn check_names(old: &Value, new: &Value) -> Answer<()> {
+pub(super) fn check_names(old: &Value, new: &Value) -> Answer<()> {
     let (old, new) = (&old["metadata"], &new["metadata"]);
     if model::text(&new["name"]) != model::text(&old["name"]) {
         return Err(Box::new(Status::bad_request(format!(

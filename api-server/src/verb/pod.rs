@@ -8,7 +8,7 @@ use quorate_state_machine::Outcome;
 use serde_json::{Value, json};
 
 use super::{Request, WriteOptions, delete};
-use crate::admission::{self, Draft, Operation};
+use crate::admission::{self, Draft, Operation, Ownership};
 use crate::authz::Attributes;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::model::{self, text};
@@ -104,6 +104,7 @@ async fn bind(request: &Request, binding: &Value, options: WriteOptions) -> Answ
             object,
             old,
             warnings: Vec::new(),
+            ownership: Ownership::Keep,
         };
         let view = request.shared.store.view();
         let ctx = request.shared.context(&view);

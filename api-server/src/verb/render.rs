@@ -52,9 +52,16 @@ impl RowObject {
             "None" => Ok(Self::None),
             "" | "Metadata" => Ok(Self::Metadata),
             "Object" => Ok(Self::Object),
-            other => Err(Box::new(quorate_api::status::Status::bad_request(format!(
-                "invalid includeObject: {other}"
-            )))),
+            other => {
+                let error = quorate_api::field::Error::invalid(
+                    &quorate_api::field::Path::new("includeObject"),
+                    other,
+                    "must be 'Metadata', 'Object', 'None', or empty",
+                );
+                Err(Box::new(quorate_api::status::Status::bad_request(format!(
+                    "Unable to convert to Table as requested: {error}"
+                ))))
+            }
         }
     }
 }
@@ -159,7 +166,12 @@ impl Request {
         self.write(form.yaml, code, &value)
     }
 
-    pub(crate) fn write(&self, yaml: bool, code: u16, value: &Value) -> Answer<Response<Body>> {
+    /// An answer that is no object of the resource.
+    pub(crate) fn show_plain(&self, code: u16, value: &Value) -> Answer<Response<Body>> {
+        self.write(negotiate::plain(&self.parts.headers)?.yaml, code, value)
+    }
+
+    fn write(&self, yaml: bool, code: u16, value: &Value) -> Answer<Response<Body>> {
         if yaml {
             return Ok(reply::bytes(code, "application/yaml", model::yaml(value)?));
         }

@@ -62,7 +62,7 @@ pub(super) async fn get(request: Request) -> Answer<Response<Body>> {
 }
 
 fn show(request: &Request, object: &Value) -> Answer<Response<Body>> {
-    request.write(false, 200, &scale_of(object))
+    request.show_plain(200, &scale_of(object))
 }
 
 pub(super) async fn update(mut request: Request) -> Answer<Response<Body>> {
@@ -94,8 +94,7 @@ pub(super) async fn patch(mut request: Request) -> Answer<Response<Body>> {
     let make = |old: &Value| {
         let before = scale_of(old);
         let patched = patch.apply(kind, target.schema, &before)?;
-        let mut warnings = Vec::new();
-        let scale = model::decode_tree(&patched, target, options.validation, &mut warnings)?;
+        let (scale, warnings) = patch.decode(&patched, target, options.validation)?;
         validate(&request, &scale)?;
         let mut object = scaled(old, &scale);
         if scale["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {

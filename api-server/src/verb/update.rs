@@ -11,7 +11,7 @@ use quorate_store::Consistency;
 use serde_json::Value;
 
 use super::{Request, WriteOptions, create};
-use crate::admission::{self, Admitted, Draft, Operation};
+use crate::admission::{self, Admitted, Draft, Operation, Ownership};
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::reply::{self, Body};
 use crate::stamp::propose;
@@ -26,47 +26,74 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
     let mut warnings = Vec::new();
     let mut object = model::decode(&media, &body, target, options.validation, &mut warnings)?;
-    let meta = &object["metadata"];
-    let name = model::text(&meta["name"]);
-    if name != request.target.name {
-        return Err(Box::new(Status::bad_request(if name.is_empty() {
-            "name must be provided".to_owned()
-        } else {
-            format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                request.target.name
-            )
-        })));
-    }
+    check_name(&request, &object)?;
     let namespace = request.target.namespace_of(request.def);
-    create::check_namespace(model::text(&meta["namespace"]), &namespace)?;
+    let own = model::text(&object["metadata"]["namespace"]);
+    create::check_namespace(own, &namespace)?;
     // A body may leave the namespace to the path, as in Kubernetes.
-    if !namespace.is_empty() {
-        crate::stamp::metadata(&mut object).insert("namespace".to_owned(), Value::from(namespace));
+    let meta = crate::stamp::metadata(&mut object);
+    if namespace.is_empty() {
+        meta.remove("namespace");
+    } else {
+        meta.insert("namespace".to_owned(), Value::from(namespace));
     }
+    warnings.extend(crate::stamp::distinct_owners(&mut object));
     let expected = expected(&object)?;
-    if expected.is_none() && !model::allows_unconditional_update(request.def) {
-        return Err(must_be_specified(&request));
-    }
-    let make = |_: &Value| Ok((object.clone(), warnings.clone()));
+    let make = |_: &Value| {
+        if expected.is_none() && !model::allows_unconditional_update(request.def) {
+            return Err(must_be_specified(&request));
+        }
+        Ok((object.clone(), warnings.clone()))
+    };
     match change(&request, expected, options, make).await {
         Err(refusal)
             if refusal.code == 404
                 && request.sub.is_none()
-                && expected.is_none()
                 && model::allows_create_on_update(request.def) =>
         {
-            let mut object = object.clone();
-            crate::stamp::metadata(&mut object).remove("resourceVersion");
-            let draft = create::draft(&request, object, warnings.clone())?;
-            create::run_draft(&request, draft, options).await
+            create_instead(&request, object.clone(), warnings.clone(), options).await
         }
         other => other,
     }
 }
 
+/// The body is about the object that the path names.
+pub(super) fn check_name(request: &Request, object: &Value) -> Answer<()> {
+    let (name, wanted) = (model::text(&object["metadata"]["name"]), &request.target.name);
+    if name == wanted {
+        return Ok(());
+    }
+    Err(Box::new(Status::bad_request(if name.is_empty() {
+        format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be \
+             provided"
+        )
+    } else {
+        format!("the name of the object ({name}) does not match the name on the URL ({wanted})")
+    })))
+}
+
+/// A PUT of what is not there, for kinds that may be made that way: whatever version the body
+/// names, but not another object than the one with its uid; and only for who may create.
+async fn create_instead(
+    request: &Request,
+    mut object: Value,
+    warnings: Vec<String>,
+    options: WriteOptions,
+) -> Answer<Response<Body>> {
+    let uid = model::text(&object["metadata"]["uid"]);
+    if !uid.is_empty() {
+        return Err(uid_conflict(request, uid, ""));
+    }
+    request.may_create()?;
+    crate::stamp::metadata(&mut object).remove("resourceVersion");
+    let draft = create::draft(request, object, warnings)?;
+    create::run_draft(request, draft, options).await
+}
+
 fn must_be_specified(request: &Request) -> Refusal {
-    let kind = GroupResource::new(request.def.group(), request.def.kind());
+    // Upstream names the resource here, where a kind would be expected.
+    let kind = request.resource();
     let path = Path::new("metadata");
     let error =
         Error::invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
@@ -152,7 +179,7 @@ async fn perform(
             stored = newer(request, wanted).await?;
             continue;
         }
-        let draft = draft(request, object, old, warnings);
+        let draft = draft(request, (object, old), warnings, options);
         let admitted = admit(request, draft.clone(), &stored)?;
         let warnings = admitted.warnings().to_vec();
         if options.dry_run || admitted.is_no_change() {
@@ -227,10 +254,20 @@ fn check_identity(request: &Request, object: &Value, stored: &StoredRef) -> Answ
     if uid.is_empty() || uid == stored.uid() {
         return Ok(());
     }
-    Err(Box::new(Status::uid_conflict(request.resource(), &request.target.name, uid, stored.uid())))
+    Err(uid_conflict(request, uid, stored.uid()))
 }
 
-fn draft(request: &Request, object: Value, old: Value, warnings: Vec<String>) -> Draft {
+fn uid_conflict(request: &Request, want: &str, have: &str) -> Refusal {
+    let (name, key) = (&request.target.name, request.registry_key());
+    Box::new(Status::uid_conflict(request.resource(), (name, &key), want, have))
+}
+
+fn draft(
+    request: &Request,
+    (object, old): (Value, Value),
+    warnings: Vec<String>,
+    options: WriteOptions,
+) -> Draft {
     Draft {
         def: request.def,
         sub: request.sub.map_or("", |sub| sub.name),
@@ -240,6 +277,11 @@ fn draft(request: &Request, object: Value, old: Value, warnings: Vec<String>) ->
         object,
         old,
         warnings,
+        ownership: if options.applied {
+            Ownership::Computed
+        } else {
+            Ownership::Track(request.field_manager())
+        },
     }
 }
 

@@ -14,6 +14,7 @@ const ANSWERS: &[&str] = &["application/json"];
 const LISTS: &[&str] = &["application/json", "application/json;stream=watch"];
 /// What a PATCH may be written in. kubectl computes a strategic merge patch where it sees one.
 const PATCHES: &[&str] = &[
+    "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",

@@ -27,6 +27,9 @@ pub enum Error {
     /// for the log: upstream does not tell it to the client.
     #[error("the server rejected our request due to an error in our request")]
     Rejected(String),
+    /// What upstream's strategic merge gives back without classifying it (500, the text alone).
+    #[error("{0}")]
+    Unclassified(String),
 }
 
 impl Error {
@@ -37,18 +40,31 @@ impl Error {
             Error::Malformed(message) => Status::bad_request(message.clone()),
             Error::TooManyOperations(_) => Status::request_entity_too_large(&self.to_string()),
             Error::Rejected(_) => Status::unprocessable(),
+            Error::Unclassified(message) => Status::unclassified(message.clone()),
         }
     }
 }
 
 /// Applies a JSON patch.
 pub fn json(object: &Value, patch: &Value) -> Result<Value, Error> {
-    let operations = patch.as_array().map_or(0, Vec::len);
-    if operations > JSON_PATCH_OPERATIONS_MAX {
-        return Err(Error::TooManyOperations(operations));
+    let Some(operations) = patch.as_array() else {
+        let found = match patch {
+            Value::Object(_) => "object",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        return Err(Error::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type \
+             []handlers.jsonPatchOp"
+        )));
+    };
+    if operations.len() > JSON_PATCH_OPERATIONS_MAX {
+        return Err(Error::TooManyOperations(operations.len()));
     }
+    // An operation that is unknown, or lacks a path, is found when it is applied.
     let patch: json_patch::Patch =
-        serde_json::from_value(patch.clone()).map_err(|e| Error::Malformed(e.to_string()))?;
+        serde_json::from_value(patch.clone()).map_err(|e| Error::Rejected(e.to_string()))?;
     let mut patched = object.clone();
     json_patch::patch(&mut patched, &patch.0).map_err(|e| Error::Rejected(e.to_string()))?;
     Ok(patched)

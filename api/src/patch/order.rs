@@ -49,8 +49,8 @@ pub(super) fn check(patch: &[Value], order: &[Value], merge_key: &str) -> Result
         match position(rest, item, merge_key) {
             Some(at) => rest = &rest[at + 1..],
             None => {
-                let show = |list: &[Value]| Value::from(list.to_vec()).to_string();
-                return Err(Error::Malformed(format!(
+                let show = |list: &[Value]| crate::text::go(&Value::from(list.to_vec()));
+                return Err(Error::Unclassified(format!(
                     "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
                     show(patch),
                     show(order)

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Error, order};
 use crate::schema::{Field, Kind, TypeId};
+use crate::text;
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -19,6 +20,7 @@ const BAD_RETAIN_KEYS: &str = "invalid patch format of retainKeys";
 const BAD_ORDER: &str = "invalid patch format of setElementOrder list";
 const BAD_PRIMITIVE_LIST: &str = "invalid patch format of primitive list";
 const LIST_OF_LISTS: &str = "lists of lists are not supported";
+const NOT_RETAINED: &str = "patch content doesn't match retainKeys list";
 
 type Object = Map<String, Value>;
 
@@ -83,9 +85,15 @@ fn malformed<T>(message: &str) -> Result<T, Error> {
     Err(Error::Malformed(message.to_owned()))
 }
 
+/// The patch is well formed, but contradicts itself or the schema (422).
+fn rejected<T>(message: &str) -> Result<T, Error> {
+    Err(Error::Rejected(message.to_owned()))
+}
+
 fn bad_directive<T>(directive: &Value, holder: &Object) -> Result<T, Error> {
-    let holder = Value::Object(holder.clone());
-    Err(Error::Malformed(format!("unknown patch type: {directive} in map: {holder}")))
+    let holder = text::go(&Value::Object(holder.clone()));
+    let directive = text::go(directive);
+    Err(Error::Unclassified(format!("unknown patch type: {directive} in map: {holder}")))
 }
 
 fn merge_map(mut original: Object, mut patch: Object, node: Node) -> Result<Object, Error> {
@@ -143,7 +151,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Error> {
         !value.is_null() && !directive && !kept(name)
     });
     if foreign {
-        return malformed(BAD_RETAIN_KEYS);
+        return rejected(NOT_RETAINED);
     }
     original.retain(|name, _| kept(name));
     Ok(())
@@ -208,13 +216,14 @@ fn delete_primitives(original: &mut Object, name: &str, gone: Value) -> Result<(
 }
 
 fn no_merge_key<T>(item: &Value, key: &str) -> Result<T, Error> {
-    Err(Error::Malformed(format!("map: {item} does not contain declared merge key: {key}")))
+    let item = text::go(item);
+    Err(Error::Unclassified(format!("map: {item} does not contain declared merge key: {key}")))
 }
 
 fn merge_list(server: Vec<Value>, patch: Vec<Value>, child: &Child) -> Result<Vec<Value>, Error> {
     let all = || server.iter().chain(&patch);
     if all().any(Value::is_array) {
-        return malformed(LIST_OF_LISTS);
+        return rejected(LIST_OF_LISTS);
     }
     let objects = all().filter(|item| item.is_object()).count();
     if objects == 0 {
@@ -227,10 +236,12 @@ fn merge_list(server: Vec<Value>, patch: Vec<Value>, child: &Child) -> Result<Ve
         return Ok(order::normalise(merged, &patch, &server, ""));
     }
     if objects != all().count() {
-        return malformed("list element types are not identical");
+        return Err(Error::Unclassified("list element types are not identical".to_owned()));
     }
     if child.merge_key.is_empty() {
-        return malformed("cannot merge lists without merge key");
+        return Err(Error::Unclassified(
+            "cannot merge lists without merge key for type".to_owned(),
+        ));
     }
     merge_objects(server, patch, child)
 }
@@ -245,7 +256,7 @@ fn merge_objects(
     let mut plain = Vec::with_capacity(patch.len());
     let mut replace = false;
     for item in patch {
-        let Value::Object(object) = &item else { return malformed(LIST_OF_LISTS) };
+        let Value::Object(object) = &item else { return rejected(LIST_OF_LISTS) };
         match object.get(DIRECTIVE) {
             None => plain.push(item),
             Some(directive) => match directive.as_str() {

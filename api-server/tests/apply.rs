@@ -1,0 +1,164 @@
+//! Server-side apply over HTTP: owners, conflicts, kubectl's and controllers' ways.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::{World, has_kubectl, json_of};
+use serde_json::{Value, json};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn map(name: &str, data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+async fn apply(world: &World, path: &str, config: &Value) -> (u16, Value) {
+    let media = [("content-type", "application/apply-patch+yaml")];
+    let response = world.send("PATCH", path, &media, config.to_string()).await;
+    (response.status().as_u16(), json_of(response).await)
+}
+
+fn managers(object: &Value) -> Vec<(&str, &str, &str)> {
+    let list = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    list.map(|one| {
+        let [manager, operation, subresource] = ["manager", "operation", "subresource"]
+            .map(|name| one[name].as_str().unwrap_or_default());
+        (manager, operation, subresource)
+    })
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_makes_changes_and_refuses() {
+    let world = World::start().await;
+    let path = format!("{MAPS}/m?fieldManager=one");
+    let (code, made) = apply(&world, &path, &map("m", &json!({"a": "1"}))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(managers(&made), [("one", "Apply", "")]);
+    let (code, same) = apply(&world, &path, &map("m", &json!({"a": "1"}))).await;
+    assert_eq!((code, &same["metadata"]), (200, &made["metadata"]), "no change, no new version");
+    let (code, more) = apply(&world, &path, &map("m", &json!({"b": "1"}))).await;
+    assert_eq!((code, &more["data"]), (200, &json!({"b": "1"})));
+    let other = format!("{MAPS}/m?fieldManager=two");
+    let (code, status) = apply(&world, &other, &map("m", &json!({"b": "2"}))).await;
+    assert_eq!((code, &status["reason"]), (409, &json!("Conflict")));
+    assert_eq!(status["message"], "Apply failed with 1 conflict: conflict with \"one\": .data.b");
+    assert_eq!(
+        status["details"]["causes"],
+        json!([{"reason": "FieldManagerConflict", "message": "conflict with \"one\"",
+            "field": ".data.b"}])
+    );
+    let forced = format!("{other}&force=true");
+    let (code, taken) = apply(&world, &forced, &map("m", &json!({"b": "2"}))).await;
+    assert_eq!((code, managers(&taken)), (200, vec![("two", "Apply", "")]), "{taken}");
+    let dry = format!("{MAPS}/dry?fieldManager=one&dryRun=All");
+    assert_eq!(apply(&world, &dry, &map("dry", &json!({"a": "1"}))).await.0, 201);
+    assert_eq!(world.get(&format!("{MAPS}/dry")).await.0, 404);
+    let cases = [
+        (
+            format!("{MAPS}/m"),
+            map("m", &json!({})),
+            422,
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required \
+             for apply patch",
+        ),
+        (
+            path.clone(),
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "m"}}),
+            400,
+            "invalid object type: v1, Kind=Secret",
+        ),
+        (
+            path.clone(),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "datum": 1}),
+            500,
+            "failed to create typed patch object (/m; v1, Kind=ConfigMap): .datum: field not \
+             declared in schema",
+        ),
+        (
+            format!("{MAPS}/new?fieldManager=one"),
+            json!({"apiVersion": "v1", "kind": "ConfigMap"}),
+            400,
+            "the name of the object (new based on URL) was undeterminable: name must be provided",
+        ),
+    ];
+    for (path, config, code, message) in cases {
+        let (got, status) = apply(&world, &path, &config).await;
+        assert_eq!((got, status["message"].as_str().unwrap()), (code, message), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_write_leaves_its_owner() {
+    let world = World::start().await;
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "d"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let path = format!("{DEPLOYMENTS}/d");
+    let agent = [("content-type", "application/json"), ("user-agent", "tool/1.0 (x)")];
+    let made = json_of(world.send("POST", DEPLOYMENTS, &agent, deployment.to_string()).await).await;
+    assert_eq!(managers(&made), [("tool", "Update", "")]);
+    let scale = json!({"spec": {"replicas": 3}});
+    world.call("PATCH", &format!("{path}/scale?fieldManager=scaler"), scale).await;
+    let status = json!({"status": {"observedGeneration": 1}});
+    world.call("PATCH", &format!("{path}/status?fieldManager=controller"), status).await;
+    let (_, now) = world.get(&path).await;
+    let mut found = managers(&now);
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [("controller", "Update", "status"), ("scaler", "Update", "scale"), ("tool", "Update", ""),]
+    );
+    let (code, refused) = apply(&world, &format!("{path}?fieldManager=gitops"), &deployment).await;
+    assert_eq!(code, 409);
+    assert_eq!(
+        refused["message"],
+        "Apply failed with 1 conflict: conflict with \"scaler\" with subresource \"scale\" using \
+         apps/v1: .spec.replicas"
+    );
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "status": {"replicas": 3, "readyReplicas": 1}});
+    let status = format!("{path}/status?fieldManager=operator&force=true");
+    let (code, now) = apply(&world, &status, &config).await;
+    assert_eq!((code, &now["status"]["readyReplicas"]), (200, &json!(1)), "{now}");
+    assert_eq!(now["spec"]["replicas"], 3, "the spec stays");
+    assert!(managers(&now).contains(&("operator", "Apply", "status")), "{now}");
+    let (code, _) = apply(&world, &format!("{DEPLOYMENTS}/x/status?fieldManager=o"), &config).await;
+    assert_eq!(code, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_applies_on_the_server() {
+    if !has_kubectl() {
+        return;
+    }
+    let world = World::start().await;
+    let config = |value: &str| map("m", &json!({"a": value})).to_string();
+    let run = async |arguments: &[&str], stdin: String| world.kubectl_with(arguments, &stdin).await;
+    let (code, out, err) = run(&["apply", "--server-side", "-f", "-"], config("1")).await;
+    assert_eq!((code, &*out), (0, "configmap/m serverside-applied\n"), "{err}");
+    let (code, _, err) =
+        run(&["apply", "-f", "-"], map("old", &json!({"a": "1"})).to_string()).await;
+    assert_eq!(code, 0, "{err}");
+    let changed = map("old", &json!({"a": "2"})).to_string();
+    let (code, _, err) = run(&["apply", "--server-side", "-f", "-"], changed).await;
+    assert_eq!(code, 0, "client-side apply is taken over: {err}");
+    let (code, _, err) =
+        run(&["apply", "--server-side", "--field-manager=x", "-f", "-"], config("2")).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("conflict with \"kubectl\": .data.a"), "{err}");
+    let (code, out, err) = run(
+        &["apply", "--server-side", "--field-manager=x", "--force-conflicts", "-f", "-"],
+        config("2"),
+    )
+    .await;
+    assert_eq!((code, &*out), (0, "configmap/m serverside-applied\n"), "{err}");
+    let (code, out, err) =
+        run(&["diff", "--server-side", "--field-manager=x", "-f", "-"], config("3")).await;
+    assert!(code == 1 && out.contains("+  a: \"3\""), "{code} {out} {err}");
+    let out =
+        world.kubectl_ok(&["get", "configmap", "m", "-o", "yaml", "--show-managed-fields"]).await;
+    assert!(out.contains("f:data:") && out.contains("operation: Apply"), "{out}");
+}
