@@ -14,6 +14,7 @@ mod spdy_command;
 mod target;
 mod tunnel;
 mod upgrade;
+mod ws_body;
 mod ws_command;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use http::{Request, Response};
 use crate::identity::Identity;
 use crate::reply::Body;
 use serve::Streams;
+pub(crate) use ws_body::BodySocket;
 
 /// A request to a stream subresource of a pod; it is authorized, and the pod exists.
 #[derive(Debug)]

@@ -36,6 +36,7 @@ use crate::request_info::ResourceTarget;
 use crate::review;
 use crate::server::Shared;
 use crate::status_error::{self, Answer};
+use crate::streams::BodySocket;
 
 pub(crate) use delete::{DeleteOptions, DeletePlan, plan as plan_delete};
 pub(crate) use options::WriteOptions;
@@ -193,7 +194,7 @@ impl ResourceTarget {
 
 /// Finds the handler of a permitted request, and runs it.
 pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response<Body>> {
-    let Call { permitted, query, parts, body } = call;
+    let Call { permitted, query, mut parts, body } = call;
     let Some(target) = permitted.info().resource().cloned() else {
         return Err(Box::new(Status::resource_not_found()));
     };
@@ -213,13 +214,20 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
         return Err(not_found());
     }
     let verb = permitted.info().verb();
+    let log = sub.is_some_and(|sub| sub.name == "log");
+    let socket = if verb == "watch" || log { BodySocket::of(&mut parts, log)? } else { None };
+    let stop = shared.stop.clone();
     let body = Mutex::new(Some(body));
     let request = Request { shared, permitted, query, parts, def, sub, target, body };
     // Large futures live on the heap, so that a request costs only its own verb's.
-    match sub {
+    let answer = match sub {
         Some(sub) => Box::pin(subresource(request, sub, verb)).await,
         None if def.storage == Storage::Virtual => Box::pin(virtual_create(request, verb)).await,
         None => Box::pin(main(request, verb)).await,
+    };
+    match socket {
+        Some(socket) => Ok(socket.carry(answer?, &stop)),
+        None => answer,
     }
 }
 

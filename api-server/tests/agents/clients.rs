@@ -406,3 +406,24 @@ async fn paused_readers_hold_up_nobody_else_on_the_node() {
     let age = master.hub.liveness().age("n1").unwrap();
     assert!(age < Duration::from_secs(5), "nothing was heard of the node for {age:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_watches_come_over_websockets() {
+    let (master, agent) = Master::with_pod().await;
+    agent.print("one");
+    let path = "/api/v1/namespaces/default/pods/p/log?container=c";
+    let mut socket = websocket(&master.world, path, "binary.k8s.io").await;
+    let mut text = Vec::new();
+    while let Some(Message::Binary(piece)) = message(&mut socket).await {
+        text.extend_from_slice(&piece);
+    }
+    assert_eq!(text, b"one\n");
+    let path = "/api/v1/namespaces/default/pods?watch=true";
+    let mut socket = websocket(&master.world, path, "any").await;
+    let Some(Message::Text(event)) = message(&mut socket).await else { panic!("an event") };
+    let event: serde_json::Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(
+        (&event["type"], &event["object"]["metadata"]["name"]),
+        (&"ADDED".into(), &"p".into())
+    );
+}
