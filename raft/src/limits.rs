@@ -19,8 +19,8 @@ pub const GROUP_COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Commands in one group commit.
 pub const GROUP_COMMIT_COMMANDS_MAX: usize = 1024;
 /// Bytes of log entries kept in memory for replication and apply. Older synced entries are read
-/// back from disk.
-pub const LOG_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// back from disk: a follower that lags by more costs the leader reads, not memory.
+pub const LOG_TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of log entries read or replicated at once (one entry at least, however large).
 pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Entries replicated at once.
@@ -29,8 +29,9 @@ pub const APPEND_ENTRIES_MAX: u64 = 1024;
 /// records: sled puts a leaf of 16 items over a quarter of a segment into a blob file, which it
 /// never syncs.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
-/// Cache of the engine, bytes.
-pub const ENGINE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Cache of the engine, bytes as serialised (in memory they take about twice as much). Small: only the
+/// end of the log is written and its begin purged; what is read back comes from the system's cache.
+pub const ENGINE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Segment of the engine, bytes.
 pub const ENGINE_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Purged records removed from the engine in one step, or twice what a group commit adds.

@@ -92,6 +92,8 @@ pub fn decode_replies(bytes: &[u8]) -> Result<Vec<Reply>, CodecError> {
 pub fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![MAGIC, VERSION];
     bincode::encode_into_std_write(value, &mut bytes, CONFIG).map_err(CodecError::Encode)?;
+    // Log entries are kept: growing has left up to as much again unused.
+    bytes.shrink_to_fit();
     Ok(bytes)
 }
 

@@ -152,7 +152,9 @@ impl Assembler {
         if self.next < self.count {
             return Ok(None);
         }
-        let encoded = std::mem::take(&mut self.encoded).freeze();
+        // A copy of its own size: the buffer has grown beyond it, and the newest entries are kept.
+        let encoded = Bytes::copy_from_slice(&self.encoded);
+        self.encoded.clear();
         self.next = 0;
         Ok(Some(Assembled { index, parts: self.count, encoded }))
     }
