@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use quorate_state_machine::object::StoredRef;
-use quorate_state_machine::{GroupResource, ObjectKey, View};
+use quorate_state_machine::{GroupResource, ObjectKey, Revision, View};
 use quorate_store::{Mirror, MirrorChange};
+use serde::{Deserialize, Deserializer};
 
 use crate::node::NodeFacts;
 use crate::pod::PodInfo;
@@ -14,8 +15,24 @@ use crate::view::{Change, ClusterView};
 /// Follows nodes and pods.
 #[derive(Debug)]
 pub struct Follower {
-    nodes: Mirror<Node>,
-    pods: Mirror<Pod>,
+    nodes: Mirror<Arc<NodeFacts>>,
+    pods: Mirror<Known>,
+}
+
+/// What is kept of a pod. Not the whole object, which takes ten times the memory of its JSON.
+#[derive(Debug)]
+struct Known(Arc<PodInfo>);
+
+impl<'de> Deserialize<'de> for Known {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let pod = Pod::deserialize(from)?;
+        let meta = &pod.metadata;
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let key = ObjectKey::new(namespace, meta.name.as_deref().unwrap_or_default());
+        let revision = meta.resource_version.as_deref().and_then(|text| text.parse().ok());
+        let info = PodInfo::new(&pod, key, Revision(revision.unwrap_or_default()));
+        Ok(Self(Arc::new(info)))
+    }
 }
 
 /// What became of a pod, for the queue.
@@ -55,7 +72,7 @@ impl Follower {
         for change in nodes {
             match change.new {
                 Some(node) => {
-                    followed.changes.extend(cluster.set_node(NodeFacts::new(&node.object)));
+                    followed.changes.extend(cluster.set_node(node.object.clone()));
                 }
                 None => cluster.remove_node(&change.key.name),
             }
@@ -79,7 +96,7 @@ impl Follower {
 }
 
 fn take_pod(
-    change: MirrorChange<Pod>,
+    change: MirrorChange<Known>,
     cluster: &mut ClusterView,
     changes: &mut Vec<Change>,
 ) -> Seen {
@@ -87,8 +104,7 @@ fn take_pod(
         changes.extend(cluster.remove_pod(&change.key));
         return Seen::Settled(change.key);
     };
-    let info = PodInfo::new(&typed.object, change.key, typed.stored.revision);
-    let pod = Arc::new(info);
+    let pod = typed.object.0.clone();
     changes.extend(cluster.set_pod(pod.clone()));
     if pod.node_name.is_none() && !pod.finished && !pod.deleting {
         Seen::Pending(pod)

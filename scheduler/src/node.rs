@@ -6,6 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use k8s_openapi::api::core::v1::Node;
 use quorate_state_machine::ObjectKey;
+use serde::{Deserialize, Deserializer};
 
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::{self, Resources};
@@ -90,6 +91,12 @@ impl NodeFacts {
             labels: self.labels != before.labels,
             taints: self.taints != before.taints || self.unschedulable != before.unschedulable,
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeFacts {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Node::deserialize(from).map(|node| Self::new(&node))
     }
 }
 

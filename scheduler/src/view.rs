@@ -101,8 +101,8 @@ impl ClusterView {
 
     /// Takes over a node's facts; tells what could help a pod. [`ClusterView::arrange`] must follow
     /// before the next search.
-    pub fn set_node(&mut self, facts: NodeFacts) -> Option<Change> {
-        let facts = Arc::new(facts);
+    pub fn set_node(&mut self, facts: impl Into<Arc<NodeFacts>>) -> Option<Change> {
+        let facts = facts.into();
         let name = facts.name.clone();
         self.count_images(&facts.images, true);
         let Some(slot) = self.slots.get(&name).copied() else {
