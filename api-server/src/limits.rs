@@ -67,10 +67,23 @@ pub const WATCH_TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 /// Bytes of events that one write to a watcher carries, about.
 pub const WATCH_FRAME_BYTES: usize = 128 * 1024;
 
-/// How often a watcher looks at the history at most. Its first change after a pause goes out at once;
-/// under constant writes events wait for this long at most and go out together, and a watcher whom
-/// the changes of other resources wake costs at most one look in this time.
-pub const WATCH_PACE: Duration = Duration::from_millis(5);
+/// How long a watcher waits between two looks at the history, for each open watch of this master: its
+/// first change after a pause goes out at once; under constant writes events wait for this long at
+/// most and go out together. Few watchers are told sooner, many cost less each.
+pub const WATCH_PACE_EACH: Duration = Duration::from_micros(100);
+
+/// Least of that wait: finer than a timer's tick makes no difference.
+pub const WATCH_PACE_MIN: Duration = Duration::from_millis(1);
+
+/// Most of that wait, however many watches there are.
+pub const WATCH_PACE_MAX: Duration = Duration::from_millis(20);
+
+/// Frames of events that watchers with the same question may still share. A watcher that is further
+/// behind writes its own.
+pub const WATCH_SHARED_FRAMES_MAX: usize = 32;
+
+/// Bytes of those frames. The oldest go first.
+pub const WATCH_SHARED_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes of one piece of a list that is written as the client reads it, about: a list never needs
 /// more memory than this beside the objects that it shows.

@@ -7,7 +7,7 @@ use quorate_api::status::Status;
 use crate::status_error::Answer;
 
 /// What the objects are shown as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Shape {
     /// As themselves.
     Object,

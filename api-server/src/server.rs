@@ -21,6 +21,7 @@ use crate::reply::Body;
 use crate::serve::{self, Peer};
 use crate::status_error::{self, Answer};
 use crate::streams::PodStreams;
+use crate::verb::fanout::Fanout;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) documents: Option<crate::config::Documents>,
     pub(crate) grpc: Option<tonic::service::Routes>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
+    pub(crate) fanout: Fanout,
     /// Watches and streams end when this does.
     pub(crate) stop: CancellationToken,
 }
@@ -99,6 +101,7 @@ impl ApiServer {
             documents: extras.documents,
             grpc,
             streams,
+            fanout: Fanout::default(),
             stop: stop.clone(),
         });
         let tasks = TaskTracker::new();

@@ -73,6 +73,39 @@ async fn a_busy_watch_gets_every_event_in_order_and_its_end_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watchers_that_share_events_each_get_all_of_theirs_in_order() {
+    const COUNT: usize = 300;
+    let world = World::start().await;
+    let revision = world.store.view().revision();
+    let all = format!("{MAPS}?watch=true&resourceVersion={revision}");
+    let one = format!("{all}&fieldSelector=metadata.name%3Dm-000123");
+    let metadata = [("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")];
+    let mut readers = Vec::new();
+    for _ in 0..5 {
+        readers.push(Events::of(world.send("GET", &all, &[], "").await));
+    }
+    let mut others = Events::of(world.send("GET", &all, &metadata, "").await);
+    let mut selected = Events::of(world.send("GET", &one, &[], "").await);
+    for from in (0..COUNT).step_by(15) {
+        fill(&world, from, 15, 100).await;
+    }
+    // It begins where the others were long ago.
+    readers.push(Events::of(world.send("GET", &all, &[], "").await));
+    for (place, reader) in readers.iter_mut().enumerate() {
+        for number in 0..COUNT {
+            let expected = ("ADDED".to_owned(), format!("m-{number:06}"));
+            assert_eq!(reader.brief().await, expected, "watcher {place}");
+        }
+    }
+    for number in 0..COUNT {
+        let event = others.next().await.expect("an event");
+        assert_eq!(event["object"]["kind"], "PartialObjectMetadata");
+        assert_eq!(event["object"]["metadata"]["name"], format!("m-{number:06}"));
+    }
+    assert_eq!(selected.brief().await, ("ADDED".to_owned(), "m-000123".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_ends_its_watches() {
     let world = World::start().await;
     let path = format!("{MAPS}?watch=true&allowWatchBookmarks=true");

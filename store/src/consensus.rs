@@ -1,7 +1,8 @@
 //! What the store needs of whoever decides: Raft in production, one process in tests.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -58,11 +59,17 @@ impl Fence {
 pub struct PublishedViews {
     view: ArcSwap<View>,
     signal: signal::Sender<Published>,
+    /// Who waits for changes of one resource is not woken by those of the others.
+    resources: Mutex<HashMap<GroupResource, signal::Sender<Revision>>>,
 }
 
 impl Default for PublishedViews {
     fn default() -> Self {
-        Self { view: ArcSwap::default(), signal: signal::channel(Published::default()).0 }
+        Self {
+            view: ArcSwap::default(),
+            signal: signal::channel(Published::default()).0,
+            resources: Mutex::default(),
+        }
     }
 }
 
@@ -70,8 +77,20 @@ impl PublishedViews {
     /// Makes a view the newest. Called after each applied batch and before its writers are answered.
     pub fn publish(&self, view: &View) {
         let published = Published { index: view.index(), revision: view.revision() };
-        self.view.store(Arc::new(view.clone()));
+        let before = self.view.swap(Arc::new(view.clone()));
         self.signal.send_replace(published);
+        // Whoever subscribes after this sees the new view at once.
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        for (resource, signal) in &*resources {
+            let same = match (before.resource(resource), view.resource(resource)) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if !same {
+                signal.send_replace(published.revision);
+            }
+        }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -80,6 +99,18 @@ impl PublishedViews {
 
     pub(crate) fn subscribe(&self) -> signal::Receiver<Published> {
         self.signal.subscribe()
+    }
+
+    /// Told the revision of each published view in which this resource is not as it was before.
+    pub(crate) fn subscribe_to(&self, resource: &GroupResource) -> signal::Receiver<Revision> {
+        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signal) = resources.get(resource) {
+            return signal.subscribe();
+        }
+        resources.retain(|_, signal| signal.receiver_count() > 0);
+        let (signal, receiver) = signal::channel(Revision(0));
+        resources.insert(resource.clone(), signal);
+        receiver
     }
 }
 

@@ -130,6 +130,11 @@ impl Store {
         Some(LeaderStore { store: self.clone(), fence })
     }
 
+    /// Told when a view was published in which this resource has changed.
+    pub(crate) fn published_of(&self, resource: &GroupResource) -> signal::Receiver<Revision> {
+        self.state().subscribe_to(resource)
+    }
+
     fn state(&self) -> &PublishedViews {
         self.consensus.published()
     }

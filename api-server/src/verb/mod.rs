@@ -4,6 +4,7 @@ mod apply;
 mod create;
 mod delete;
 mod delete_collection;
+pub(crate) mod fanout;
 mod get;
 mod list;
 mod list_options;

@@ -11,18 +11,20 @@ use http_body_util::{BodyExt as _, StreamBody};
 use quorate_api::status::Status;
 use quorate_state_machine::history::ChangeRef;
 use quorate_state_machine::object::StoredRef;
-use quorate_state_machine::{ObjectKey, Revision};
+use quorate_state_machine::{Expired, ObjectKey, Revision};
 use quorate_store::{Consistency, Watch};
 use rand::RngExt as _;
 use serde_json::json;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Request;
+use super::fanout::{Frame as Events, Place, Question};
 use super::list_options::{self, validate_match};
 use super::render::EventForm;
-use crate::limits::{BOOKMARK_INTERVAL, WATCH_FRAME_BYTES, WATCH_PACE, WATCH_TIMEOUT_MIN};
+use crate::limits::{BOOKMARK_INTERVAL, WATCH_FRAME_BYTES, WATCH_PACE_MAX, WATCH_TIMEOUT_MIN};
 use crate::model::Selection;
+use crate::negotiate::Shape;
 use crate::reply::{Body, BoxError};
 use crate::status_error::{self, Answer};
 
@@ -42,13 +44,31 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     if request.target.named && !request.target.name.is_empty() {
         fields = format!("metadata.name={}", request.target.name);
     }
-    let selection = Selection::of(request.def, request.query.text("labelSelector"), &fields)?;
+    let labels = request.query.text("labelSelector");
+    let selection = Selection::of(request.def, labels, &fields)?;
+    let place = match form.shape {
+        // Rows say how old their objects are, and the first says what the columns are.
+        Shape::Table(_) => None,
+        Shape::Object | Shape::Metadata(_) => Some(Question {
+            api_version: request.def.api_version(),
+            plural: request.def.plural,
+            shape: form.shape,
+            namespace: request.target.namespace_of(request.def),
+            labels: labels.to_owned(),
+            fields,
+        }),
+    }
+    .map(|question| request.shared.fanout.join(question));
     let start = start(&request, &selection).await?;
     let timeout = match request.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
         Some(_) | None => WATCH_TIMEOUT_MIN.mul_f64(1.0 + rand::rng().random_range(0.0..1.0)),
     };
     let now = Instant::now();
+    let next_bookmark = now + BOOKMARK_INTERVAL;
+    let ends = now + timeout;
+    let bookmarks = request.query.flag("allowWatchBookmarks");
+    let deadline = if bookmarks { next_bookmark.min(ends) } else { ends };
     let watcher = Watcher {
         cursor: request.shared.store.watch(request.storage(), start.after),
         scope: Scope {
@@ -57,15 +77,18 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
             selection,
         },
         form,
+        place,
         initial: start.initial.into_iter(),
         mark_end: start.mark_end,
-        bookmarks: request.query.flag("allowWatchBookmarks"),
-        next_bookmark: now + BOOKMARK_INTERVAL,
-        ends: now + timeout,
+        bookmarks,
+        bookmark_due: false,
+        next_bookmark,
+        ends,
+        deadline: Box::pin(tokio::time::sleep_until(deadline)),
         next_look: now,
         first: true,
         done: false,
-        stop: request.shared.stop.clone(),
+        stop: Box::pin(request.shared.stop.clone().cancelled_owned()),
         events: request.shared.metrics.watch_events.clone(),
     };
     let body = StreamBody::new(frames(watcher));
@@ -148,16 +171,21 @@ struct Watcher {
     cursor: Watch,
     scope: Scope,
     form: EventForm,
+    /// Among the watchers with which events can be shared; `None` for tables.
+    place: Option<Place>,
     initial: std::vec::IntoIter<StoredRef>,
     mark_end: bool,
     bookmarks: bool,
+    bookmark_due: bool,
     next_bookmark: Instant,
     ends: Instant,
-    /// Not before this are changes looked for again: see [`WATCH_PACE`].
+    /// Of the next bookmark or the end, whichever is first.
+    deadline: Pin<Box<Sleep>>,
+    /// Not before this are changes looked for again: see [`Place::pace`].
     next_look: Instant,
     first: bool,
     done: bool,
-    stop: CancellationToken,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
     events: prometheus_client::metrics::counter::Counter,
 }
 
@@ -167,33 +195,41 @@ type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>
 fn frames(watcher: Watcher) -> Frames {
     stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
-        Some((Ok(Frame::data(Bytes::from(bytes))), watcher))
+        Some((Ok(Frame::data(bytes)), watcher))
     })
     .boxed()
 }
 
 impl Watcher {
     /// The next events; `None` at the end of the watch.
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
+    async fn next(&mut self) -> Option<Bytes> {
         while !self.done {
+            let mut out = Vec::new();
             self.take_initial(&mut out);
-            if self.initial.len() == 0 && out.len() < WATCH_FRAME_BYTES {
-                self.take_changes(&mut out);
+            if out.is_empty() {
+                match self.take_changes() {
+                    Ok(events) if !events.is_empty() => return Some(events),
+                    Ok(_) => self.take_bookmark(&mut out),
+                    Err(expired) => self.fail(&expired, &mut out),
+                }
             }
             if !out.is_empty() {
-                return Some(out);
+                return Some(out.into());
             }
-            self.wait(&mut out).await;
+            if self.wait().await {
+                return self.end();
+            }
         }
-        (!out.is_empty()).then_some(out)
+        None
     }
 
     fn take_initial(&mut self, out: &mut Vec<u8>) {
         while out.len() < WATCH_FRAME_BYTES
             && let Some(stored) = self.initial.next()
         {
-            self.write("ADDED", &stored, stored.revision, out);
+            self.form.write("ADDED", &stored, stored.revision, self.first, out);
+            self.first = false;
+            self.events.inc();
         }
         if self.initial.len() == 0 && self.mark_end {
             self.mark_end = false;
@@ -204,69 +240,109 @@ impl Watcher {
         }
     }
 
-    /// Takes changes until there are none: the cursor gives a bounded batch at a time, and what a
-    /// selector hides must not be mistaken for the end.
-    fn take_changes(&mut self, out: &mut Vec<u8>) {
-        while out.len() < WATCH_FRAME_BYTES {
-            let batch = match self.cursor.ready() {
-                Ok(batch) => batch,
-                Err(expired) => {
-                    let status =
-                        Status::too_old_resource_version(expired.asked.0, expired.compacted.0);
-                    self.fail(&status, out);
-                    return;
+    /// The next events that there are, none when there are none: what a selector hides is passed
+    /// over, and must not be mistaken for the end.
+    fn take_changes(&mut self) -> Result<Bytes, Expired> {
+        loop {
+            let after = self.cursor.position();
+            let shared = self.place.as_ref().and_then(|place| place.find(after));
+            let events = match shared {
+                Some(events) => {
+                    self.cursor.skip_to(events.up_to);
+                    events
                 }
+                None => self.write_changes(after)?,
             };
-            if batch.changes.is_empty() {
-                return;
+            if events.events > 0 {
+                self.first = false;
+                self.events.inc_by(events.events);
+                return Ok(events.bytes);
             }
-            for change in &batch.changes {
-                if let Some((kind, stored)) = self.scope.event(change) {
-                    let stored = stored.clone();
-                    self.write(kind, &stored, change.revision, out);
-                }
+            if events.up_to == after {
+                return Ok(Bytes::new());
             }
         }
     }
 
-    fn write(&mut self, kind: &str, stored: &StoredRef, revision: Revision, out: &mut Vec<u8>) {
-        self.form.write(kind, stored, revision, self.first, out);
-        self.first = false;
-        self.events.inc();
+    /// Writes the next changes and shares them.
+    fn write_changes(&mut self, after: Revision) -> Result<Events, Expired> {
+        let (mut out, mut events, mut passed, mut first) = (Vec::new(), 0, 0, self.first);
+        let (scope, form) = (&self.scope, &self.form);
+        self.cursor.visit(|change| {
+            passed += 1;
+            if let Some((kind, stored)) = scope.event(change) {
+                form.write(kind, stored, change.revision, first, &mut out);
+                first = false;
+                events += 1;
+            }
+            out.len() < WATCH_FRAME_BYTES
+        })?;
+        let events =
+            Events { after, up_to: self.cursor.position(), bytes: Bytes::from(out), events };
+        if passed > 0
+            && let Some(place) = &self.place
+        {
+            place.share(&events);
+        }
+        Ok(events)
     }
 
-    fn fail(&mut self, status: &Status, out: &mut Vec<u8>) {
+    fn take_bookmark(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.bookmark_due) {
+            self.form.bookmark(self.cursor.position(), false, self.first, out);
+            self.first = false;
+        }
+    }
+
+    fn fail(&mut self, expired: &Expired, out: &mut Vec<u8>) {
+        let status = Status::too_old_resource_version(expired.asked.0, expired.compacted.0);
         out.extend_from_slice(json!({"type": "ERROR", "object": status}).to_string().as_bytes());
         out.push(b'\n');
         self.done = true;
     }
 
-    /// Waits for something to write: changes, the time of a bookmark, the end.
-    async fn wait(&mut self, out: &mut Vec<u8>) {
+    /// Waits for something to write: changes, or the time of a bookmark. Says whether it is the end.
+    async fn wait(&mut self) -> bool {
         tokio::select! {
             changed = self.cursor.changed() => {
                 if changed.is_err() {
                     self.done = true;
+                    return false;
                 }
                 // At once after a pause; under load what comes meanwhile shares one write.
-                tokio::time::sleep_until(self.next_look.min(self.ends)).await;
-                self.next_look = Instant::now() + WATCH_PACE;
+                let now = Instant::now();
+                if now < self.next_look {
+                    tokio::time::sleep_until(self.next_look.min(self.ends)).await;
+                }
+                let pace = self.place.as_ref().map_or(WATCH_PACE_MAX, Place::pace);
+                self.next_look = now.max(self.next_look) + pace;
             }
-            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
-                self.form.bookmark(self.cursor.position(), false, self.first, out);
-                self.first = false;
+            () = &mut self.deadline => {
+                let now = Instant::now();
+                if now >= self.ends {
+                    return true;
+                }
+                self.bookmark_due = true;
+                self.next_bookmark = now + BOOKMARK_INTERVAL;
+                self.deadline.as_mut().reset(self.next_bookmark.min(self.ends));
             }
-            () = tokio::time::sleep_until(self.ends) => self.end(out),
-            () = self.stop.cancelled() => self.end(out),
+            () = &mut self.stop => return true,
         }
+        false
     }
 
     /// The last bookmark lets the client come back without a list.
-    fn end(&mut self, out: &mut Vec<u8>) {
+    fn end(&mut self) -> Option<Bytes> {
         self.done = true;
-        if self.bookmarks {
-            self.form.bookmark(self.cursor.position(), false, self.first, out);
+        if !self.bookmarks {
+            return None;
         }
+        // One more look, so that the bookmark is not older than need be.
+        let mut out = match self.take_changes() {
+            Ok(events) => Vec::from(events),
+            Err(_) => return None,
+        };
+        self.form.bookmark(self.cursor.position(), false, self.first, &mut out);
+        Some(out.into())
     }
 }
