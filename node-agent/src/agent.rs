@@ -310,7 +310,7 @@ async fn tell_cidrs(shared: &Shared, known: &mut Vec<String>) -> bool {
     }
     match shared.runtime.update_pod_cidrs(&cidrs).await {
         Ok(()) => {
-            write_cni(shared, &cidrs);
+            write_cni(shared, &cidrs).await;
             *known = cidrs;
             true
         }
@@ -322,16 +322,22 @@ async fn tell_cidrs(shared: &Shared, known: &mut Vec<String>) -> bool {
 }
 
 /// The network of a CRI runtime's pods, where nobody else has configured one.
-fn write_cni(shared: &Shared, cidrs: &[String]) {
+async fn write_cni(shared: &Shared, cidrs: &[String]) {
     let config = &shared.config;
     let (Some(directory), Some(network)) = (&config.cni_conf_dir, &config.network) else { return };
     let bridge = network.bridge();
-    match cni::others_in(directory, &bridge) {
-        Some(other) => tracing::info!(%other, "pods use the network that is configured already"),
-        None => match cni::write_config(directory, &bridge, &bridge, cidrs) {
-            Ok(path) => tracing::info!(path = %path.display(), "network of the pods configured"),
-            Err(error) => tracing::warn!(%error, "network of the pods cannot be configured"),
-        },
+    if let Some(other) = cni::others_in(directory, &bridge) {
+        tracing::info!(%other, "pods use the network that is configured already");
+        return;
+    }
+    match cni::write_config(directory, &bridge, &bridge, cidrs) {
+        Ok(path) => tracing::info!(path = %path.display(), "network of the pods configured"),
+        Err(error) => tracing::warn!(%error, "network of the pods cannot be configured"),
+    }
+    // The plugin takes the bridge as it finds it. Made here, it routes what services need, like the built-in one's.
+    if let Err(error) = network.set_cidrs(cidrs).await {
+        let error = crate::builtin::image::chain(&error);
+        tracing::warn!(%error, "bridge of the pods cannot be made ready");
     }
 }
 

@@ -183,6 +183,53 @@ impl Cgroup {
     }
 }
 
+/// Whether cgroups made by us can have limits of this controller (`memory`, `cpu`, `pids`, …).
+pub fn has_controller(name: &str) -> bool {
+    if !is_v2() {
+        return Path::new(ROOT).join(name).is_dir();
+    }
+    let enabled = fs::read_to_string(Path::new(ROOT).join("cgroup.subtree_control"));
+    enabled.is_ok_and(|list| list.split_whitespace().any(|one| one == name))
+}
+
+/// Makes all controllers available to cgroups below the root, where that is ours to do. In a container (a root that is
+/// somebody's child) with v2, the root's own processes stand in the way: they move to `/init`, as everybody does who
+/// runs containers in containers. Tells the controllers that could not be had.
+pub fn delegate() -> Vec<String> {
+    if !is_v2() {
+        return Vec::new();
+    }
+    let root = Path::new(ROOT);
+    let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    let missing = || -> Vec<String> {
+        let names = available.split_whitespace().filter(|name| !has_controller(name));
+        names.map(str::to_owned).collect()
+    };
+    let enable = || {
+        for name in missing() {
+            // What cannot be enabled is found missing afterwards.
+            let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{name}"));
+        }
+    };
+    enable();
+    // Only a root that is no real one has a type.
+    if !missing().is_empty() && root.join("cgroup.type").exists() {
+        let init = root.join("init");
+        let _ = fs::create_dir(&init);
+        for _ in 0..CGROUP_TRIES {
+            let procs = fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default();
+            if procs.trim().is_empty() {
+                break;
+            }
+            for pid in procs.lines() {
+                let _ = fs::write(init.join("cgroup.procs"), pid);
+            }
+        }
+        enable();
+    }
+    missing()
+}
+
 /// Whether this kernel limits swap per cgroup.
 pub fn limits_swap() -> bool {
     if is_v2() {

@@ -22,5 +22,7 @@ pub const CGROUP_RETRY: Duration = Duration::from_millis(10);
 pub const CGROUP_TRIES: u32 = 300;
 /// Processes a container may have when nothing else is said.
 pub const PIDS_MAX_DEFAULT: i64 = 32_768;
+/// Largest seccomp profile file (bytes). A container with a larger one is refused.
+pub const SECCOMP_PROFILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Size of a pod's /dev/shm (bytes), as containerd.
 pub const SHM_BYTES: u64 = 64 * 1024 * 1024;

@@ -87,6 +87,11 @@ impl BuiltinRuntime {
             .map_err(io_error("cannot make the sandboxes' directory"))?;
         let sandboxes_dir = sandboxes_dir.canonicalize().map_err(io_error("cannot find it"))?;
         let agent_dir = config.agent_dir.canonicalize().map_err(io_error("cannot find it"))?;
+        let missing = super::cgroup::delegate();
+        if !missing.is_empty() {
+            let controllers = missing.join(", ");
+            tracing::warn!(%controllers, "cgroup controllers are not to be had: limits that need them are refused");
+        }
         let images = ImageStore::open(&agent_dir.join("images")).map_err(Error::from)?;
         let network = PodNetwork::new(&agent_dir, &agent_dir.join("network"))
             .map_err(|err| Error::Other(image::chain(&err)))?;
@@ -215,9 +220,13 @@ impl Runtime for BuiltinRuntime {
     }
 
     async fn status(&self) -> Result<RuntimeStatus> {
-        let network_ready = self.inner.network.is_ready().await;
-        let message = if network_ready { "" } else { "the node has no pod CIDR yet" };
-        Ok(RuntimeStatus { runtime_ready: true, network_ready, message: message.into() })
+        let not_ready = self.inner.network.not_ready().await;
+        let network_ready = not_ready.is_none();
+        Ok(RuntimeStatus {
+            runtime_ready: true,
+            network_ready,
+            message: not_ready.unwrap_or_default(),
+        })
     }
 
     async fn update_pod_cidrs(&self, cidrs: &[String]) -> Result<()> {

@@ -202,6 +202,13 @@ impl Runtime for CriRuntime {
         config: &ContainerConfig,
         sandbox: &PodSandboxConfig,
     ) -> Result<ContainerId> {
+        if config.security.strict_groups {
+            // Runtimes that do not know the field would ignore it in silence.
+            return Err(Error::Invalid(
+                "supplementalGroupsPolicy Strict is not supported with this container runtime"
+                    .into(),
+            ));
+        }
         let request = wire::CreateContainerRequest {
             pod_sandbox_id: id.0.clone(),
             config: Some(convert::container_config(config)),

@@ -97,6 +97,10 @@ fn fnv(bytes: &[u8]) -> u32 {
 #[derive(Debug, Default)]
 struct State {
     cidr: Option<Ipv4Net>,
+    /// Why there is no network, once the node's CIDRs are known.
+    unusable: Option<String>,
+    /// That rules cannot be set was said.
+    complained: bool,
     host_ports: Vec<HostPort>,
     services: Vec<ServiceRule>,
     /// What `nft` was last given: the same again is not worth a process.
@@ -132,34 +136,51 @@ impl PodNetwork {
         format!("quorate-{}", self.tag)
     }
 
-    /// Whether pods can get an address.
-    pub async fn is_ready(&self) -> bool {
-        self.state.lock().await.cidr.is_some()
+    /// Why pods cannot get an address, in words for the node's condition; `None` when they can.
+    pub async fn not_ready(&self) -> Option<String> {
+        let state = self.state.lock().await;
+        if state.cidr.is_some() {
+            return None;
+        }
+        Some(state.unusable.clone().unwrap_or_else(|| Error::NoCidr.to_string()))
     }
 
-    /// Takes the node's pod CIDRs (the first IPv4 one counts), makes the bridge and the rules. Running pods keep
-    /// their addresses.
+    /// Takes the node's pod CIDRs, makes the bridge and the rules. The first IPv4 one counts: pods have IPv4 addresses
+    /// only. Running pods keep their addresses.
+    ///
+    /// Where rules cannot be set (no `nft`), pods have addresses and reach each other and the host all the same; what
+    /// needs rules (other hosts, services, hostPorts) says so when it is asked for.
     pub async fn set_cidrs(&self, cidrs: &[String]) -> Result<()> {
+        let mut state = self.state.lock().await;
         let Some(cidr) = cidrs.iter().find_map(|cidr| cidr.parse::<Ipv4Net>().ok()) else {
+            if !cidrs.is_empty() {
+                let why =
+                    format!("no IPv4 pod CIDR among {}: pods have IPv4 only", cidrs.join(", "));
+                tracing::warn!("{why}");
+                state.unusable = Some(why);
+            }
             return Ok(());
         };
         let cidr = cidr.trunc();
-        let mut state = self.state.lock().await;
         if state.cidr == Some(cidr) {
             return Ok(());
+        }
+        for other in cidrs.iter().filter(|other| other.contains(':')) {
+            tracing::warn!(cidr = %other, "IPv6 pod CIDR is not used: pods have IPv4 addresses only");
         }
         link::ensure_bridge(&self.bridge(), cidr, gateway(cidr)).await?;
         for (path, value) in [
             ("net/ipv4/ip_forward".to_owned(), "1"),
             (format!("net/ipv4/conf/{}/send_redirects", self.bridge()), "0"),
-            // Services may lead to a master that listens on the loopback only; a rule keeps pods off it otherwise.
-            (format!("net/ipv4/conf/{}/route_localnet", self.bridge()), "1"),
         ] {
-            let path = Path::new("/proc/sys").join(path);
-            std::fs::write(&path, value).map_err(Error::io(&path))?;
+            set_sysctl(&path, value)?;
         }
         state.cidr = Some(cidr);
-        self.apply(&mut state).await
+        if let Err(err) = self.apply(&mut state).await {
+            let what = "pods reach nothing beyond this host, no services, and have no hostPorts";
+            tracing::warn!(err = %crate::builtin::image::chain(&err), "{what}");
+        }
+        Ok(())
     }
 
     /// Gives a pod its address and connects the network namespace of the process `pid`.
@@ -211,8 +232,11 @@ impl PodNetwork {
         link::remove(&veth_name(id)).await?;
         let before = state.host_ports.len();
         state.host_ports.retain(|port| port.pod != id);
-        if state.host_ports.len() != before {
-            self.apply(&mut state).await?;
+        if state.host_ports.len() != before
+            && let Err(err) = self.apply(&mut state).await
+        {
+            // The address must come free nevertheless; the next change removes the rules.
+            tracing::warn!(err = %crate::builtin::image::chain(&err), "hostPorts of a pod that is gone remain");
         }
         ipam::release(&self.ipam, id)
     }
@@ -255,10 +279,32 @@ impl PodNetwork {
         if state.applied == rules {
             return Ok(());
         }
-        run_nft(&rules).await?;
+        if let Err(err) = run_nft(&rules).await {
+            // An empty table is what there is without nftables.
+            let needed = !state.host_ports.is_empty() || !state.services.is_empty();
+            return if needed || !std::mem::replace(&mut state.complained, true) {
+                Err(err)
+            } else {
+                Ok(())
+            };
+        }
         state.applied = rules;
+        if state.cidr.is_some() {
+            // Services may lead to a master that listens on the loopback only. The rules, which are there by now, keep
+            // pods off it otherwise.
+            set_sysctl(&format!("net/ipv4/conf/{}/route_localnet", self.bridge()), "1")?;
+        }
         Ok(())
     }
+}
+
+/// Sets a kernel parameter, unless it has the value: it may be right and not ours to write.
+fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+        return Ok(());
+    }
+    std::fs::write(&path, value).map_err(Error::io(&path))
 }
 
 /// The service proxy: what turns cluster IPs into endpoints on this node.
@@ -297,7 +343,8 @@ async fn run_nft(rules: &str) -> Result<()> {
         .spawn()
         .map_err(|err| match err.kind() {
             std::io::ErrorKind::NotFound => Error::Nft(
-                "the program nft is not installed: services, hostPorts and masquerading need it"
+                "the program nft is not installed, which services, hostPorts and traffic to other hosts need: \
+                 install the package nftables"
                     .into(),
             ),
             _ => Error::Nft(err.to_string()),

@@ -224,7 +224,8 @@ fn masquerade(out: &mut Table<'_>, input: &Input<'_>, loopback: Value) {
     let from_pods = is(payload("ip", "saddr"), prefix(cidr));
     out.rule("postrouting", vec![to_bridge, from_pods.clone(), translated, masquerade.clone()]);
     let leaves = is_not(payload("ip", "daddr"), prefix(cidr));
-    let not_bridge = is_not(meta("oifname"), json!(input.bridge));
+    // Another agent's bridge on this host is no way out: pods see each other's own addresses.
+    let not_bridge = is_not(meta("oifname"), json!("qbr*"));
     out.rule("postrouting", vec![from_pods, leaves, not_bridge, masquerade]);
 }
 

@@ -317,6 +317,10 @@ fn security(
 ) -> Result<SecurityContext, ConfigError> {
     let of_pod = spec::spec(pod).and_then(|spec| spec.security_context.clone()).unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
+    if spec::spec(pod).and_then(|spec| spec.host_users) == Some(false) {
+        let why = "user namespaces (hostUsers: false) are not supported by this node";
+        return Err(ConfigError(why.to_owned()));
+    }
     let asked = own.run_as_user.or(of_pod.run_as_user);
     if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
         check_non_root(pod, container, image, asked)?;
@@ -335,6 +339,7 @@ fn security(
         run_as_group: own.run_as_group.or(of_pod.run_as_group),
         run_as_username: if by_name { image.username.clone() } else { String::new() },
         supplemental_groups: groups(&of_pod),
+        strict_groups: of_pod.supplemental_groups_policy.as_deref() == Some("Strict"),
         readonly_rootfs: own.read_only_root_filesystem == Some(true),
         no_new_privs: own.allow_privilege_escalation == Some(false),
         add_capabilities: add,

@@ -143,6 +143,8 @@ pub struct SecurityContext {
     pub run_as_username: String,
     /// Further groups (`supplementalGroups`, `fsGroup`).
     pub supplemental_groups: Vec<i64>,
+    /// Only these groups, not those that the image's `/etc/group` adds (`supplementalGroupsPolicy: Strict`).
+    pub strict_groups: bool,
     /// Mount the root file system read-only.
     pub readonly_rootfs: bool,
     /// Set `no_new_privs` (`allowPrivilegeEscalation: false`).

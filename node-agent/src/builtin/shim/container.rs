@@ -45,6 +45,8 @@ pub(super) struct Managed {
     pub(super) record: ContainerRecord,
     pub(super) status: StatusRecord,
     pub(super) spec: Value,
+    /// System call filters of all its processes.
+    pub(super) filters: Vec<seccompiler::BpfProgram>,
     dir: PathBuf,
     cgroup: Cgroup,
     log: LogFile,
@@ -56,6 +58,8 @@ pub(super) struct Managed {
     pub(super) pending_in: Vec<u8>,
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) kill_at: Option<Instant>,
+    /// The status on disk is not the present one.
+    unsaved: bool,
     /// Connections to answer when it has ended.
     pub(super) stop_waiters: Vec<u64>,
     pub(super) attach_waiters: Vec<u64>,
@@ -218,7 +222,7 @@ impl Managed {
             rootfs: &rootfs,
             pause_pid,
         };
-        let spec = super::spec::build(&parts).map_err(invalid)?;
+        let (spec, filters) = super::spec::build(&parts).map_err(invalid)?;
         if let Some(cwd) = spec["process"]["cwd"].as_str() {
             make_working_dir(&rootfs, cwd);
         }
@@ -233,6 +237,7 @@ impl Managed {
             record,
             status,
             spec,
+            filters,
             dir: own,
             outputs: Vec::new(),
             stdin: None,
@@ -240,6 +245,7 @@ impl Managed {
             pending_in: Vec::new(),
             pidfd: None,
             kill_at: None,
+            unsaved: false,
             stop_waiters: Vec::new(),
             attach_waiters: Vec::new(),
         })
@@ -271,7 +277,8 @@ impl Managed {
     fn launch(&mut self, dir: &SandboxDir) -> Result<(), String> {
         let io = |err: io::Error| err.to_string();
         let (errors_read, errors_write) = pipe().map_err(io)?;
-        let program = Program { errors: Rc::new(File::from(errors_write)) };
+        let program =
+            Program { errors: Rc::new(File::from(errors_write)), filters: self.filters.clone() };
         let stdio =
             if self.record.config.tty { Stdio::Terminal } else { self.pipes().map_err(io)? };
         let bundle = self.dir.join("bundle");
@@ -322,9 +329,18 @@ impl Managed {
     }
 
     /// Writes the status; the disk being full must not stop the shim.
-    fn save(&self) {
-        if let Err(err) = record::write(&self.dir.join("status.json"), &self.status) {
+    fn save(&mut self) {
+        let written = record::write(&self.dir.join("status.json"), &self.status);
+        if let Err(err) = &written {
             super::complain(&format!("cannot write the status of {}: {err}", self.record.id));
+        }
+        self.unsaved = written.is_err();
+    }
+
+    /// Tries again to write a status that could not be written.
+    pub(super) fn save_if_unsaved(&mut self) {
+        if self.unsaved {
+            self.save();
         }
     }
 

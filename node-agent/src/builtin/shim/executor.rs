@@ -7,15 +7,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use seccompiler::BpfProgram;
+
+use super::seccomp::install;
 
 /// Executes the program; `errors` is a pipe that a successful `execve` closes.
 #[derive(Clone)]
 pub(super) struct Program {
     pub(super) errors: Rc<File>,
+    /// Its system call filters.
+    pub(super) filters: Vec<BpfProgram>,
 }
 
 fn args(spec: &Spec) -> &[String] {
@@ -52,7 +58,9 @@ impl Executor for Program {
         let [program, rest @ ..] = args else { return Err(ExecutorError::InvalidArg) };
         let path = find(program, spec).map_err(ExecutorError::Other)?;
         // `exec` of the standard library also gives SIGPIPE and the signal mask back their defaults.
-        let err = std::process::Command::new(&path).arg0(program).args(rest).exec();
+        let mut command = Command::new(&path);
+        command.arg0(program).args(rest);
+        let err = install::exec(command, self.filters.clone());
         let text = format!("exec {}: {err}", String::from_utf8_lossy(path.as_os_str().as_bytes()));
         let _ = self.errors.as_ref().write_all(text.as_bytes());
         Err(ExecutorError::Other(text))

@@ -11,25 +11,32 @@ mod executor;
 mod log;
 pub mod protocol;
 mod rootfs;
+mod seccomp;
 mod server;
 mod spec;
 mod user;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::cgroup::Cgroup;
 use super::limits::SHM_BYTES;
 use super::record::{self, SandboxDir, SandboxRecord, ShimRecord};
 use crate::runtime::NamespaceMode;
+
+/// Last argument of a shim that runs from its sealed program.
+const SEALED: &str = "sealed";
 
 /// Name of the hidden subcommand.
 pub const SUBCOMMAND: &str = "shim";
@@ -37,11 +44,18 @@ pub const SUBCOMMAND: &str = "shim";
 /// Runs a shim: `args` are what follows `quorate shim`, namely the sandbox's directory. Must be called before any
 /// thread exists. Says `ready` or an error on stdout, then detaches from it.
 pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(dir) = args.into_iter().next() else {
+    let mut args = args.into_iter();
+    let Some(dir) = args.next() else {
         complain("usage: shim SANDBOX_DIRECTORY");
         return ExitCode::from(2);
     };
-    match start(SandboxDir(PathBuf::from(dir))) {
+    let dir = SandboxDir(PathBuf::from(dir));
+    if args.next().as_deref() != Some(OsStr::new(SEALED)) {
+        // Comes back here, sealed; or not at all.
+        say(&format!("cannot seal the program: {}\n", seal(&dir)));
+        return ExitCode::FAILURE;
+    }
+    match start(dir) {
         Ok(mut server) => {
             say("ready\n");
             if let Ok(null) = container::dev_null() {
@@ -54,6 +68,43 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Executes this program again from a read-only mount of it, in a mount namespace of the shim's own. A process that is
+/// about to become a container's can be told to execute `/proc/self/exe`, and a container's root could then write to
+/// the program of the host through that link (CVE-2019-5736). Through a read-only mount nobody can.
+fn seal(dir: &SandboxDir) -> io::Error {
+    let exec = || -> io::Result<io::Error> {
+        // Taken before the namespace changes: a mount of another one cannot be cloned.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(CWD, "/proc/self/exe", flags);
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        // The host's mounts come in, ours never go out.
+        let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
+        let program = match tree {
+            Ok(tree) => read_only(&tree, dir)?,
+            Err(err) => {
+                // The agent was started from another mount namespace, or the kernel is older than 5.2.
+                complain(&format!("the program cannot be sealed, and runs as it is: {err}"));
+                PathBuf::from("/proc/self/exe")
+            }
+        };
+        let mut command = Command::new(program);
+        Ok(command.args(std::env::args_os().skip(1)).arg(SEALED).exec())
+    };
+    exec().unwrap_or_else(|err| err)
+}
+
+/// Mounts the tree of one file read-only in the sandbox's directory.
+fn read_only(tree: &OwnedFd, dir: &SandboxDir) -> io::Result<PathBuf> {
+    let program = dir.0.join("program");
+    fs::File::create(&program)?;
+    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", CWD, &program, whole)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &program, None::<&str>, flags, None::<&str>)?;
+    Ok(program)
 }
 
 fn say(text: &str) {
@@ -90,7 +141,7 @@ fn start(dir: SandboxDir) -> io::Result<server::Server> {
 
 fn namespaces(sandbox: &SandboxRecord) -> io::Result<()> {
     let modes = sandbox.config.security.namespaces;
-    let mut flags = CloneFlags::CLONE_NEWNS;
+    let mut flags = CloneFlags::empty();
     if modes.network != NamespaceMode::Node {
         // As in Kubernetes, a pod on the host's network has the host's name, too.
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
@@ -99,10 +150,9 @@ fn namespaces(sandbox: &SandboxRecord) -> io::Result<()> {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
     unshare(flags).map_err(|err| io::Error::other(format!("unshare: {err}")))?;
-    // The host's mounts come in, ours never go out; and they go on into the containers that want them.
-    for flags in [MsFlags::MS_SLAVE, MsFlags::MS_SHARED] {
-        mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>)?;
-    }
+    // What comes in from the host (see [`seal`]) goes on into the containers that want it.
+    let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>)?;
     if modes.network != NamespaceMode::Node && !sandbox.config.hostname.is_empty() {
         nix::unistd::sethostname(&sandbox.config.hostname)?;
     }

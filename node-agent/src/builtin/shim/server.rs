@@ -25,7 +25,8 @@ use crate::builtin::record;
 use crate::builtin::record::{ContainerRecord, SandboxDir, SandboxRecord};
 use crate::runtime::{ContainerState, NamespaceMode};
 
-/// Orphans of pods in the host's PID namespace are reaped at least this often.
+/// Orphans of pods in the host's PID namespace are reaped, and statuses that a full disk refused are written again, at
+/// least this often.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
 
 struct Connection {
@@ -399,7 +400,8 @@ impl Server {
         let stdio =
             if tty.is_some() { Stdio::Terminal } else { given(streams, fds).map_err(other)? };
         let (_errors, errors) = pipe().map_err(other)?;
-        let program = Program { errors: Rc::new(File::from(errors)) };
+        let program =
+            Program { errors: Rc::new(File::from(errors)), filters: container.filters.clone() };
         let (pid, master) = launch(&dir, id, &Launch::Tenant { process: &path }, program, stdio)
             .map_err(|text| (FailureKind::Start, text))?;
         set_oom_score(pid, oom_score);
@@ -486,6 +488,7 @@ impl Server {
                 kill(container.status.pid, Signal::KILL);
             }
         }
+        self.containers.values_mut().for_each(Managed::save_if_unsaved);
         for exec in self.execs.iter_mut().filter(|e| e.kill_at.is_some_and(|at| at <= now)) {
             exec.kill_at = None;
             exec.timed_out = true;

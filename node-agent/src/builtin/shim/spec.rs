@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use seccompiler::BpfProgram;
 use serde_json::{Value, json};
 
+use super::seccomp;
 use super::user::User;
 use crate::builtin::cgroup;
 use crate::builtin::limits::PIDS_MAX_DEFAULT;
@@ -92,13 +94,7 @@ pub(super) struct Parts<'a> {
 
 /// What cannot be honoured, in words; `None` when everything can.
 pub(super) fn refusal(security: &SecurityContext) -> Option<String> {
-    let privileged = security.privileged;
-    if security.seccomp != SecurityProfile::Unconfined && !privileged {
-        return Some(
-            "seccomp profiles are not supported by the built-in runtime: set seccompProfile.type to Unconfined".into(),
-        );
-    }
-    if matches!(security.apparmor, SecurityProfile::Localhost(_)) && !privileged {
+    if matches!(security.apparmor, SecurityProfile::Localhost(_)) && !security.privileged {
         return Some("AppArmor profiles are not supported by the built-in runtime".into());
     }
     if security.selinux.is_some() {
@@ -107,12 +103,14 @@ pub(super) fn refusal(security: &SecurityContext) -> Option<String> {
     None
 }
 
-/// The specification of the container. The error is for people.
-pub(super) fn build(parts: &Parts<'_>) -> Result<Value, String> {
+/// The specification of the container, and the filters that its processes get beside it. The error is for people.
+pub(super) fn build(parts: &Parts<'_>) -> Result<(Value, Vec<BpfProgram>), String> {
     let security = &parts.record.config.security;
     if let Some(why) = refusal(security) {
         return Err(why);
     }
+    let capabilities = capabilities(security)?;
+    let filters = seccomp::filters(security, &capabilities)?;
     let (masked, readonly) = if security.privileged {
         (Vec::new(), Vec::new())
     } else {
@@ -130,13 +128,14 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Value, String> {
     if parts.record.config.mounts.iter().any(|m| m.propagation == Propagation::HostToContainer) {
         linux["rootfsPropagation"] = "rslave".into();
     }
-    Ok(json!({
+    let spec = json!({
         "ociVersion": "1.0.2",
-        "process": process(parts)?,
+        "process": process(parts, capabilities)?,
         "root": {"path": parts.rootfs, "readonly": security.readonly_rootfs},
         "mounts": mounts(parts)?,
         "linux": linux,
-    }))
+    });
+    Ok((spec, filters))
 }
 
 /// The specification of the process that holds a shared PID namespace.
@@ -168,7 +167,7 @@ pub(super) fn exec_process(container: &Value, command: &[String], tty: bool) -> 
     process
 }
 
-fn process(parts: &Parts<'_>) -> Result<Value, String> {
+fn process(parts: &Parts<'_>, bounding: Vec<String>) -> Result<Value, String> {
     let config = &parts.record.config;
     let args = parts.record.image_config.command(&config.command, &config.args);
     if args.is_empty() {
@@ -176,7 +175,11 @@ fn process(parts: &Parts<'_>) -> Result<Value, String> {
     }
     let working_dir = [&config.working_dir, &parts.record.image_config.working_dir];
     let cwd = working_dir.into_iter().find(|dir| !dir.is_empty()).map_or("/", String::as_str);
-    let caps = capabilities(&config.security)?;
+    let mut until_execution = bounding.clone();
+    let admin = "CAP_SYS_ADMIN".to_owned();
+    if seccomp::needs_admin(&config.security) && !bounding.contains(&admin) {
+        until_execution.push(admin);
+    }
     let mut process = json!({
         "terminal": config.tty,
         "user": {"uid": parts.user.uid, "gid": parts.user.gid, "additionalGids": parts.user.groups},
@@ -184,7 +187,8 @@ fn process(parts: &Parts<'_>) -> Result<Value, String> {
         "env": environment(parts),
         "cwd": cwd,
         "capabilities": {
-            "bounding": caps, "effective": caps, "permitted": caps, "inheritable": [], "ambient": [],
+            "bounding": bounding, "effective": until_execution, "permitted": until_execution,
+            "inheritable": [], "ambient": [],
         },
     });
     if config.security.no_new_privs && !config.security.privileged {
@@ -267,7 +271,24 @@ fn namespaces(parts: &Parts<'_>) -> Vec<Value> {
 fn resources(parts: &Parts<'_>) -> Result<Value, String> {
     let config = &parts.record.config;
     let r: &LinuxResources = &config.resources;
-    let mut out = json!({"pids": {"limit": r.pids_limit.unwrap_or(PIDS_MAX_DEFAULT)}});
+    let wanted = [
+        ("memory", r.memory_limit_bytes > 0),
+        ("cpu", r.cpu_quota > 0),
+        ("cpuset", !r.cpuset_cpus.is_empty() || !r.cpuset_mems.is_empty()),
+        ("pids", r.pids_limit.is_some()),
+        ("hugetlb", !r.hugepage_limits.is_empty()),
+    ];
+    let missing = wanted.iter().find(|(name, wanted)| *wanted && !cgroup::has_controller(name));
+    if let Some((name, _)) = missing {
+        return Err(format!(
+            "limits of {name} cannot be set: the host has no cgroup controller \"{name}\" for us"
+        ));
+    }
+    let mut out = json!({});
+    if cgroup::has_controller("pids") {
+        out["pids"] = json!({"limit": r.pids_limit.unwrap_or(PIDS_MAX_DEFAULT)});
+    }
+    let has_cpu = cgroup::has_controller("cpu");
     let mut set = |group: &str, name: &str, value: Value| out[group][name] = value;
     if r.memory_limit_bytes > 0 {
         set("memory", "limit", r.memory_limit_bytes.into());
@@ -278,7 +299,8 @@ fn resources(parts: &Parts<'_>) -> Result<Value, String> {
     for (name, value) in
         [("shares", r.cpu_shares), ("quota", r.cpu_quota), ("period", r.cpu_period)]
     {
-        if value != 0 {
+        // A share is a wish, without the controller nobody can grant it.
+        if value != 0 && has_cpu {
             set("cpu", name, value.into());
         }
     }
@@ -429,7 +451,7 @@ mod tests {
     fn a_profile_that_cannot_be_applied_is_refused() {
         let mut security = SecurityContext::default();
         assert_eq!(refusal(&security), None);
-        security.seccomp = SecurityProfile::RuntimeDefault;
-        assert!(refusal(&security).unwrap().contains("seccomp"));
+        security.apparmor = SecurityProfile::Localhost("x".into());
+        assert!(refusal(&security).unwrap().contains("AppArmor"));
     }
 }

@@ -32,6 +32,9 @@ pub(super) fn resolve(record: &ContainerRecord, rootfs: &Path) -> Result<User, S
     if let Some(gid) = security.run_as_group {
         user.gid = u32::try_from(gid).map_err(|_| format!("bad group {gid}"))?;
     }
+    if security.strict_groups {
+        user.groups.clear();
+    }
     for gid in &security.supplemental_groups {
         user.groups.push(u32::try_from(*gid).map_err(|_| format!("bad group {gid}"))?);
     }

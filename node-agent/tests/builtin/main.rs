@@ -1,231 +1,26 @@
 //! The built-in runtime with real containers, from an image made of this machine's busybox. Needs root.
 
 // Helpers of tests may unwrap as tests do; the lint only knows functions marked as tests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod images;
+mod network;
+mod registry;
+mod security;
+mod streams;
+mod world;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_node_agent::builtin::image::archive;
-use quorate_node_agent::builtin::{BuiltinConfig, BuiltinRuntime};
 use quorate_node_agent::runtime::{
-    AttachOptions, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Error,
-    ExecOptions, LinuxResources, Mount, NamespaceMode, PodSandboxConfig, Runtime, SandboxId,
-    SandboxMetadata, SandboxState, SecurityContext, SecurityProfile, TerminalSize,
+    AttachOptions, ContainerConfig, ContainerState, Error, ExecOptions, LinuxResources, Mount,
+    NamespaceMode, Runtime, SandboxId, SandboxState, SecurityProfile, TerminalSize,
 };
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const BUSYBOX: &str = "/bin/busybox";
-const IMAGE: &str = "docker.io/library/busybox:test";
-
-/// One agent with its own data directory, bridge and addresses.
-struct World {
-    dir: tempfile::TempDir,
-    runtime: BuiltinRuntime,
-    cidr: String,
-}
-
-fn can_run(test: &str) -> bool {
-    if rustix::process::geteuid().is_root() && Path::new(BUSYBOX).exists() {
-        return true;
-    }
-    eprintln!("SKIPPED {test}: needs root and {BUSYBOX}");
-    false
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, body: &[u8], mode: u32) {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(body.len() as u64);
-    header.set_mode(mode);
-    header.set_cksum();
-    tar.append_data(&mut header, path, body).unwrap();
-}
-
-/// What `docker save` would write.
-fn image_archive(dir: &Path) -> PathBuf {
-    let mut layer = tar::Builder::new(Vec::new());
-    add(&mut layer, "bin/busybox", &std::fs::read(BUSYBOX).unwrap(), 0o755);
-    for name in [
-        "sh", "sleep", "cat", "echo", "id", "ping", "stty", "dd", "nc", "ls", "touch", "hostname",
-        "ps",
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Link);
-        header.set_size(0);
-        header.set_mode(0o755);
-        layer.append_link(&mut header, format!("bin/{name}"), "bin/busybox").unwrap();
-    }
-    add(&mut layer, "etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/sh\n", 0o644);
-    add(&mut layer, "etc/group", b"root:x:0:\nweb:x:34:\nmore:x:77:web\n", 0o644);
-    let layer = layer.into_inner().unwrap();
-    let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&layer))]},
-    })
-    .to_string();
-    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": ["busybox:test"], "Layers": ["l/layer.tar"]}]);
-    let mut archive = tar::Builder::new(Vec::new());
-    add(&mut archive, "config.json", config.as_bytes(), 0o644);
-    add(&mut archive, "l/layer.tar", &layer, 0o644);
-    add(&mut archive, "manifest.json", manifest.to_string().as_bytes(), 0o644);
-    let path = dir.join("image.tar");
-    std::fs::write(&path, archive.into_inner().unwrap()).unwrap();
-    path
-}
-
-impl World {
-    async fn new(number: u8) -> World {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = World::open(dir.path()).await;
-        let path = image_archive(dir.path());
-        archive::import(runtime.images(), &path, None).unwrap();
-        let cidr = format!("10.199.{number}.0/24");
-        runtime.update_pod_cidrs(std::slice::from_ref(&cidr)).await.unwrap();
-        World { dir, runtime, cidr }
-    }
-
-    async fn open(dir: &Path) -> BuiltinRuntime {
-        let config = BuiltinConfig {
-            shim_command: vec![env!("CARGO_BIN_EXE_quorate-shim-for-tests").into()],
-            ..BuiltinConfig::new(&dir.join("agent"))
-        };
-        std::fs::create_dir_all(&config.agent_dir).unwrap();
-        BuiltinRuntime::open(config).await.unwrap()
-    }
-
-    /// The agent dies, another one comes.
-    async fn restart(&mut self) {
-        self.runtime = World::open(self.dir.path()).await;
-        self.runtime.update_pod_cidrs(std::slice::from_ref(&self.cidr)).await.unwrap();
-    }
-
-    fn pod(&self, name: &str) -> PodSandboxConfig {
-        PodSandboxConfig {
-            metadata: SandboxMetadata {
-                name: name.into(),
-                namespace: "default".into(),
-                uid: name.into(),
-                attempt: 0,
-            },
-            hostname: name.into(),
-            log_directory: self.dir.path().join("logs").join(name),
-            labels: BTreeMap::from([("app".into(), name.into())]),
-            ..PodSandboxConfig::default()
-        }
-    }
-
-    fn shell(script: &str) -> ContainerConfig {
-        ContainerConfig {
-            name: "main".into(),
-            image: IMAGE.into(),
-            command: vec!["sh".into(), "-c".into(), script.into()],
-            log_path: "main/0.log".into(),
-            security: SecurityContext {
-                namespaces: quorate_node_agent::runtime::NamespaceModes {
-                    pid: NamespaceMode::Container,
-                    ..Default::default()
-                },
-                ..SecurityContext::default()
-            },
-            ..ContainerConfig::default()
-        }
-    }
-
-    async fn sandbox(&self, config: &PodSandboxConfig) -> SandboxId {
-        let mut config = config.clone();
-        if config.security.namespaces.pid == NamespaceMode::Pod
-            && !config.annotations.contains_key("shared")
-        {
-            config.security.namespaces.pid = NamespaceMode::Container;
-        }
-        self.runtime.run_pod_sandbox(&config).await.unwrap()
-    }
-
-    /// Makes a pod with one running container.
-    async fn run(&self, name: &str, config: &ContainerConfig) -> (SandboxId, ContainerId) {
-        let pod = self.pod(name);
-        let sandbox = self.sandbox(&pod).await;
-        let container = self.runtime.create_container(&sandbox, config, &pod).await.unwrap();
-        self.runtime.start_container(&container).await.unwrap();
-        (sandbox, container)
-    }
-
-    async fn ended(&self, id: &ContainerId) -> ContainerStatus {
-        for _ in 0..600 {
-            let status = self.runtime.container_status(id).await.unwrap();
-            if status.container.state == ContainerState::Exited {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("container {id} did not end");
-    }
-
-    /// Returns once the container's log has the line: its script has come that far.
-    async fn said(&self, id: &ContainerId, line: &str) {
-        for _ in 0..600 {
-            let status = self.runtime.container_status(id).await.unwrap();
-            if World::log(&status).iter().any(|said| said == line) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("container {id} did not say {line:?}");
-    }
-
-    /// The container's log without times: `stdout F line`.
-    fn log(status: &ContainerStatus) -> Vec<String> {
-        let text = std::fs::read_to_string(&status.log_path).unwrap();
-        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
-    }
-
-    async fn output(&self, name: &str, config: &ContainerConfig) -> (ContainerStatus, Vec<String>) {
-        let (_, container) = self.run(name, config).await;
-        let status = self.ended(&container).await;
-        let log = World::log(&status);
-        (status, log)
-    }
-
-    async fn sh(&self, id: &ContainerId, script: &str) -> (i32, String) {
-        let command = ["sh", "-c", script].map(str::to_owned);
-        let output = self.runtime.exec_sync(id, &command, Duration::from_secs(20)).await.unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.exit_code, String::from_utf8(text).unwrap())
-    }
-
-    /// Removes all pods and shows that nothing is left on the host.
-    async fn finish(self) {
-        for sandbox in self.runtime.list_pod_sandboxes().await.unwrap() {
-            self.runtime.stop_pod_sandbox(&sandbox.id).await.unwrap();
-            self.runtime.remove_pod_sandbox(&sandbox.id).await.unwrap();
-        }
-        assert!(self.runtime.list_containers().await.unwrap().is_empty());
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let dir = self.dir.path().display().to_string();
-        assert!(!mounts.contains(&dir), "a mount leaked:\n{mounts}");
-        let bridge = self.runtime.network().bridge();
-        let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif")).unwrap().count();
-        assert_eq!(ports, 0, "a veth leaked");
-        let tag = bridge.trim_start_matches("qbr").to_owned();
-        for root in ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
-            let left = std::fs::read_dir(format!("{root}/quorate-{tag}")).into_iter().flatten();
-            let left: Vec<_> = left.flatten().filter(|entry| entry.path().is_dir()).collect();
-            assert!(left.is_empty(), "a cgroup leaked: {left:?}");
-        }
-        self.runtime.network().teardown().await.unwrap();
-        for root in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let _ = std::fs::remove_dir(root.path().join(format!("quorate-{tag}")));
-        }
-    }
-}
+use crate::world::{World, can_run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_runs_logs_and_ends() {
@@ -410,7 +205,7 @@ async fn pods_reach_each_other_and_the_host_reaches_them() {
     let address = status.ips[0];
     let (code, text) = world.sh(&second, &format!("ping -c 1 -W 5 {address}")).await;
     assert_eq!(code, 0, "{text}");
-    let (code, text) = world.sh(&second, "ping -c 1 -W 5 10.199.7.1").await;
+    let (code, text) = world.sh(&second, &format!("ping -c 1 -W 5 {}", world.gateway())).await;
     assert_eq!(code, 0, "the host: {text}");
     let mut text = String::new();
     for _ in 0..100 {
