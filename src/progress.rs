@@ -50,6 +50,11 @@ pub fn say(text: &str) {
     drop(writeln!(io::stdout().lock(), "{text}"));
 }
 
+/// One line on standard error: how far something is.
+pub fn tell(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// Text on standard output as it is.
 pub fn say_raw(text: &str) {
     drop(io::stdout().lock().write_all(text.as_bytes()));

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod chaos;
 mod dev;
 mod images;
 pub use images::ImagesCommand;
@@ -51,6 +52,8 @@ enum Command {
     Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Show masters and nodes
     Status(status::StatusArgs),
+    /// Inject faults into masters on this machine, and check what clients saw
+    Chaos(quorate_chaos::cli::ChaosArgs),
     /// Print the version
     Version(version::VersionArgs),
     /// Print a completion script for a shell
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Kubeconfig(args) => kubeconfig::run(args),
         Command::Status(args) => status::run(args),
+        Command::Chaos(args) => return chaos::run(args),
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -12,8 +12,10 @@ pub struct Register;
 pub enum RegisterInput {
     /// GET.
     Read,
-    /// PUT without a condition; makes the object when it is not there.
+    /// Writes without a condition; makes the object when it is not there.
     Write(u64),
+    /// PATCH without a condition: only when it is there.
+    Patch(u64),
     /// POST: only when it is not there.
     Create(u64),
     /// PUT under the condition that this value is there.
@@ -58,10 +60,12 @@ impl Model for Register {
         use {RegisterInput as Input, RegisterOutput as Output};
         let (answer, next) = match (input, state) {
             (Input::Read, Some(value)) => (Output::Value(*value), *state),
-            (Input::Read | Input::Swap { .. } | Input::Delete, None) => (Output::Absent, None),
-            (Input::Write(value), _) | (Input::Create(value), None) => {
-                (Output::Written, Some(*value))
+            (Input::Read | Input::Patch(_) | Input::Swap { .. } | Input::Delete, None) => {
+                (Output::Absent, None)
             }
+            (Input::Write(value), _)
+            | (Input::Create(value), None)
+            | (Input::Patch(value), Some(_)) => (Output::Written, Some(*value)),
             (Input::Create(_), Some(_)) => (Output::Refused, *state),
             (Input::Swap { from, to }, Some(value)) if from == value => {
                 (Output::Written, Some(*to))

@@ -1,0 +1,210 @@
+//! The real world: processes of the real binary, faults, clients, and a verdict.
+
+pub mod client;
+pub mod follower;
+pub mod masters;
+pub mod nemesis;
+pub mod network;
+pub mod workload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::check::watch::Revision;
+use crate::limits::{CAUGHT_UP_MAX, HEALED_MAX};
+use crate::report::{Evidence, Report};
+use client::Connection;
+use follower::Seen;
+use masters::Masters;
+use nemesis::{Fault, Injected, Nemesis};
+use network::Network;
+use workload::{OBJECTS, Shared, lock};
+
+/// Between two looks at something that is waited for.
+const POLL: Duration = Duration::from_millis(25);
+
+/// What a run is to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program whose processes are the masters.
+    pub binary: PathBuf,
+    /// Everything of the run: data, logs, report. Made; must not exist.
+    pub directory: PathBuf,
+    /// How many masters.
+    pub masters: usize,
+    /// How long faults are injected, at least: each kind has its turn.
+    pub duration: Duration,
+    /// Chooses faults and what clients do.
+    pub seed: u64,
+    /// Kinds of faults. Each must have happened, or the verdict is unknown.
+    pub faults: Vec<Fault>,
+    /// Clients; each has one operation at a time.
+    pub clients: usize,
+    /// Objects that they share.
+    pub keys: usize,
+    /// What a person is told on the way.
+    pub say: fn(&str),
+}
+
+/// Runs masters, clients and faults, and checks what happened.
+///
+/// # Errors
+/// When the run could not be carried out: masters that do not start, faults that cannot be
+/// injected. What the checks find is in the report.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let say = options.say;
+    std::fs::create_dir(&options.directory)
+        .with_context(|| format!("cannot make {}", options.directory.display()))?;
+    let network = match Network::possible() {
+        Ok(()) => Some(Network::make(options.masters)?),
+        Err(why) if options.faults.iter().any(|fault| fault.needs_network()) => bail!("{why}"),
+        Err(_) => None,
+    };
+    let began = Instant::now();
+    let mut masters =
+        Masters::start(&options.binary, &options.directory, options.masters, network).await?;
+    say(&format!("{} masters after {:.1} s", options.masters, began.elapsed().as_secs_f64()));
+
+    let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
+    let shared = Arc::new(Shared::new(apis, masters.tls().clone(), options.keys));
+    let from = revision(&shared, 0).await?;
+    let (mut tasks, mut followers) = (JoinSet::new(), Vec::new());
+    for client in 0..options.clients {
+        let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
+        tasks.spawn(workload::client(shared.clone(), seed, client % masters.count()));
+    }
+    for master in 0..masters.count() {
+        let seen = Arc::new(Seen::default());
+        {
+            let mut watcher = lock(&seen.watcher);
+            watcher.name = format!("watcher of {}", masters.name(master));
+            watcher.from = from;
+        }
+        tasks.spawn(follower::follow(shared.clone(), seen.clone(), master));
+        followers.push(seen);
+    }
+
+    let injected = inject(options, &mut masters, &shared).await?;
+    let healed = heal(&masters, &shared).await?;
+    let marker = revision(&shared, 0).await?;
+    catch_up(&shared, &followers, marker).await;
+    shared.stop.store(true, Ordering::Relaxed);
+    tasks.shutdown().await;
+    let last = last_lists(&shared).await?;
+    let cuts = masters.network().map_or(Ok(0), Network::cuts)?;
+    if cuts > 0 {
+        bail!("{cuts} links are still cut after the end of all faults");
+    }
+    let evidence = Evidence {
+        options: options.clone(),
+        injected,
+        healed,
+        history: std::mem::take(&mut *lock(&shared.history)),
+        acknowledged: std::mem::take(&mut *lock(&shared.acknowledged)),
+        watchers: followers.iter().map(|seen| lock(&seen.watcher).clone()).collect(),
+        refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
+        marker,
+        last,
+    };
+    Ok(Report::of(&evidence))
+}
+
+async fn inject(
+    options: &Options,
+    masters: &mut Masters,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Vec<Injected>> {
+    let mut nemesis = Nemesis::new(options.seed, options.faults.clone());
+    let (begin, mut injected) = (Instant::now(), Vec::new());
+    // On a slow machine longer than asked for: each kind of fault is there at least once.
+    let missing = |injected: &[Injected]| {
+        options.faults.iter().any(|kind| !injected.iter().any(|found| found.fault == *kind))
+    };
+    while begin.elapsed() < options.duration || missing(&injected) {
+        tokio::time::sleep(nemesis.quiet()).await;
+        let Some(fault) = nemesis.next(masters, &|| shared.tick()).await? else { continue };
+        (options.say)(&format!(
+            "{:>5.1} s  {:<24} {:.1} s",
+            begin.elapsed().as_secs_f64(),
+            fault.what,
+            Duration::from_nanos(fault.to - fault.from).as_secs_f64(),
+        ));
+        injected.push(fault);
+    }
+    Ok(injected)
+}
+
+/// How long it took, after the last fault, until every master answered a write and a read.
+async fn heal(masters: &Masters, shared: &Shared) -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    for master in 0..masters.count() {
+        loop {
+            match touch(shared, master).await {
+                Ok(()) => break,
+                Err(error) if begin.elapsed() > HEALED_MAX => {
+                    bail!("{} does not serve after the faults: {error:#}", masters.name(master))
+                }
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+    Ok(begin.elapsed())
+}
+
+/// A write and a read of its own.
+async fn touch(shared: &Shared, master: usize) -> anyhow::Result<()> {
+    let name = format!("touched-{master}");
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
+    let elsewhere = OBJECTS.replace("default", "kube-public");
+    let made = connection.call(Method::POST, &elsewhere, Some(&body)).await;
+    match made {
+        Ok(answer) if matches!(answer.code, 201 | 409) => {}
+        other => bail!("{other:?}"),
+    }
+    match connection.call(Method::GET, &format!("{elsewhere}/{name}"), None).await {
+        Ok(answer) if answer.code == 200 => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+/// The newest revision, by a consistent list.
+async fn revision(shared: &Shared, master: usize) -> anyhow::Result<Revision> {
+    let list = list(shared, master).await?;
+    let version = list["metadata"]["resourceVersion"].as_str();
+    version.and_then(|text| text.parse().ok()).context("a list without a resourceVersion")
+}
+
+async fn list(shared: &Shared, master: usize) -> anyhow::Result<Value> {
+    let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
+    match connection.call(Method::GET, OBJECTS, None).await {
+        Ok(answer) if answer.code == 200 => Ok(answer.body),
+        other => bail!("list: {other:?}"),
+    }
+}
+
+/// What each master lists at the end.
+async fn last_lists(shared: &Shared) -> anyhow::Result<Vec<Value>> {
+    let mut lists = Vec::new();
+    for master in 0..shared.apis.len() {
+        lists.push(list(shared, master).await?);
+    }
+    Ok(lists)
+}
+
+/// Waits until every follower has seen the marker, or long enough: the check tells who has not.
+async fn catch_up(shared: &Shared, followers: &[Arc<Seen>], marker: Revision) {
+    let begin = Instant::now();
+    let behind = || followers.iter().any(|seen| seen.last() < marker);
+    // The clients go on meanwhile: what they write carries the followers past the marker.
+    while behind() && begin.elapsed() < CAUGHT_UP_MAX && !shared.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(POLL).await;
+    }
+}

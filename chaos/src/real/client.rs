@@ -1,0 +1,148 @@
+//! A client of one master: HTTP/1.1 with the admin's certificate, no retries, and an honest word on
+//! what is not known.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use base64::Engine as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::limits::{ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX};
+
+/// Reads the CA, certificate and key that a kubeconfig embeds.
+///
+/// # Errors
+/// When the file cannot be read or lacks one of them.
+pub fn tls(kubeconfig: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let text = std::fs::read_to_string(kubeconfig)
+        .with_context(|| format!("reading {}", kubeconfig.display()))?;
+    let config: Value = serde_saphyr::from_str(&text).context("the kubeconfig is not YAML")?;
+    let pem = |part: &Value, field: &str| -> anyhow::Result<Vec<u8>> {
+        let text = part[field].as_str().with_context(|| format!("kubeconfig: no {field}"))?;
+        Ok(base64::engine::general_purpose::STANDARD.decode(text.trim())?)
+    };
+    let ca = pem(&config["clusters"][0]["cluster"], "certificate-authority-data")?;
+    let user = &config["users"][0]["user"];
+    let (chain, key) = (pem(user, "client-certificate-data")?, pem(user, "client-key-data")?);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&ca) {
+        roots.add(certificate?)?;
+    }
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(&key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub code: u16,
+    /// The body; null when it was no JSON.
+    pub body: Value,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// The request was not sent: it had no effect.
+    NotSent(anyhow::Error),
+    /// It may have been carried out.
+    Unknown(anyhow::Error),
+}
+
+/// A connection to one master.
+#[derive(Debug)]
+pub struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    master: SocketAddr,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When there is no connection within [`CONNECT_MAX`].
+    pub async fn open(master: SocketAddr, tls: &Arc<ClientConfig>) -> anyhow::Result<Self> {
+        let connecting = async {
+            let tcp = TcpStream::connect(master).await?;
+            tcp.set_nodelay(true)?;
+            let name = ServerName::from(master.ip());
+            let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, tcp).await?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            // Ends with the sender, or when the master closes.
+            tokio::spawn(connection);
+            anyhow::Ok(Self { sender, master })
+        };
+        timeout(CONNECT_MAX, connecting).await.context("no connection in time")?
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// When there is none within [`CALL_MAX`]. The connection is of no use then.
+    pub async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, NoAnswer> {
+        self.sender.ready().await.map_err(|err| NoAnswer::NotSent(err.into()))?;
+        let calling = async {
+            let response = self.send(method, path, body).await?;
+            let code = response.status().as_u16();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+            let bytes = body.collect().await.map_err(|err| anyhow::anyhow!(err))?.to_bytes();
+            anyhow::Ok(Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_default() })
+        };
+        match timeout(CALL_MAX, calling).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(NoAnswer::Unknown(error)),
+            Err(_) => Err(NoAnswer::Unknown(anyhow::anyhow!("no answer in {CALL_MAX:?}"))),
+        }
+    }
+
+    /// Sends a request; the answer's body is the caller's to read.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let media = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.master.to_string())
+            .header("content-type", media)
+            .header("accept", "application/json")
+            .header("user-agent", "quorate-chaos")
+            .body(Full::new(Bytes::from(bytes)))?;
+        Ok(self.sender.send_request(request).await?)
+    }
+}

@@ -1,0 +1,314 @@
+//! The masters of a run: real processes of the real binary, each with a directory of its own, and
+//! in a network namespace of its own where the host allows it.
+
+use std::fs::{File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
+use tokio::process::{Child, Command};
+
+use super::client::{self, Connection};
+use super::network::Network;
+use crate::limits::READY_MAX;
+
+/// One master.
+#[derive(Debug)]
+struct Master {
+    name: String,
+    api: SocketAddr,
+    data: PathBuf,
+    log: PathBuf,
+    arguments: Vec<String>,
+    /// `None` while it is killed.
+    process: Option<Child>,
+}
+
+/// All masters. They end with this value.
+#[derive(Debug)]
+pub struct Masters {
+    masters: Vec<Master>,
+    binary: PathBuf,
+    tls: Arc<ClientConfig>,
+    network: Option<Network>,
+}
+
+impl Masters {
+    /// Starts the first master and lets the others join it, one after the other.
+    ///
+    /// # Errors
+    /// When one does not start or is not ready within [`READY_MAX`].
+    pub async fn start(
+        binary: &Path,
+        directory: &Path,
+        count: usize,
+        network: Option<Network>,
+    ) -> anyhow::Result<Self> {
+        let kubeconfig = directory.join("kubeconfig");
+        let mut masters: Vec<Master> = Vec::new();
+        let mut tls: Option<Arc<ClientConfig>> = None;
+        for index in 0..count {
+            let name = format!("m{}", index + 1);
+            let (api, peer) = match &network {
+                Some(network) => {
+                    let ip = IpAddr::V4(network.address(index));
+                    (SocketAddr::new(ip, 6443), SocketAddr::new(ip, 6444))
+                }
+                None => (free_address()?, free_address()?),
+            };
+            let data = directory.join(&name);
+            let mut arguments = vec![
+                "server".to_owned(),
+                format!("--name={name}"),
+                format!("--data={}", data.display()),
+                format!("--listen={api}"),
+                format!("--peer-listen={peer}"),
+                format!("--advertise={}", api.ip()),
+                format!("--kubeconfig={}", kubeconfig.display()),
+            ];
+            if let Some(first) = masters.first() {
+                let token = token(binary, &first.data).await?;
+                arguments.push(format!("--join=https://{}", first.api));
+                arguments.push(format!("--token={token}"));
+            }
+            let log = directory.join(format!("{name}.log"));
+            let process = spawn(binary, &arguments, &log, network.as_ref(), index)?;
+            let mut master = Master { name, api, data, log, arguments, process: Some(process) };
+            // A token is good for one join; the data directory remembers the rest.
+            master.arguments.retain(|argument| !argument.starts_with("--token"));
+            master.arguments.retain(|argument| !argument.starts_with("--join"));
+            let begin = Instant::now();
+            loop {
+                if tls.is_none() && kubeconfig.exists() {
+                    tls = Some(client::tls(&kubeconfig)?);
+                }
+                if let Some(tls) = &tls
+                    && is_ready(master.api, tls).await
+                {
+                    break;
+                }
+                master.check_alive()?;
+                if begin.elapsed() > READY_MAX {
+                    let log = master.log.display();
+                    bail!("{} was not ready within {READY_MAX:?}; see {log}", master.name);
+                }
+                tokio::time::sleep(super::POLL).await;
+            }
+            masters.push(master);
+        }
+        let tls = tls.context("a cluster has at least one master")?;
+        let masters = Self { masters, binary: binary.to_owned(), tls, network };
+        masters.voters().await?;
+        Ok(masters)
+    }
+
+    /// Waits until all are voters.
+    async fn voters(&self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let mut seen = 0;
+        while begin.elapsed() < READY_MAX {
+            if let Ok(status) = self.status(0).await {
+                let members = status["masters"].as_array();
+                seen = members.into_iter().flatten().filter(|m| m["role"] != "learner").count();
+                if seen == self.masters.len() {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(super::POLL).await;
+        }
+        bail!("{seen} of {} masters became voters within {READY_MAX:?}", self.masters.len())
+    }
+
+    /// What a master says of the cluster (`quorate status -o json`).
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self, master: usize) -> anyhow::Result<serde_json::Value> {
+        let mut connection = Connection::open(self.api(master), &self.tls).await?;
+        match connection.call(Method::GET, "/quorate/v1/status", None).await {
+            Ok(answer) if answer.code == 200 => Ok(answer.body),
+            other => bail!("status of {}: {other:?}", self.name(master)),
+        }
+    }
+
+    /// The leader, as a living master sees it.
+    pub async fn leader(&self) -> Option<usize> {
+        for master in self.alive() {
+            let Ok(status) = self.status(master).await else { continue };
+            let members = status["masters"].as_array()?;
+            let leader = members.iter().find(|member| member["role"] == "leader");
+            let name = leader.and_then(|leader| leader["name"].as_str());
+            if let Some(found) = self.masters.iter().position(|m| Some(m.name.as_str()) == name) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Masters whose process runs.
+    #[must_use]
+    pub fn alive(&self) -> Vec<usize> {
+        (0..self.masters.len()).filter(|index| self.masters[*index].process.is_some()).collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.masters.len()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self, master: usize) -> &str {
+        &self.masters[master].name
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn api(&self, master: usize) -> SocketAddr {
+        self.masters[master].api
+    }
+
+    /// The admin's credentials.
+    #[must_use]
+    pub fn tls(&self) -> &Arc<ClientConfig> {
+        &self.tls
+    }
+
+    /// Its links, where there are any to cut.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub async fn kill(&mut self, master: usize) -> anyhow::Result<()> {
+        if let Some(mut process) = self.masters[master].process.take() {
+            process.kill().await.context("cannot kill")?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again, on its directory; does not wait until it is ready.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn restart(&mut self, master: usize) -> anyhow::Result<()> {
+        let found = &mut self.masters[master];
+        if found.process.is_none() {
+            let (arguments, log) = (&found.arguments, &found.log);
+            let process = spawn(&self.binary, arguments, log, self.network.as_ref(), master)?;
+            found.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP: it hangs, its connections stay.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn pause(&self, master: usize) -> anyhow::Result<()> {
+        self.signal(master, Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn resume(&self, master: usize) -> anyhow::Result<()> {
+        self.signal(master, Signal::CONT)
+    }
+
+    fn signal(&self, master: usize, signal: Signal) -> anyhow::Result<()> {
+        let id = self.masters[master].process.as_ref().and_then(Child::id);
+        let pid = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        match pid {
+            Some(pid) => Ok(kill_process(pid, signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all answer `/readyz`.
+    ///
+    /// # Errors
+    /// When one is dead, or not ready within [`READY_MAX`].
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        for index in 0..self.masters.len() {
+            while !is_ready(self.masters[index].api, &self.tls).await {
+                self.masters[index].check_alive()?;
+                if begin.elapsed() > READY_MAX {
+                    let master = &self.masters[index];
+                    bail!("{} is not ready; see {}", master.name, master.log.display());
+                }
+                tokio::time::sleep(super::POLL).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Master {
+    fn check_alive(&mut self) -> anyhow::Result<()> {
+        let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
+        if let Some(status) = ended {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(5)..].join("\n");
+            bail!("{} ended by itself ({status}):\n{tail}", self.name);
+        }
+        Ok(())
+    }
+}
+
+fn spawn(
+    binary: &Path,
+    arguments: &[String],
+    log: &Path,
+    network: Option<&Network>,
+    index: usize,
+) -> anyhow::Result<Child> {
+    let open = || OpenOptions::new().create(true).append(true).open(log);
+    let (out, err): (File, File) = (open()?, open()?);
+    let mut command = match network {
+        Some(network) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &network.namespace(index)]).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
+    command.spawn().with_context(|| format!("cannot start {}", binary.display()))
+}
+
+async fn token(binary: &Path, data: &Path) -> anyhow::Result<String> {
+    let output = Command::new(binary)
+        .args(["token", "create", "--role=server"])
+        .arg(format!("--data={}", data.display()))
+        .output()
+        .await?;
+    if !output.status.success() {
+        bail!("quorate token create: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+async fn is_ready(api: SocketAddr, tls: &Arc<ClientConfig>) -> bool {
+    let Ok(mut connection) = Connection::open(api, tls).await else { return false };
+    connection.call(Method::GET, "/readyz", None).await.is_ok_and(|answer| answer.code == 200)
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?)
+}

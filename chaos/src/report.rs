@@ -1,0 +1,382 @@
+//! What a run found: a verdict, what it rests on, and what to do to see it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::check::linear::{self, Verdict};
+use crate::check::watch::{Change, Kind, Log, Revision, Sent, Watcher};
+use crate::history::{Operation, Tick, well_formed};
+use crate::limits::{ANSWERED_MIN, NAMED_MAX};
+use crate::model::{Register, RegisterInput, RegisterOutput};
+use crate::real::Options;
+use crate::real::nemesis::{Fault, Injected};
+use crate::real::workload::{Recorded, name, told};
+
+/// What a run leaves for the checks.
+#[derive(Debug)]
+pub struct Evidence {
+    /// What was asked for.
+    pub options: Options,
+    /// Faults that were there.
+    pub injected: Vec<Injected>,
+    /// From the end of the last fault until every master served again.
+    pub healed: Duration,
+    /// What clients did and saw.
+    pub history: Vec<Recorded>,
+    /// Writes that were acknowledged, with their revisions.
+    pub acknowledged: Vec<(Revision, Change)>,
+    /// What watchers were sent.
+    pub watchers: Vec<Watcher>,
+    /// Watches that were refused.
+    pub refused: Vec<String>,
+    /// Every watcher must have come this far.
+    pub marker: Revision,
+    /// What each master listed at the end.
+    pub last: Vec<Value>,
+}
+
+/// Pass, fail, or nothing can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Result {
+    /// Everything that was checked holds, and enough was.
+    Pass,
+    /// Too little happened, or a check was given up.
+    Unknown,
+    /// A promise was broken.
+    Fail,
+}
+
+impl Result {
+    /// What the process ends with: 0, 1 (fail) or 2 (unknown).
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Fail => 1,
+            Self::Unknown => 2,
+        }
+    }
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// What came of it.
+    pub result: Result,
+    /// How much was checked, in words.
+    pub checked: String,
+    /// What was found, the first few.
+    pub found: Vec<String>,
+}
+
+/// Operations of one kind.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Count {
+    /// With an answer.
+    pub answered: usize,
+    /// Nobody knows.
+    pub unknown: usize,
+    /// Median time to the answer, in milliseconds.
+    pub p50_ms: f64,
+    /// 99th percentile, in milliseconds.
+    pub p99_ms: f64,
+    /// Longest time to an answer, in milliseconds.
+    pub max_ms: f64,
+}
+
+/// What a run found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The worst of the checks.
+    pub result: Result,
+    /// Chose faults and what clients did.
+    pub seed: u64,
+    /// How many masters.
+    pub masters: usize,
+    /// Faults that were there.
+    pub faults: Vec<Injected>,
+    /// Operations by kind.
+    pub operations: BTreeMap<&'static str, Count>,
+    /// Longest time in which no operation of any client was answered, in milliseconds.
+    pub longest_silence_ms: f64,
+    /// From the end of the last fault until every master served reads and writes, in milliseconds.
+    pub healed_ms: f64,
+    /// All checks.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Checks everything.
+    #[must_use]
+    pub fn of(evidence: &Evidence) -> Self {
+        let checks = vec![
+            coverage(evidence),
+            linearizable(evidence),
+            watches(evidence),
+            revisions(evidence),
+            agreement(evidence),
+        ];
+        Self {
+            result: checks.iter().map(|check| check.result).max().unwrap_or(Result::Unknown),
+            seed: evidence.options.seed,
+            masters: evidence.options.masters,
+            faults: evidence.injected.clone(),
+            operations: counts(&evidence.history),
+            longest_silence_ms: silence(&evidence.history),
+            healed_ms: evidence.healed.as_secs_f64() * 1e3,
+            checks,
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "\n{:<10} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "OPERATION",
+            "ANSWERED",
+            { "UNKNOWN" },
+            "P50 MS",
+            "P99 MS",
+            "MAX MS"
+        );
+        for (kind, count) in &self.operations {
+            let Count { answered, unknown, p50_ms, p99_ms, max_ms } = count;
+            let _ = writeln!(
+                text,
+                "{kind:<10} {answered:>9} {unknown:>9} {p50_ms:>9.1} {p99_ms:>9.1} {max_ms:>9.0}"
+            );
+        }
+        let mut kinds: BTreeMap<Fault, usize> = BTreeMap::new();
+        for fault in &self.faults {
+            *kinds.entry(fault.fault).or_default() += 1;
+        }
+        let kinds: Vec<String> =
+            kinds.iter().map(|(fault, count)| format!("{count} {fault:?}")).collect();
+        let _ = writeln!(text, "\nfaults: {}", kinds.join(", "));
+        let _ = writeln!(
+            text,
+            "longest time without any answer {:.0} ms; all served {:.0} ms after the last fault\n",
+            self.longest_silence_ms, self.healed_ms
+        );
+        for check in &self.checks {
+            let _ =
+                writeln!(text, "{:<8} {:<14} {}", word(check.result), check.name, check.checked);
+            for found in &check.found {
+                let _ = writeln!(text, "         {found}");
+            }
+        }
+        let _ = write!(text, "\n{} (seed {})", word(self.result), self.seed);
+        text
+    }
+}
+
+fn word(result: Result) -> &'static str {
+    match result {
+        Result::Pass => "pass",
+        Result::Unknown => "UNKNOWN",
+        Result::Fail => "FAIL",
+    }
+}
+
+fn check(name: &'static str, checked: String, result: Result, found: Vec<String>) -> Check {
+    let more = found.len().saturating_sub(NAMED_MAX);
+    let mut found: Vec<String> = found.into_iter().take(NAMED_MAX).collect();
+    if more > 0 {
+        found.push(format!("and {more} more"));
+    }
+    Check { name, result, checked, found }
+}
+
+fn broken(name: &'static str, checked: String, found: Vec<String>) -> Check {
+    let result = if found.is_empty() { Result::Pass } else { Result::Fail };
+    check(name, checked, result, found)
+}
+
+/// A run in which too little happened says nothing.
+fn coverage(evidence: &Evidence) -> Check {
+    let mut missing = Vec::new();
+    for fault in &evidence.options.faults {
+        if !evidence.injected.iter().any(|injected| injected.fault == *fault) {
+            missing.push(format!("fault {fault:?} did not happen: run longer"));
+        }
+    }
+    let answered =
+        evidence.history.iter().filter(|found| found.operation.returned().is_some()).count();
+    if answered < ANSWERED_MIN {
+        missing.push(format!("{answered} operations were answered, {ANSWERED_MIN} are needed"));
+    }
+    let during = evidence.injected.iter().any(|fault| {
+        evidence.history.iter().any(|found| {
+            found.operation.returned().is_some_and(|at| at > fault.from && at < fault.to)
+        })
+    });
+    if !during && !evidence.injected.is_empty() {
+        missing.push("no operation was answered during a fault".into());
+    }
+    let checked = format!("{} faults, {answered} answers", evidence.injected.len());
+    let result = if missing.is_empty() { Result::Pass } else { Result::Unknown };
+    check("coverage", checked, result, missing)
+}
+
+fn linearizable(evidence: &Evidence) -> Check {
+    let all: Vec<Operation<RegisterInput, RegisterOutput>> =
+        evidence.history.iter().map(|found| found.operation.clone()).collect();
+    let (mut found, mut result) = (Vec::new(), Result::Pass);
+    if let Err(error) = well_formed(&all) {
+        let text = format!("the harness recorded nonsense: {error}");
+        return check("linearizable", String::new(), Result::Unknown, vec![text]);
+    }
+    for key in 0..evidence.options.keys {
+        let mut own: Vec<_> = evidence
+            .history
+            .iter()
+            .filter(|found| found.key == key)
+            // A read without an answer tells nothing.
+            .filter(|found| {
+                found.operation.input != RegisterInput::Read || found.operation.output().is_some()
+            })
+            .map(|found| found.operation.clone())
+            .collect();
+        own.sort_by_key(|operation| operation.called);
+        match linear::check(&Register, &own) {
+            Verdict::Linearizable(_) => {}
+            Verdict::Violation(violation) => {
+                result = result.max(Result::Fail);
+                let wrong = &own[violation.operation];
+                found.push(format!("{}: nothing explains {wrong:?}", name(key)));
+                found.extend(
+                    violation
+                        .window
+                        .iter()
+                        .map(|index| format!("  at the same time {:?}", own[*index])),
+                );
+            }
+            Verdict::Undecided { steps } => {
+                result = result.max(Result::Unknown);
+                found.push(format!("{}: given up after {steps} steps", name(key)));
+            }
+        }
+    }
+    let checked = format!("{} operations on {} objects", all.len(), evidence.options.keys);
+    check("linearizable", checked, result, found)
+}
+
+fn log_of(evidence: &Evidence) -> (Log, Vec<String>) {
+    let (mut log, mut found) = (Log::default(), Vec::new());
+    for watcher in &evidence.watchers {
+        found.extend(log.tell_all(watcher).err().map(|error| error.to_string()));
+    }
+    for (revision, change) in &evidence.acknowledged {
+        found.extend(log.tell(*revision, change.clone()).err().map(|error| error.to_string()));
+    }
+    (log, found)
+}
+
+fn watches(evidence: &Evidence) -> Check {
+    let (log, mut found) = log_of(evidence);
+    found.extend(log.check_kinds().err().map(|error| error.to_string()));
+    for watcher in &evidence.watchers {
+        found.extend(log.check(watcher).err().map(|error| error.to_string()));
+        let last = watcher.sent.last().map(|sent| match sent {
+            Sent::Event(revision, _) | Sent::Bookmark(revision) => *revision,
+        });
+        if last.unwrap_or(watcher.from) < evidence.marker {
+            let name = &watcher.name;
+            found.push(format!("{name}: came to {last:?}, not to {}", evidence.marker));
+        }
+    }
+    found.extend(evidence.refused.iter().cloned());
+    let events: usize = evidence.watchers.iter().map(|watcher| watcher.sent.len()).sum();
+    let checked = format!("{events} events to {} watchers", evidence.watchers.len());
+    broken("watches", checked, found)
+}
+
+/// One revision, one write; and of one object they go up in the order of its writes.
+fn revisions(evidence: &Evidence) -> Check {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for (revision, change) in &evidence.acknowledged {
+        if !seen.insert(*revision) {
+            found.push(format!("revision {revision} was given twice, once for {}", change.key));
+        }
+    }
+    broken("revisions", format!("{} acknowledged writes", seen.len()), found)
+}
+
+/// At the end every master lists the same, and what the log of changes leads to.
+fn agreement(evidence: &Evidence) -> Check {
+    let content = |list: &Value| -> BTreeMap<String, Option<(Revision, u64)>> {
+        let items = list["items"].as_array();
+        items
+            .into_iter()
+            .flatten()
+            .filter_map(|item| {
+                let name = item["metadata"]["name"].as_str()?;
+                name.starts_with("register-").then(|| (name.to_owned(), told(item)))
+            })
+            .collect()
+    };
+    let mut found = Vec::new();
+    let first = evidence.last.first().map(&content).unwrap_or_default();
+    for (master, list) in evidence.last.iter().enumerate().skip(1) {
+        if content(list) != first {
+            found.push(format!("master {} lists other objects than the first", master + 1));
+        }
+    }
+    let newest = evidence.acknowledged.iter().filter(|(_, change)| change.kind != Kind::Deleted);
+    for (revision, change) in newest {
+        // Later changes may have replaced it; what is there must not be older.
+        if first.get(&change.key).is_some_and(|there| there.is_none_or(|there| there.0 < *revision))
+        {
+            found.push(format!("{} is older than the acknowledged {revision}", change.key));
+        }
+    }
+    broken("agreement", format!("{} masters, {} objects", evidence.last.len(), first.len()), found)
+}
+
+fn counts(history: &[Recorded]) -> BTreeMap<&'static str, Count> {
+    let mut times: BTreeMap<&'static str, (Vec<Tick>, usize)> = BTreeMap::new();
+    for Recorded { operation, .. } in history {
+        let kind = match operation.input {
+            RegisterInput::Read => "get",
+            RegisterInput::Write(_) | RegisterInput::Swap { .. } => "update",
+            RegisterInput::Patch(_) => "patch",
+            RegisterInput::Create(_) => "create",
+            RegisterInput::Delete => "delete",
+        };
+        let entry = times.entry(kind).or_default();
+        match operation.returned() {
+            Some(at) => entry.0.push(at - operation.called),
+            None => entry.1 += 1,
+        }
+    }
+    let count = |(mut times, unknown): (Vec<Tick>, usize)| {
+        times.sort_unstable();
+        let at = |percent: usize| {
+            times.get(times.len().saturating_sub(1) * percent / 100).map_or(0.0, |t| millis(*t))
+        };
+        Count { answered: times.len(), unknown, p50_ms: at(50), p99_ms: at(99), max_ms: at(100) }
+    };
+    times.into_iter().map(|(kind, found)| (kind, count(found))).collect()
+}
+
+fn silence(history: &[Recorded]) -> f64 {
+    let mut answers: Vec<Tick> =
+        history.iter().filter_map(|found| found.operation.returned()).collect();
+    answers.sort_unstable();
+    answers.windows(2).map(|pair| pair[1] - pair[0]).max().map_or(0.0, millis)
+}
+
+fn millis(ticks: Tick) -> f64 {
+    Duration::from_nanos(ticks).as_secs_f64() * 1e3
+}
