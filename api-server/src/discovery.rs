@@ -7,6 +7,7 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode};
 use quorate_api::discovery::{self, Aggregated};
 use quorate_api::document::Document;
+use quorate_api::status::Status;
 use quorate_api::{openapi, resource};
 
 use crate::pipeline::Call;
@@ -118,10 +119,28 @@ fn index(headers: &HeaderMap) -> Response<Body> {
     response
 }
 
+/// Whether the client takes JSON, beside what else.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let mut said = false;
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for media in values.flat_map(|value| value.split(',')) {
+        said = true;
+        let name = media.split(';').next().unwrap_or_default().trim();
+        if matches!(name, "application/json" | "application/*" | "*/*") {
+            return true;
+        }
+    }
+    !said
+}
+
 /// One document of `/openapi/v3`; with its hash in the URL it may be kept for ever.
 fn openapi_document(call: &Call, path: &str) -> Option<Response<Body>> {
     let document = openapi::document(path)?;
     let headers = &call.parts.headers;
+    if !takes_json(headers) {
+        // Its protobuf form is not made.
+        return Some(reply::status(&Status::not_acceptable(&["application/json"])));
+    }
     match call.query.get("hash") {
         None | Some("") => Some(plain(headers, document)),
         Some(hash) if hash == document.hash => {

@@ -162,3 +162,49 @@ async fn kubectl_applies_on_the_server() {
         world.kubectl_ok(&["get", "configmap", "m", "-o", "yaml", "--show-managed-fields"]).await;
     assert!(out.contains("f:data:") && out.contains("operation: Apply"), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_apply_typed_objects_again_and_again() {
+    use k8s_openapi::api::apps::v1::Deployment;
+    use kube::api::{Api, Patch, PatchParams};
+    let world = World::start().await;
+    let api: Api<Deployment> = Api::namespaced(world.kube().await, "default");
+    // As Go programs send it: with what their structs always write.
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "d", "creationTimestamp": null},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "strategy": {}, "template": {
+            "metadata": {"creationTimestamp": null, "labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": {},
+                "ports": [{"containerPort": 80}],
+                "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}]}}},
+        "status": {}});
+    let params = PatchParams::apply("operator");
+    let first = api.patch("d", &params, &Patch::Apply(&config)).await.unwrap();
+    let again = api.patch("d", &params, &Patch::Apply(&config)).await.unwrap();
+    assert_eq!(first.metadata.resource_version, again.metadata.resource_version);
+    assert_eq!(first.metadata.managed_fields, again.metadata.managed_fields);
+    assert_eq!(first.spec.as_ref().unwrap().replicas, Some(1), "defaults are set");
+    let typed: Deployment = serde_json::from_value(config).unwrap();
+    let typed = api.patch("d", &params, &Patch::Apply(&typed)).await.unwrap();
+    assert_eq!(typed.metadata.generation, Some(1), "the typed form changes nothing of the spec");
+    let mut fewer = typed.clone();
+    fewer.metadata = kube::core::ObjectMeta { name: Some("d".to_owned()), ..Default::default() };
+    fewer.status = None;
+    let spec = fewer.spec.as_mut().unwrap();
+    let container = &mut spec.template.spec.as_mut().unwrap().containers[0];
+    container.env.as_mut().unwrap().remove(0);
+    let fewer = api.patch("d", &params, &Patch::Apply(&fewer)).await.unwrap();
+    let container = &fewer.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0];
+    let names: Vec<&str> =
+        container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
+    assert_eq!((names, fewer.metadata.generation), (vec!["B"], Some(2)));
+    let status = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "status": {"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]}});
+    let shown = api.patch_status("d", &params, &Patch::Apply(&status)).await.unwrap();
+    assert_eq!(shown.status.unwrap().replicas, Some(1));
+    let more = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "status": {"conditions": [{"type": "Progressing", "status": "True"}]}});
+    let other = PatchParams::apply("other");
+    let shown = api.patch_status("d", &other, &Patch::Apply(&more)).await.unwrap();
+    assert_eq!(shown.status.unwrap().conditions.unwrap().len(), 2, "conditions merge by type");
+}

@@ -501,3 +501,43 @@ async fn what_has_no_table_is_not_shown_in_one() {
         assert_eq!(json_of(response).await["kind"], kind);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_keep_is_asked_for_once() {
+    let world = World::start().await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let both = format!("{aggregated},application/json");
+    let (_, index) = world.get("/openapi/v3").await;
+    let kept = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let cases = [
+        ("/api", &*both, aggregated, "public, max-age=0"),
+        ("/apis", &*both, aggregated, "public, max-age=0"),
+        ("/apis", "application/json", "application/json", "public, max-age=0"),
+        ("/apis/apps/v1", "application/json", "application/json", "public, max-age=0"),
+        (kept, "application/json", "application/json", "public, immutable"),
+    ];
+    for (path, accept, content_type, cache) in cases {
+        let response = world.send("GET", path, &[("accept", accept)], "").await;
+        assert_eq!(response.status(), 200, "{path}");
+        let headers = response.headers().clone();
+        assert_eq!(headers["content-type"], content_type, "{path}");
+        assert_eq!(headers["cache-control"], cache, "{path}");
+        let tag = headers["etag"].to_str().unwrap();
+        assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() > 60, "{path} {tag}");
+        let again = [("accept", accept), ("if-none-match", tag)];
+        let response = world.send("GET", path, &again, "").await;
+        assert_eq!(response.status(), 304, "{path}");
+        assert_eq!(response.headers()["etag"], tag, "{path}");
+    }
+    let old = "/openapi/v3/apis/apps/v1?hash=00";
+    let response = world.send("GET", old, &[], "").await;
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["location"].to_str().unwrap()),
+        (301, kept)
+    );
+    let protobuf = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+    let response = world.send("GET", kept, &[("accept", protobuf)], "").await;
+    assert_eq!(response.status(), 406);
+    let response = world.send("GET", kept, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+}
