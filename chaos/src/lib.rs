@@ -1,5 +1,5 @@
-//! The fault-injection harness: what happened (histories), what may happen (models), and checks that tell whether the one
-//! is explained by the other (design, section 2).
+//! The fault-injection harness: what happened (histories), what may happen (models), and checks that tell whether the
+//! one is explained by the other (design, section 2).
 //!
 //! Built so far: the checkers, and real masters under process and network faults. The simulated world, scenarios, disk
 //! and clock faults and the HTML report are not there yet.
