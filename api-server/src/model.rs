@@ -271,29 +271,12 @@ pub(crate) fn prepare_update(def: &ResourceDef, sub: &str, object: &mut Value, o
         "status" => {
             quorate_api::strategy::prepare_status_update(def.group(), def.kind(), object, old);
         }
-        "finalize" => {
-            let finalizers = object["spec"]["finalizers"].clone();
-            let own = object["metadata"]["finalizers"].clone();
-            let revision = object["metadata"]["resourceVersion"].clone();
-            *object = old.clone();
-            object["spec"]["finalizers"] = finalizers;
-            if own.is_null() {
-                crate::stamp::metadata(object).remove("finalizers");
-            } else {
-                object["metadata"]["finalizers"] = own;
-            }
-            object["metadata"]["resourceVersion"] = revision;
-        }
-        "ephemeralcontainers" => {
-            let wanted = object["spec"]["ephemeralContainers"].clone();
-            *object = old.clone();
-            if !wanted.is_null() {
-                object["spec"]["ephemeralContainers"] = wanted;
-            }
-        }
         // Made from the old version by the handler itself.
         "binding" => {}
-        _ => quorate_api::strategy::prepare_update(def.group(), def.kind(), object, old),
+        _ => {
+            use quorate_api::strategy::prepare_subresource_update as prepare;
+            prepare(def.group(), def.kind(), sub, object, old);
+        }
     }
 }
 
@@ -340,9 +323,14 @@ pub(crate) fn yaml(value: &Value) -> Answer<String> {
     })
 }
 
-/// What the client should know about an object that is accepted.
-pub(crate) fn warnings(_def: &ResourceDef, _object: &Value) -> Vec<String> {
-    Vec::new()
+/// What the client should know about a new object that is accepted.
+pub(crate) fn create_warnings(def: &ResourceDef, object: &Value) -> Vec<String> {
+    quorate_api::warnings::create(def.group(), def.kind(), object)
+}
+
+/// What the client should know about a new version that is accepted.
+pub(crate) fn update_warnings(def: &ResourceDef, object: &Value, old: &Value) -> Vec<String> {
+    quorate_api::warnings::update(def.group(), def.kind(), object, old)
 }
 
 /// What is wrong with a new object.
@@ -361,8 +349,7 @@ pub(crate) fn validate_update(
     match sub {
         "" | "scale" => validation::update(def.group(), def.version(), def.kind(), object, old),
         "status" => validation::status_update(def.group(), def.version(), def.kind(), object, old),
-        // Their handlers change one field alone, and check that one.
-        _ => Vec::new(),
+        _ => validation::subresource_update(def.group(), def.kind(), sub, object, old),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::status_error::{Answer, Refusal};
 
 const IP_CLAIM: &str = "clusterIP/";
 const PORT_CLAIM: &str = "nodePort/";
+const FAMILIES: &str = "ipFamilies";
 
 /// Fills addresses and ports of a service and gives back the claims on them. Other kinds have none.
 pub(crate) fn allocate(ctx: &Context<'_>, draft: &mut Draft) -> Answer<Vec<String>> {
@@ -31,7 +32,7 @@ pub(crate) fn allocate(ctx: &Context<'_>, draft: &mut Draft) -> Answer<Vec<Strin
         if draft.operation == Operation::Update {
             keep_allocated(&mut draft.object, &draft.old);
         }
-        families(ctx, draft);
+        families(ctx, draft)?;
         addresses(ctx, draft, &taken)?;
         ports(ctx, draft, &taken)?;
     }
@@ -121,6 +122,14 @@ fn invalid(draft: &Draft, error: &Error) -> Refusal {
     Box::new(Status::invalid(kind, &draft.name, std::slice::from_ref(error)))
 }
 
+fn refuse(draft: &Draft, errors: &[Error]) -> Answer<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let kind = GroupResource::new("", "Service");
+    Err(Box::new(Status::invalid(kind, &draft.name, errors)))
+}
+
 fn ip_error(draft: &Draft, why: &str) -> Error {
     let path = Path::new("spec");
     Error::invalid(&path.child("clusterIPs"), draft.object["spec"]["clusterIPs"].clone(), why)
@@ -185,11 +194,16 @@ fn net_family(net: &IpNet) -> &'static str {
     if net.addr().is_ipv6() { "IPv6" } else { "IPv4" }
 }
 
-/// `ipFamilyPolicy`, `ipFamilies` and the two forms of the address.
-fn families(ctx: &Context<'_>, draft: &mut Draft) {
+fn same(a: &Value, b: &Value, field: &str) -> bool {
+    strings(&a[field]) == strings(&b[field])
+}
+
+/// `ipFamilyPolicy`, `ipFamilies` and the two forms of the address (upstream's
+/// `initIPFamilyFields`).
+fn families(ctx: &Context<'_>, draft: &mut Draft) -> Answer<()> {
     let spec = &mut draft.object["spec"];
     if is_external_name(spec) {
-        return;
+        return Ok(());
     }
     let single = text(&spec["clusterIP"]).to_owned();
     if has_items(&spec["clusterIPs"]) {
@@ -199,35 +213,112 @@ fn families(ctx: &Context<'_>, draft: &mut Draft) {
     } else if !single.is_empty() {
         spec["clusterIPs"] = json!([single]);
     }
-    let headless = spec["clusterIP"] == "None";
+    let old = &draft.old["spec"];
+    let prefers = |spec: &Value| spec["ipFamilyPolicy"] == "PreferDualStack";
+    if prefers(&*spec) && prefers(old) && same(spec, old, "clusterIPs") && same(spec, old, FAMILIES)
+    {
+        return Ok(());
+    }
     let selectorless = spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-    let served: Vec<&str> = ctx.facts.service_cidrs.iter().map(net_family).collect();
+    let free = spec["clusterIP"] == "None" && selectorless;
     if text(&spec["ipFamilyPolicy"]).is_empty() {
-        let dual = (headless && selectorless)
-            || strings(&spec["clusterIPs"]).len() == 2
-            || strings(&spec["ipFamilies"]).len() == 2;
-        spec["ipFamilyPolicy"] = json!(if dual { "RequireDualStack" } else { "SingleStack" });
-    }
-    if !has_items(&spec["ipFamilies"]) {
-        let mut families: Vec<&str> = strings(&spec["clusterIPs"])
-            .iter()
-            .filter(|ip| ip.parse::<IpAddr>().is_ok())
-            .map(|ip| family_of(ip))
-            .collect();
-        if families.is_empty() {
-            families.extend(served.first().copied());
-        }
-        let other = if families == ["IPv4"] { "IPv6" } else { "IPv4" };
-        let dual = match text(&spec["ipFamilyPolicy"]) {
-            "RequireDualStack" => headless || served.len() > 1,
-            "PreferDualStack" => served.len() > 1 || (headless && selectorless),
-            _ => false,
+        spec["ipFamilyPolicy"] = match text(&old["ipFamilyPolicy"]) {
+            "" if free => json!("RequireDualStack"),
+            "" => json!("SingleStack"),
+            before => json!(before),
         };
-        if dual && families.len() == 1 {
-            families.push(other);
-        }
-        spec["ipFamilies"] = json!(families);
     }
+    let malformed = quorate_api::validation::service_addresses(spec);
+    refuse(draft, &malformed)?;
+    let served: Vec<&str> = ctx.facts.service_cidrs.iter().map(net_family).collect();
+    let before = &draft.old["spec"];
+    let errors = reconcile(&mut draft.object["spec"], before, &served);
+    refuse(draft, &errors)?;
+    let errors = if free { Vec::new() } else { not_served(&draft.object["spec"], &served) };
+    refuse(draft, &errors)?;
+    let spec = &mut draft.object["spec"];
+    let mut families = strings(&spec[FAMILIES]);
+    if families.is_empty() {
+        families.extend(served.first().map(|family| (*family).to_owned()));
+    }
+    let dual = spec["ipFamilyPolicy"] != "SingleStack" && (free || served.len() == 2);
+    if dual && families.len() == 1 {
+        families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
+    }
+    spec[FAMILIES] = json!(families);
+    Ok(())
+}
+
+/// What the policy says about how many addresses and families there are, and the families that
+/// follow from the addresses.
+fn reconcile(spec: &mut Value, old: &Value, served: &[&str]) -> Vec<Error> {
+    let path = Path::new("spec");
+    let policy_path = path.child("ipFamilyPolicy");
+    let policy = spec["ipFamilyPolicy"].clone();
+    let single = policy == "SingleStack";
+    let mut errors = Vec::new();
+    for (field, released, several) in [
+        (
+            "clusterIPs",
+            "must be 'SingleStack' to release the secondary cluster IP",
+            "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are \
+             specified",
+        ),
+        (
+            FAMILIES,
+            "must be 'SingleStack' to release the secondary IP family",
+            "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are \
+             specified",
+        ),
+    ] {
+        let (now, then) = (strings(&spec[field]), strings(&old[field]));
+        if single && !old.is_null() && now == then && now.len() > 1 {
+            spec[field] = json!(now[..1]);
+        } else if single && now.len() == 2 {
+            errors.push(Error::invalid(&policy_path, policy.clone(), several));
+        } else if !single && !now.is_empty() && now.len() < then.len() {
+            errors.push(Error::invalid(&policy_path, policy.clone(), released));
+        }
+    }
+    let mut families = strings(&spec[FAMILIES]);
+    let list = path.child("clusterIPs");
+    for (i, ip) in strings(&spec["clusterIPs"]).iter().enumerate().skip(families.len()) {
+        if ip == "None" {
+            break;
+        }
+        let family = family_of(ip);
+        if served.contains(&family) {
+            families.push(family.to_owned());
+        } else {
+            let why = format!("{family} is not configured on this cluster");
+            errors.push(Error::invalid(&list.index(i), spec["clusterIPs"].clone(), why));
+        }
+    }
+    if !families.is_empty() {
+        spec[FAMILIES] = json!(families);
+    }
+    errors
+}
+
+/// What this cluster has no ranges for.
+fn not_served(spec: &Value, served: &[&str]) -> Vec<Error> {
+    let path = Path::new("spec");
+    let mut errors = Vec::new();
+    if spec["ipFamilyPolicy"] == "RequireDualStack" && served.len() < 2 {
+        errors.push(Error::invalid(
+            &path.child("ipFamilyPolicy"),
+            spec["ipFamilyPolicy"].clone(),
+            "this cluster is not configured for dual-stack services",
+        ));
+    }
+    let list = path.child(FAMILIES);
+    for (i, family) in strings(&spec[FAMILIES]).iter().enumerate() {
+        if !served.contains(&family.as_str()) {
+            let why = "not configured on this cluster";
+            errors.push(Error::invalid(&list.index(i), family.as_str(), why));
+        }
+    }
+    errors
 }
 
 fn addresses(ctx: &Context<'_>, draft: &mut Draft, taken: &Taken<'_>) -> Answer<()> {
@@ -238,11 +329,14 @@ fn addresses(ctx: &Context<'_>, draft: &mut Draft, taken: &Taken<'_>) -> Answer<
     let wanted = strings(&spec["ipFamilies"]);
     let policy = text(&spec["ipFamilyPolicy"]).to_owned();
     let mut ips = strings(&spec["clusterIPs"]);
-    let unchanged = draft.operation == Operation::Update
-        && strings(&draft.old["spec"]["clusterIPs"]) == ips
-        && !ips.is_empty();
-    if unchanged {
-        return Ok(());
+    let before = &draft.old["spec"];
+    if draft.operation == Operation::Update && !is_external_name(before) {
+        let before = strings(&before["clusterIPs"]);
+        // Addresses stay as they are; validation says so to whoever wants another one.
+        let changed = ips.iter().zip(&before).any(|(now, then)| now != then);
+        if changed || (ips == before && !ips.is_empty() && wanted.len() <= ips.len()) {
+            return Ok(());
+        }
     }
     for ip in &ips {
         let error = match ip.parse::<IpAddr>() {
@@ -392,6 +486,9 @@ fn ports(ctx: &Context<'_>, draft: &mut Draft, taken: &Taken<'_>) -> Answer<()> 
                 Some(number) => number,
                 None => return Err(full(low, high)),
             }
+        } else if text(&spec["type"]) == "ClusterIP" {
+            // Not for this type: validation says so.
+            wanted
         } else {
             0
         };

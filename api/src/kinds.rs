@@ -1,5 +1,5 @@
 //! One row per kind that has semantics of its own. Adding a kind to defaulting, strategies,
-//! validation and tables is adding its row here.
+//! validation, warnings and tables is adding its row here.
 
 use serde_json::Value;
 
@@ -7,6 +7,7 @@ use crate::defaults::{apps, core, discovery, pod, rbac, service};
 use crate::field::Error;
 use crate::strategy::{kinds as prepare, service as prepare_service};
 use crate::validation::{self, meta};
+use crate::warnings;
 
 /// What defaulting and strategies do for one kind.
 pub(crate) struct Kind {
@@ -28,6 +29,8 @@ pub(crate) struct Kind {
     pub(crate) validate_update: fn(&Value, &Value, &mut Vec<Error>),
     /// What is wrong with a write to the status.
     pub(crate) validate_status: fn(&Value, &Value, &mut Vec<Error>),
+    /// What is worth a word about an object that is accepted; the old version for a changed one.
+    pub(crate) warnings: fn(&Value, Option<&Value>, &mut Vec<String>),
     /// Whether a PUT may create the object.
     pub(crate) create_on_update: bool,
     /// Whether a PUT without a resource version is fine.
@@ -37,6 +40,7 @@ pub(crate) struct Kind {
 const fn none(_: &mut Value) {}
 const fn keep(_: &mut Value, _: &Value) {}
 const fn anything(_: &Value, _: &mut Vec<Error>) {}
+const fn silent(_: &Value, _: Option<&Value>, _: &mut Vec<String>) {}
 
 const PLAIN: Kind = Kind {
     group: "",
@@ -48,6 +52,7 @@ const PLAIN: Kind = Kind {
     validate: anything,
     validate_update: meta::update,
     validate_status: meta::update,
+    warnings: silent,
     create_on_update: false,
     unconditional_update: true,
 };
@@ -68,6 +73,7 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "Pod",
+        warnings: warnings::pod,
         validate: validation::pod::create,
         validate_update: validation::pod_update::update,
         validate_status: validation::pod_update::status,
@@ -79,11 +85,13 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "Node",
+        warnings: warnings::node,
         validate: validation::node::create,
         validate_update: validation::node::update,
         validate_status: validation::node::update,
         defaults: core::node,
-        update: prepare::keep_status,
+        create: prepare::create_node,
+        update: prepare::update_node,
         ..PLAIN
     },
     Kind {
@@ -94,6 +102,7 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "Secret",
+        warnings: warnings::secret,
         validate: validation::core::secret,
         validate_update: validation::core::secret_update,
         defaults: core::secret,
@@ -101,6 +110,7 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "Service",
+        warnings: warnings::service,
         validate: validation::service::create,
         validate_update: validation::service::update,
         validate_status: validation::service::status,
@@ -111,6 +121,7 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "Endpoints",
+        warnings: warnings::endpoints,
         validate: validation::network::endpoints,
         validate_update: validation::network::endpoints_update,
         defaults: core::endpoints,
@@ -119,6 +130,7 @@ static KINDS: &[Kind] = &[
     },
     Kind {
         kind: "ServiceAccount",
+        warnings: warnings::service_account,
         validate: validation::core::service_account,
         validate_update: validation::core::service_account_update,
         create: prepare::create_service_account,
@@ -143,6 +155,7 @@ static KINDS: &[Kind] = &[
     Kind {
         group: "apps",
         kind: "Deployment",
+        warnings: warnings::deployment,
         validate: validation::workload::deployment,
         validate_update: validation::workload::deployment_update,
         validate_status: validation::workload::deployment_status,
@@ -155,6 +168,7 @@ static KINDS: &[Kind] = &[
     Kind {
         group: "apps",
         kind: "ReplicaSet",
+        warnings: warnings::replica_set,
         validate: validation::workload::replica_set,
         validate_update: validation::workload::replica_set_update,
         validate_status: validation::workload::replica_set_status,
@@ -175,10 +189,11 @@ static KINDS: &[Kind] = &[
     Kind {
         group: "discovery.k8s.io",
         kind: "EndpointSlice",
+        warnings: warnings::endpoint_slice,
         validate: validation::network::slice,
         validate_update: validation::network::slice_update,
         defaults: discovery::endpoint_slice,
-        create: prepare::first_generation,
+        create: prepare::create_endpoint_slice,
         update: prepare::update_endpoint_slice,
         ..PLAIN
     },

@@ -7,7 +7,8 @@
 //!
 //! Start reading at [`resource`] (which kinds are served), then [`schema`] (what they look like).
 //! What a schema cannot say about a kind is named in one row of `kinds.rs`: [`defaults`],
-//! [`strategy`] (what a verb may change), [`validation`]; how it is shown is a row of [`table`].
+//! [`strategy`] (what a verb may change), [`validation`], [`warnings`]; how it is shown is a row of
+//! [`table`].
 //! A write goes decode → [`patch`] → [`defaults`] → admission → [`strategy`] → [`validation`].
 
 pub mod codec;
@@ -31,6 +32,7 @@ pub mod strategy;
 pub mod table;
 pub mod text;
 pub mod validation;
+pub mod warnings;
 
 mod kinds;
 mod tree;

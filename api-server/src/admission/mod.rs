@@ -1,7 +1,7 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
-//! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → validation
-//! → allocation (services) → validating plugins. Plugins are listed once, in [`PLUGINS`]; webhooks
+//! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → allocation
+//! (services) → validation → validating plugins. Plugins are listed once, in [`PLUGINS`]; webhooks
 //! will follow the mutating and the validating ones.
 
 mod default_tolerations;
@@ -202,13 +202,13 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
     model::prepare_create(draft.def, &mut draft.object);
     stamp::created(&mut draft.object, ctx.now);
     name(&mut draft)?;
+    let claims = service_address::allocate(ctx, &mut draft)?;
     let errors = model::validate_create(draft.def, &draft.object);
     refuse(&draft, &errors)?;
-    let claims = service_address::allocate(ctx, &mut draft)?;
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
-    draft.warnings.extend(model::warnings(draft.def, &draft.object));
+    draft.warnings.extend(model::create_warnings(draft.def, &draft.object));
     let image = model::image(draft.def, &draft.object, claims)?;
     Ok(Admitted {
         key: key_of(&draft),
@@ -261,14 +261,14 @@ pub(crate) fn update(
     // Whatever the client named, what is proposed is computed from exactly this version.
     stamp::metadata(&mut draft.object)
         .insert("resourceVersion".to_owned(), Value::String(stored.revision.to_string()));
+    let claims = service_address::allocate(ctx, &mut draft)?;
     let errors = model::validate_update(draft.def, draft.sub, &draft.object, &draft.old);
     refuse(&draft, &errors)?;
-    let claims = service_address::allocate(ctx, &mut draft)?;
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
     if draft.sub.is_empty() {
-        draft.warnings.extend(model::warnings(draft.def, &draft.object));
+        draft.warnings.extend(model::update_warnings(draft.def, &draft.object, &draft.old));
     }
     stamp::metadata(&mut draft.object).remove("resourceVersion");
     keep_times(&mut draft);

@@ -117,20 +117,30 @@ impl Authenticator {
         let claims = self.verify(token)?;
         let now = self.clock.now().as_second();
         if claims.iss != self.issuer {
-            return Err("the token is of another issuer".to_owned());
+            // Not one of ours: nobody here says anything about it.
+            return Err(String::new());
         }
         if claims.exp + TOKEN_LEEWAY_SECONDS < now {
-            return Err("the token has expired".to_owned());
+            return Err("service account token has expired".to_owned());
         }
         if claims.nbf - TOKEN_LEEWAY_SECONDS > now {
-            return Err("the token is not valid yet".to_owned());
+            return Err("service account token is not valid yet".to_owned());
         }
         let own = self.own_audiences();
         let wanted = if wanted.is_empty() { &own } else { wanted };
         let audiences: Vec<String> =
             wanted.iter().filter(|one| claims.aud.contains(one)).cloned().collect();
         if audiences.is_empty() {
-            return Err("the token is for other audiences".to_owned());
+            let list = |texts: &[String]| {
+                let texts: Vec<String> =
+                    texts.iter().map(|text| crate::parameters::quoted(text)).collect();
+                format!("[{}]", texts.join(" "))
+            };
+            return Err(format!(
+                "token audiences {} is invalid for the target audiences {}",
+                list(&claims.aud),
+                list(wanted)
+            ));
         }
         if let Err(why) = claims.check(&self.store.view()) {
             // This master may lag behind the one that the account was created on.

@@ -4,7 +4,7 @@ use quorate_api::field::{Error, Path};
 use quorate_api::status::{GroupResource, Status};
 use serde_json::{Value, json};
 
-use crate::authz::{Attributes, Rule};
+use crate::authz::Attributes;
 use crate::identity::{Identity, User};
 use crate::model::text;
 use crate::status_error::Answer;
@@ -12,37 +12,96 @@ use crate::verb::Request;
 
 const GROUP: &str = "authorization.k8s.io";
 
-/// What the spec asks about; 422 when it is not exactly one thing.
-fn attributes(kind: &str, spec: &Value) -> Answer<Attributes> {
-    let resource = &spec["resourceAttributes"];
-    let other = &spec["nonResourceAttributes"];
+const EXACTLY_ONE: &str =
+    "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+
+/// What is wrong with a review: its metadata is empty (but for a namespace where it has one), and
+/// it asks about exactly one thing.
+fn validate(review: &Value, of_somebody: bool, namespace: Option<&str>) -> Vec<Error> {
+    let spec = &review["spec"];
+    let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     let path = Path::new("spec");
     let mut errors = Vec::new();
-    if resource.is_null() && other.is_null() {
-        errors.push(Error::invalid(
-            &path.child("resourceAttributes"),
-            Value::Null,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        ));
-    }
     if !resource.is_null() && !other.is_null() {
-        errors.push(Error::invalid(
-            &path.child("nonResourceAttributes"),
-            other.clone(),
-            "cannot be specified in combination with resourceAttributes",
-        ));
+        let why = "cannot be specified in combination with resourceAttributes";
+        errors.push(Error::invalid(&path.child("nonResourceAttributes"), other.clone(), why));
     }
-    if !errors.is_empty() {
-        return Err(Box::new(Status::invalid(GroupResource::new(GROUP, kind), "", &errors)));
+    if resource.is_null() && other.is_null() {
+        let path = path.child("resourceAttributes");
+        errors.push(Error::invalid(&path, Value::Null, EXACTLY_ONE));
     }
+    if of_somebody && text(&spec["user"]).is_empty() && strings(&spec["groups"]).is_empty() {
+        let why = "at least one of user or group must be specified";
+        errors.push(Error::invalid(&path.child("user"), "", why));
+    }
+    for name in ["fieldSelector", "labelSelector"] {
+        let path = path.child("resourceAttributes");
+        selector(&resource[name], &path.child(name), &mut errors);
+    }
+    let metadata = review["metadata"].as_object().into_iter().flatten();
+    let mut set = metadata.filter(|(name, value)| {
+        !matches!(name.as_str(), "managedFields" | "creationTimestamp")
+            && !(namespace.is_some() && name.as_str() == "namespace")
+            && !value.is_null()
+    });
+    if set.next().is_some() {
+        let why = if namespace.is_some() {
+            "must be empty except for namespace"
+        } else {
+            "must be empty"
+        };
+        errors.push(Error::invalid(&Path::new("metadata"), review["metadata"].clone(), why));
+    }
+    if let Some(namespace) = namespace {
+        let given = text(&resource["namespace"]);
+        if !resource.is_null() && given != namespace {
+            let path = Path::new("spec.resourceAttributes.namespace");
+            errors.push(Error::invalid(&path, given, "must match metadata.namespace"));
+        }
+        if !other.is_null() {
+            let path = Path::new("spec.nonResourceAttributes");
+            let why = "disallowed on this kind of request";
+            errors.push(Error::invalid(&path, other.clone(), why));
+        }
+    }
+    errors
+}
+
+fn selector(selector: &Value, path: &Path<'_>, errors: &mut Vec<Error>) {
+    if selector.is_null() {
+        return;
+    }
+    let raw = text(&selector["rawSelector"]);
+    let listed = selector["requirements"].as_array().is_some_and(|list| !list.is_empty());
+    if !raw.is_empty() && listed {
+        let why = "may not specified at the same time as requirements";
+        errors.push(Error::invalid(&path.child("rawSelector"), raw, why));
+    }
+    if raw.is_empty() && !listed {
+        let why = format!("when {path} is specified, requirements or rawSelector is required");
+        errors.push(Error::required(&path.child("requirements"), why));
+    }
+}
+
+fn refuse(request: &Request, errors: &[Error]) -> Answer<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Box::new(Status::invalid(GroupResource::new(GROUP, request.def.kind()), "", errors)))
+}
+
+/// What the spec asks about.
+fn attributes(spec: &Value) -> Attributes {
+    let resource = &spec["resourceAttributes"];
+    let other = &spec["nonResourceAttributes"];
     if !other.is_null() {
-        return Ok(Attributes {
+        return Attributes {
             verb: text(&other["verb"]).to_owned(),
             path: Some(text(&other["path"]).to_owned()),
             ..Attributes::default()
-        });
+        };
     }
-    Ok(Attributes {
+    Attributes {
         verb: text(&resource["verb"]).to_owned(),
         group: text(&resource["group"]).to_owned(),
         resource: text(&resource["resource"]).to_owned(),
@@ -50,47 +109,42 @@ fn attributes(kind: &str, spec: &Value) -> Answer<Attributes> {
         namespace: text(&resource["namespace"]).to_owned(),
         name: text(&resource["name"]).to_owned(),
         path: None,
-    })
+    }
 }
 
-fn decided(request: &Request, identity: &Identity, mut review: Value) -> Answer<Value> {
-    let wanted = attributes(request.def.kind(), &review["spec"])?;
-    let decision = request.shared.authorizer.decide(identity, &wanted);
+fn decided(request: &Request, identity: &Identity, mut review: Value) -> Value {
+    let decision = request.shared.authorizer.decide(identity, &attributes(&review["spec"]));
     review["status"] = json!({"allowed": decision.allowed});
     if !decision.reason.is_empty() {
         review["status"]["reason"] = json!(decision.reason);
     }
-    Ok(review)
+    review
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let items = value.as_array().into_iter().flatten();
+    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 /// May I?
 pub(super) fn own(request: &Request, review: Value) -> Answer<Value> {
-    decided(request, request.permitted.identity(), review)
+    refuse(request, &validate(&review, false, None))?;
+    Ok(decided(request, request.permitted.identity(), review))
 }
 
 /// May they?
 pub(super) fn subject(request: &Request, review: Value) -> Answer<Value> {
+    refuse(request, &validate(&review, true, None))?;
+    Ok(of_somebody(request, review))
+}
+
+fn of_somebody(request: &Request, review: Value) -> Value {
     let spec = &review["spec"];
-    let strings = |value: &Value| -> Vec<String> {
-        let items = value.as_array().into_iter().flatten();
-        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-    };
-    let groups = strings(&spec["groups"]);
-    if text(&spec["user"]).is_empty() && groups.is_empty() {
-        let path = Path::new("spec");
-        let error = Error::invalid(
-            &path.child("user"),
-            "",
-            "at least one of user or group must be specified",
-        );
-        let kind = GroupResource::new(GROUP, request.def.kind());
-        return Err(Box::new(Status::invalid(kind, "", &[error])));
-    }
     let extra = spec["extra"].as_object().into_iter().flatten();
     let identity = Identity::of(User {
         name: text(&spec["user"]).to_owned(),
         uid: text(&spec["uid"]).to_owned(),
-        groups,
+        groups: strings(&spec["groups"]),
         extra: extra.map(|(key, values)| (key.clone(), strings(values))).collect(),
     });
     decided(request, &identity, review)
@@ -99,31 +153,15 @@ pub(super) fn subject(request: &Request, review: Value) -> Answer<Value> {
 /// May they, in this namespace?
 pub(super) fn local(request: &Request, mut review: Value) -> Answer<Value> {
     let namespace = request.target.namespace.clone();
-    let asked = &review["spec"]["resourceAttributes"];
-    let path = Path::new("spec");
-    let error = if asked.is_null() {
-        Some(Error::invalid(
-            &path.child("nonResourceAttributes"),
-            Value::Null,
-            "disallowed on this kind of request",
-        ))
-    } else if !text(&asked["namespace"]).is_empty() && text(&asked["namespace"]) != namespace {
-        let path = path.child("resourceAttributes");
-        Some(Error::invalid(
-            &path.child("namespace"),
-            text(&asked["namespace"]),
-            "must match metadata.namespace",
-        ))
-    } else {
-        None
-    };
-    if let Some(error) = error {
-        let kind = GroupResource::new(GROUP, request.def.kind());
-        return Err(Box::new(Status::invalid(kind, "", &[error])));
+    let given = text(&review["metadata"]["namespace"]);
+    if !given.is_empty() && given != namespace {
+        return Err(Box::new(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )));
     }
-    review["spec"]["resourceAttributes"]["namespace"] = json!(namespace);
-    review["metadata"]["namespace"] = json!(namespace);
-    subject(request, review)
+    crate::stamp::metadata(&mut review).insert("namespace".to_owned(), json!(namespace));
+    refuse(request, &validate(&review, true, Some(&namespace)))?;
+    Ok(of_somebody(request, review))
 }
 
 /// What may I?
@@ -133,42 +171,33 @@ pub(super) fn rules(request: &Request, mut review: Value) -> Answer<Value> {
         return Err(Box::new(Status::bad_request("no namespace on request")));
     }
     let identity = request.permitted.identity();
-    let mut rules = request.shared.authorizer.rules_of(identity, &namespace);
-    if identity.is_in(crate::identity::MASTERS) {
-        rules.push(everything());
-    }
+    let rules = request.shared.authorizer.rules_of(identity, &namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in rules {
-        if rule.resources.is_empty() {
-            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
-            continue;
+        if !rule.resources.is_empty() {
+            let mut one = json!({
+                "verbs": rule.verbs,
+                "apiGroups": rule.api_groups,
+                "resources": rule.resources,
+            });
+            if !rule.resource_names.is_empty() {
+                one["resourceNames"] = json!(rule.resource_names);
+            }
+            resources.push(one);
         }
-        let both = !rule.non_resource_urls.is_empty();
-        let mut one = json!({
-            "verbs": rule.verbs,
-            "apiGroups": rule.api_groups,
-            "resources": rule.resources,
-        });
-        if !rule.resource_names.is_empty() {
-            one["resourceNames"] = json!(rule.resource_names);
-        }
-        resources.push(one);
-        if both {
+        if !rule.non_resource_urls.is_empty() {
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    review["status"] =
-        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    let mut status = json!({
+        "resourceRules": resources,
+        "nonResourceRules": paths,
+        // What a node may see follows from its pods, which no list of rules can say.
+        "incomplete": identity.node().is_some(),
+    });
+    if identity.node().is_some() {
+        status["evaluationError"] = json!("node authorizer does not support user rule resolution");
+    }
+    review["status"] = status;
     Ok(review)
-}
-
-fn everything() -> Rule {
-    let all = || vec!["*".to_owned()];
-    Rule {
-        verbs: all(),
-        api_groups: all(),
-        resources: all(),
-        resource_names: Vec::new(),
-        non_resource_urls: all(),
-    }
 }

@@ -54,6 +54,8 @@ pub(super) async fn review(request: &Request, mut review: Value) -> Answer<Value
                 "audiences": audiences,
             })
         }
+        // A token that is nobody's here is no error.
+        Err(why) if why.is_empty() => json!({"user": {}}),
         Err(why) => json!({"user": {}, "error": why}),
     };
     Ok(review)
@@ -88,6 +90,24 @@ fn validate(spec: &Value) -> Vec<Error> {
     errors
 }
 
+/// A body that names an account names the one in the path.
+fn same_account(request: &Request, metadata: &Value) -> Answer<()> {
+    let target = &request.target;
+    let path = Path::new("metadata");
+    for (field, value, why) in [
+        ("name", &target.name, "must match the service account name if specified"),
+        ("namespace", &target.namespace, "must match the service account namespace if specified"),
+    ] {
+        let given = text(&metadata[field]);
+        if !given.is_empty() && given != value {
+            let kind = GroupResource::new("authentication.k8s.io", "TokenRequest");
+            let error = Error::invalid(&path.child(field), given, why);
+            return Err(Box::new(Status::invalid(kind, &target.name, &[error])));
+        }
+    }
+    Ok(())
+}
+
 /// POST to `serviceaccounts/NAME/token`.
 pub(crate) async fn token_request(mut request: Request) -> Answer<Response<Body>> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
@@ -96,19 +116,11 @@ pub(crate) async fn token_request(mut request: Request) -> Answer<Response<Body>
     let target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
     let mut warnings = Vec::new();
     let mut object = model::decode(&media, &body, target, options.validation, &mut warnings)?;
+    let kind = GroupResource::new("authentication.k8s.io", "TokenRequest");
+    same_account(&request, &object["metadata"])?;
     let errors = validate(&object["spec"]);
     if !errors.is_empty() {
-        let kind = GroupResource::new("authentication.k8s.io", "TokenRequest");
         return Err(Box::new(Status::invalid(kind, "", &errors)));
-    }
-    for (field, value) in [("name", &request.target.name), ("namespace", &request.target.namespace)]
-    {
-        let given = text(&object["metadata"][field]);
-        if !given.is_empty() && given != value {
-            return Err(Box::new(Status::bad_request(format!(
-                "must be {value}: metadata.{field} does not match the service account"
-            ))));
-        }
     }
     let spec = &object["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS_DEFAULT);
@@ -140,5 +152,7 @@ pub(crate) async fn token_request(mut request: Request) -> Answer<Response<Body>
     } else {
         json!({"token": issued.token, "expirationTimestamp": rfc3339(expires)})
     };
-    request.show_plain(201, &object)
+    let mut response = request.show_plain(201, &object)?;
+    crate::reply::warn(response.headers_mut(), &warnings);
+    Ok(response)
 }

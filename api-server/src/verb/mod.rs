@@ -32,7 +32,7 @@ use crate::authz::Permitted;
 use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use crate::parameters::Query;
 use crate::pipeline::Call;
-use crate::reply::Body;
+use crate::reply::{self, Body};
 use crate::request_info::ResourceTarget;
 use crate::review;
 use crate::server::Shared;
@@ -221,11 +221,20 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
     let body = Mutex::new(Some(body));
     let request = Request { shared, permitted, query, parts, def, sub, target, body };
     // Large futures live on the heap, so that a request costs only its own verb's.
-    let answer = match sub {
+    let mut answer = match sub {
         Some(sub) => Box::pin(subresource(request, sub, verb)).await,
         None if def.storage == Storage::Virtual => Box::pin(virtual_create(request, verb)).await,
         None => Box::pin(main(request, verb)).await,
     };
+    let deprecated = quorate_api::warnings::deprecated(def.group(), def.version(), def.kind());
+    if let Some(warning) = deprecated {
+        if socket.is_none() {
+            answer = answer.or_else(|refusal| Ok(reply::status(&refusal)));
+        }
+        if let Ok(response) = &mut answer {
+            reply::warn(response.headers_mut(), &[warning.to_owned()]);
+        }
+    }
     match socket {
         Some(socket) => Ok(socket.carry(answer?, &stop)),
         None => answer,

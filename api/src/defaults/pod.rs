@@ -170,7 +170,7 @@ fn pod_requests(spec: &mut Value) {
 }
 
 /// The sum of the containers' requests, or what the hungriest init container asks for.
-fn container_requests(spec: &Value) -> Map<String, Value> {
+pub(crate) fn container_requests(spec: &Value) -> Map<String, Value> {
     let mut totals = Map::new();
     for name in ["cpu", "memory"] {
         let of = |container: &Value| {

@@ -181,6 +181,7 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
             sub("exec", gvk("", "v1", "PodExecOptions"), ids::CORE_V1_PODEXECOPTIONS, CREATE_GET),
             sub("log", POD, ids::CORE_V1_POD, GET),
             sub("portforward", gvk("", "v1", "PodPortForwardOptions"), ids::CORE_V1_PODPORTFORWARDOPTIONS, CREATE_GET),
+            sub("resize", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
             sub("status", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
         ]),
     stored(gvk("", "v1", "Secret"), ("secrets", "secret"), &[],

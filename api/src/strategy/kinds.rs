@@ -18,7 +18,7 @@ fn set_generation(object: &mut Value, generation: i64) {
     }
 }
 
-fn raise_generation(new: &mut Value, old: &Value) {
+pub(super) fn raise_generation(new: &mut Value, old: &Value) {
     let generation = tree::int(tree::get(old, "metadata"), "generation");
     set_generation(new, generation.saturating_add(1));
 }
@@ -67,6 +67,21 @@ pub(crate) fn namespace_status(new: &mut Value, old: &Value) {
     }
 }
 
+/// The kubelet configuration by reference is gone; what a client says of it is dropped.
+pub(crate) fn create_node(object: &mut Value) {
+    for (holder, field) in [("spec", "configSource"), ("status", "config")] {
+        if let Some(holder) = tree::existing_mut(object, holder) {
+            tree::remove(holder, field);
+        }
+    }
+}
+
+/// A node's status changes through its subresource, and through that alone.
+pub(crate) fn update_node(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    create_node(new);
+}
+
 /// A pod starts pending, with its quality of service class computed.
 pub(crate) fn create_pod(object: &mut Value) {
     set_generation(object, 1);
@@ -94,7 +109,8 @@ pub(crate) fn update_pod(new: &mut Value, old: &Value) {
     }
 }
 
-/// A pod's status update cannot touch spec, owners, deletion time or class.
+/// A pod's status update cannot touch spec, owners or deletion time, and loses neither the class
+/// nor what was observed when a client does not know these fields.
 pub(crate) fn pod_status(new: &mut Value, old: &Value) {
     status_only(new, old);
     let before = tree::get(old, "metadata");
@@ -102,11 +118,27 @@ pub(crate) fn pod_status(new: &mut Value, old: &Value) {
         tree::copy(before, metadata, "ownerReferences");
         tree::copy(before, metadata, "deletionTimestamp");
     }
-    let class = tree::text(tree::get(old, "status"), "qosClass").to_owned();
-    if let Some(status) = tree::child_mut(new, "status")
-        && !class.is_empty()
-    {
-        tree::set(status, "qosClass", class);
+    let before = tree::get(old, "status");
+    let Some(status) = tree::child_mut(new, "status") else { return };
+    let class = tree::text(before, "qosClass");
+    if !class.is_empty() {
+        tree::default_text(status, "qosClass", class);
+    }
+    keep_observed(status, before);
+    let mut left: Vec<&Value> = tree::list(before, "conditions").iter().collect();
+    for condition in tree::items_mut(status, "conditions") {
+        let kind = tree::text(condition, "type");
+        if let Some(at) = left.iter().position(|one| tree::text(one, "type") == kind) {
+            keep_observed(condition, left.remove(at));
+        }
+    }
+}
+
+fn keep_observed(new: &mut Value, old: &Value) {
+    let name = "observedGeneration";
+    let before = tree::int(old, name);
+    if tree::int(new, name) == 0 && before != 0 {
+        tree::set(new, name, before);
     }
 }
 
@@ -160,11 +192,24 @@ pub(crate) fn update_replica_set(new: &mut Value, old: &Value) {
     }
 }
 
+/// An endpoint slice starts at generation 1, without the topology of older versions.
+pub(crate) fn create_endpoint_slice(object: &mut Value) {
+    set_generation(object, 1);
+    for endpoint in tree::items_mut(object, "endpoints") {
+        tree::remove(endpoint, "deprecatedTopology");
+    }
+}
+
 /// An endpoint slice's generation follows everything but metadata, and its labels.
 pub(crate) fn update_endpoint_slice(new: &mut Value, old: &Value) {
     let labels = |object| tree::at(object, &["metadata", "labels"]);
     let content = ["addressType", "endpoints", "ports"];
     if content.iter().any(|name| changed(new, old, name)) || !tree::same(labels(new), labels(old)) {
         raise_generation(new, old);
+    }
+    if changed(new, old, "endpoints") {
+        for endpoint in tree::items_mut(new, "endpoints") {
+            tree::remove(endpoint, "deprecatedTopology");
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{kinds as table, tree};
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;
+mod subresource;
 
 /// Prepares a new object: nothing of the system's metadata may come from the client, the status
 /// starts empty where the kind says so.
@@ -38,6 +39,25 @@ pub fn prepare_status_update(group: &str, kind: &str, new: &mut Value, old: &Val
     match table::find(group, kind) {
         Some(row) => (row.status)(new, old),
         None => kinds::status_only(new, old),
+    }
+}
+
+/// Prepares a write to a subresource other than the status: only its part of the object changes.
+pub fn prepare_subresource_update(
+    group: &str,
+    kind: &str,
+    subresource: &str,
+    new: &mut Value,
+    old: &Value,
+) {
+    match (group, kind, subresource) {
+        ("", "Namespace", "finalize") => {
+            keep_metadata(new, old);
+            subresource::finalize(new, old);
+        }
+        ("", "Pod", "ephemeralcontainers") => subresource::ephemeral_containers(new, old),
+        ("", "Pod", "resize") => subresource::resize(new, old),
+        _ => prepare_update(group, kind, new, old),
     }
 }
 

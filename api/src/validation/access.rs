@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::meta::{self, Scope};
-use super::{Errors, invalid_each, names, one_of_if_set, required, selector};
+use super::{Errors, invalid_each, names, qualified, required, selector};
 use crate::field::{Error, Path};
 use crate::tree;
 
@@ -180,7 +180,21 @@ pub(crate) fn lease(object: &Value, errors: &mut Errors) {
         let path = path.child("leaseTransitions");
         errors.push(Error::invalid(&path, count, super::NOT_NEGATIVE));
     }
-    one_of_if_set(spec, "strategy", &["OldestEmulationVersion"], &path, errors);
+    let strategy = tree::text(spec, "strategy");
+    if tree::has(spec, "strategy") {
+        // Upstream names the field twice.
+        let path = path.child("strategy");
+        let path = path.child("strategy");
+        if strategy.contains('/') {
+            qualified(strategy, &path, errors);
+        } else if strategy != "OldestEmulationVersion" {
+            errors.push(Error::not_supported(&path, strategy, &["OldestEmulationVersion"]));
+        }
+    }
+    if !tree::text(spec, "preferredHolder").is_empty() && strategy.is_empty() {
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(Error::forbidden(&path.child("preferredHolder"), detail));
+    }
 }
 
 /// Checks a changed lease.

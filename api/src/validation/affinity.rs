@@ -50,7 +50,8 @@ fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (i, term) in tree::list(affinity, PREFERRED).iter().enumerate() {
         let path = list.index(i);
         weight(term, &path, errors);
-        node_term(tree::get(term, "preference"), &path.child("preference"), errors);
+        let preference = tree::get(term, "preference");
+        node_term(preference, Values::Any, &path.child("preference"), errors);
     }
 }
 
@@ -61,14 +62,23 @@ fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path, "must have at least one node selector term"));
     }
     for (i, term) in terms.iter().enumerate() {
-        node_term(term, &path.index(i), errors);
+        node_term(term, Values::Labels, &path.index(i), errors);
     }
 }
 
-fn node_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// What the values of an expression must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// Anything: what is only preferred never keeps a pod from running.
+    Any,
+    /// What labels can have as values.
+    Labels,
+}
+
+fn node_term(term: &Value, values: Values, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("matchExpressions");
     for (i, expression) in tree::list(term, "matchExpressions").iter().enumerate() {
-        node_expression(expression, &list.index(i), errors);
+        node_expression(expression, values, &list.index(i), errors);
     }
     let list = path.child("matchFields");
     for (i, expression) in tree::list(term, "matchFields").iter().enumerate() {
@@ -76,7 +86,7 @@ fn node_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn node_expression(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn node_expression(expression: &Value, check: Values, path: &Path<'_>, errors: &mut Errors) {
     let values = tree::list(expression, "values");
     let values_path = path.child("values");
     match tree::text(expression, "operator") {
@@ -99,6 +109,11 @@ fn node_expression(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     qualified(tree::text(expression, "key"), &path.child("key"), errors);
+    for (i, value) in tree::texts(expression, "values").enumerate() {
+        if check == Values::Labels {
+            invalid_each(&values_path.index(i), value, names::label_value(value), errors);
+        }
+    }
 }
 
 fn node_field(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -216,7 +231,7 @@ pub(super) fn tolerations(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
             }
             "Exists" if !value.is_empty() => {
                 let detail = "value must be empty when `operator` is 'Exists'";
-                errors.push(Error::invalid(&operator_path, toleration.clone(), detail));
+                errors.push(Error::invalid(&operator_path, value, detail));
             }
             "Exists" => {}
             other => {

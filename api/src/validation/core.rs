@@ -29,6 +29,18 @@ pub(crate) fn namespace_update(new: &Value, old: &Value, errors: &mut Errors) {
     meta::update(new, old, errors);
 }
 
+/// Checks a write to a namespace's `finalize`.
+pub(crate) fn namespace_finalize(new: &Value, old: &Value, errors: &mut Errors) {
+    meta::update(new, old, errors);
+    let path = Path::new("spec");
+    let path = path.child("finalizers");
+    for (i, finalizer) in tree::texts(tree::get(new, "spec"), "finalizers").enumerate() {
+        let path = path.index(i);
+        qualified(finalizer, &path, errors);
+        meta::finalizer_form(finalizer, &path, errors);
+    }
+}
+
 /// Checks a write to a namespace's status.
 pub(crate) fn namespace_status(new: &Value, old: &Value, errors: &mut Errors) {
     meta::update(new, old, errors);

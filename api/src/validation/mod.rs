@@ -23,6 +23,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 mod os;
 pub(crate) mod pod;
+mod pod_resize;
 mod pod_spec;
 pub(crate) mod pod_update;
 mod resources;
@@ -30,8 +31,10 @@ mod security;
 mod selector;
 pub(crate) mod service;
 mod volume;
+mod volume_plugins;
 pub(crate) mod workload;
 
+pub use pod_resize::resize_update;
 pub use pod_update::{ephemeral_containers_update, pod_binding};
 
 /// Where errors are collected.
@@ -92,6 +95,37 @@ pub fn status_update(
         None => meta::update(new, old, &mut errors),
     }
     errors
+}
+
+/// What is wrong with the addresses and families of a service's spec alone: checked before
+/// addresses are allocated, and once more with all of the service.
+#[must_use]
+pub fn service_addresses(spec: &Value) -> Vec<Error> {
+    let mut errors = Errors::new();
+    service::cluster_ips(spec, &mut errors);
+    errors
+}
+
+/// What is wrong with a write to a subresource other than the status.
+#[must_use]
+pub fn subresource_update(
+    group: &str,
+    kind: &str,
+    subresource: &str,
+    new: &Value,
+    old: &Value,
+) -> Vec<Error> {
+    match (group, kind, subresource) {
+        ("", "Namespace", "finalize") => {
+            let mut errors = Errors::new();
+            core::namespace_finalize(new, old, &mut errors);
+            errors
+        }
+        ("", "Pod", "ephemeralcontainers") => ephemeral_containers_update(new, old),
+        ("", "Pod", "resize") => resize_update(new, old),
+        // Their handlers change one field alone, and check that one.
+        _ => Errors::new(),
+    }
 }
 
 // === rules that many kinds share ===

@@ -13,7 +13,8 @@ use crate::tree;
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20000;
-const ZONE_HINTS_MAX: usize = 8;
+const HINTS_MAX: usize = 8;
+const TOPOLOGY_LABELS_MAX: usize = 16;
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// Addresses that cannot be anybody else's: unspecified, loopback, link-local.
@@ -150,23 +151,39 @@ fn slice_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut Er
         subdomain(node, &path.child("nodeName"), errors);
     }
     let topology = path.child("deprecatedTopology");
+    let count = tree::entries(endpoint, "deprecatedTopology").count();
+    if count > TOPOLOGY_LABELS_MAX {
+        errors.push(Error::too_many(&topology, count, TOPOLOGY_LABELS_MAX));
+    }
     meta::labels(tree::get(endpoint, "deprecatedTopology"), &topology, errors);
     if let Some(host) = tree::text_opt(endpoint, "hostname") {
         label(host, &path.child("hostname"), errors);
     }
-    let zones = tree::list(tree::get(endpoint, "hints"), "forZones");
-    let list = path.child("hints.forZones");
-    if zones.len() > ZONE_HINTS_MAX {
-        errors.push(Error::too_many(&list, zones.len(), ZONE_HINTS_MAX));
+    hints(endpoint, "forZones", names::label_value, path, errors);
+    hints(endpoint, "forNodes", names::dns1123_subdomain, path, errors);
+}
+
+fn hints(
+    endpoint: &Value,
+    name: &str,
+    problems: fn(&str) -> Vec<String>,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
+    let targets = tree::list(tree::get(endpoint, "hints"), name);
+    let path = path.child("hints");
+    let list = path.child(name);
+    if targets.len() > HINTS_MAX {
+        errors.push(Error::too_many(&list, targets.len(), HINTS_MAX));
+        return;
     }
-    for (i, zone) in zones.iter().enumerate() {
+    for (i, target) in targets.iter().enumerate() {
         let path = list.index(i);
-        let name = tree::text(zone, "name");
-        if zones[..i].iter().any(|z| tree::text(z, "name") == name) {
+        let name = tree::text(target, "name");
+        if targets[..i].iter().any(|other| tree::text(other, "name") == name) {
             errors.push(Error::duplicate(&path.child("name"), name));
         }
-        let problems = names::label_value(name);
-        super::invalid_each(&path.child("name"), name, problems, errors);
+        super::invalid_each(&path.child("name"), name, problems(name), errors);
     }
 }
 

@@ -32,6 +32,43 @@ const WINDOWS_CONTAINER: [&str; 10] = [
     "runAsGroup",
 ];
 
+/// Host process containers are all or none of a pod's, and use the host's network.
+pub(super) fn host_process(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let of = |holder: &Value| {
+        let context = tree::get(holder, "securityContext");
+        tree::flag_opt(tree::get(context, "windowsOptions"), "hostProcess")
+    };
+    let pod = of(spec);
+    let (mut all, mut host) = (0, 0);
+    for (list, i, container) in pod::containers(spec) {
+        all += 1;
+        let own = of(container);
+        if let (Some(pod), Some(own)) = (pod, own)
+            && pod != own
+        {
+            let list = path.child(list);
+            let item = list.index(i);
+            let path = item.child("securityContext.windowsOptions.hostProcess");
+            let detail =
+                format!("pod hostProcess value must be identical if both are specified, was {pod}");
+            errors.push(Error::invalid(&path, own, detail));
+        }
+        host += usize::from(own.or(pod).unwrap_or(false));
+    }
+    if host == 0 {
+        return;
+    }
+    if host != all {
+        let detail = "If pod contains any hostProcess containers then all containers must be \
+                      HostProcess containers";
+        errors.push(Error::invalid(path, "", detail));
+    }
+    if !tree::flag(spec, "hostNetwork") {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        errors.push(Error::invalid(&path.child("hostNetwork"), false, detail));
+    }
+}
+
 /// Checks `os` and what it forbids.
 pub(super) fn os(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let os = tree::get(spec, "os");

@@ -42,6 +42,14 @@ pub(super) fn metadata_and_spec(pod: &Value, errors: &mut Errors) {
     let annotations = tree::at(pod, &["metadata", "annotations"]);
     pod_annotations(annotations, spec, &metadata.child("annotations"), errors);
     pod_spec(spec, Owner::Pod, &SPEC, errors);
+    let volumes = SPEC.child("volumes");
+    for (i, volume) in tree::list(spec, "volumes").iter().enumerate() {
+        let image = tree::get(volume, "image");
+        if !image.is_null() && tree::text(image, "reference").is_empty() {
+            let path = volumes.index(i);
+            errors.push(Error::required(&path.child("image.reference"), ""));
+        }
+    }
     if tree::text(spec, "serviceAccountName").is_empty() {
         token_volumes(spec, errors);
     }
@@ -122,7 +130,7 @@ fn seccomp_annotation(value: &str, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// All containers of a spec with their list and place.
-pub(super) fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| {
         tree::list(spec, list).iter().enumerate().map(move |(i, c)| (list, i, c))
     })

@@ -41,7 +41,7 @@ pub(super) fn pod_spec(spec: &Value, owner: Owner, path: &Path<'_>, errors: &mut
     container::regular(spec, &ctx, path, errors);
     container::init(spec, &ctx, path, errors);
     container::ephemeral(spec, &ctx, path, errors);
-    resources::pod_level(tree::get(spec, "resources"), &path.child("resources"), errors);
+    resources::pod_level(spec, &path.child("resources"), errors);
     host_network(spec, owner, path, errors);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
     one_of(spec, "dnsPolicy", &DNS_POLICIES, path, errors);
@@ -52,6 +52,7 @@ pub(super) fn pod_spec(spec: &Value, owner: Owner, path: &Path<'_>, errors: &mut
     dns(spec, &path.child("dnsConfig"), errors);
     gates(spec, path, errors);
     affinity::spread(spec, path, errors);
+    os::host_process(spec, path, errors);
     host_users(spec, path, errors);
     names_in(spec, path, errors);
     affinity::tolerations(spec, path, errors);

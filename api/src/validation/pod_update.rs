@@ -270,6 +270,8 @@ pub(crate) fn status(new: &Value, old: &Value, errors: &mut Errors) {
         let problems = names::dns1123_subdomain(nominated);
         invalid_each(&STATUS.child("nominatedNodeName"), nominated, problems, errors);
     }
+    super::immutable(after, before, "qosClass", &STATUS, errors);
+    claim_statuses(after, spec, errors);
     let policy = tree::text(spec, "restartPolicy");
     for (list, policy) in [
         ("containerStatuses", policy),
@@ -279,6 +281,28 @@ pub(crate) fn status(new: &Value, old: &Value, errors: &mut Errors) {
         no_resurrection(after, before, list, policy, spec, errors);
     }
     addresses(after, errors);
+}
+
+/// What is said of resource claims is said of the pod's own, once each.
+fn claim_statuses(status: &Value, spec: &Value, errors: &mut Errors) {
+    let path = STATUS.child("resourceClaimStatuses");
+    let claims = tree::list(spec, "resourceClaims");
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, one) in tree::list(status, "resourceClaimStatuses").iter().enumerate() {
+        let path = path.index(i);
+        let name = tree::text(one, "name");
+        if !claims.iter().any(|claim| tree::text(claim, "name") == name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.push(Error::invalid(&path.child("name"), name, detail));
+        }
+        if seen.contains(&name) {
+            errors.push(Error::duplicate(&path.child("name"), name));
+        }
+        seen.push(name);
+        if let Some(claim) = tree::text_opt(one, "resourceClaimName") {
+            invalid_each(&path.child("name"), claim, names::dns1123_subdomain(claim), errors);
+        }
+    }
 }
 
 /// A container that ended for good does not come back.

@@ -110,7 +110,8 @@ pub(super) fn requirements(
     for (name, value) in limits {
         let path = limits_path.key(name);
         container_resource_name(name, &path, errors);
-        amount(name, value, &path, errors);
+        let limit = amount(name, value, &path, errors);
+        whole_pages(name, limit, &path, errors);
     }
     for (name, value) in requests {
         let path = requests_path.key(name);
@@ -129,6 +130,7 @@ pub(super) fn requirements(
             let detail = "Limit must be set for non overcommitable resources";
             errors.push(Error::required(&limits_path, detail));
         }
+        whole_pages(name, asked, &path, errors);
     }
     let names = || limits.keys().chain(requests.keys());
     let compute = names().any(|n| matches!(n.as_str(), "cpu" | "memory"));
@@ -139,27 +141,58 @@ pub(super) fn requirements(
 }
 
 fn claim_names(resources: &Value, claims: &[&str], path: &Path<'_>, errors: &mut Errors) {
-    let mut seen = Vec::new();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
     for (i, claim) in tree::list(resources, "claims").iter().enumerate() {
         let (name, request) = (tree::text(claim, "name"), tree::text(claim, "request"));
         let path = path.index(i);
         if name.is_empty() {
             errors.push(Error::required(&path, ""));
-        } else if seen.contains(&(name, request)) || seen.contains(&(name, "")) {
-            let shown =
-                if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
-            errors.push(Error::duplicate(&path, shown));
+            continue;
+        }
+        if seen.contains(&(name, "")) {
+            errors.push(Error::duplicate(&path, name));
         } else {
+            if !request.is_empty() {
+                super::label(request, &path.child("request"), errors);
+            }
+            if seen.contains(&(name, request)) {
+                errors.push(Error::duplicate(&path, format!("{name}/{request}")));
+            } else if request.is_empty() {
+                for _ in seen.iter().filter(|(other, _)| *other == name) {
+                    errors.push(Error::duplicate(&path, name));
+                }
+            }
             seen.push((name, request));
         }
-        if !name.is_empty() && !claims.contains(&name) {
-            errors.push(Error::not_found(&path, name));
+        if !claims.contains(&name) {
+            let mut sorted = claims.to_vec();
+            sorted.sort_unstable();
+            let mut error = Error::not_found(&path, name);
+            "must be one of the names in pod.spec.resourceClaims".clone_into(&mut error.detail);
+            error.detail.push_str(&match sorted.as_slice() {
+                [] => " which is empty".to_owned(),
+                names => format!(": {}", names.join(", ")),
+            });
+            errors.push(error);
         }
     }
 }
 
-/// Requests and limits of a pod as a whole: only cpu, memory and huge pages.
-pub(super) fn pod_level(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Huge pages come in whole ones.
+fn whole_pages(name: &str, amount: Quantity, path: &Path<'_>, errors: &mut Errors) {
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let size = size.parse::<Quantity>().unwrap_or_default().value();
+    let (value, shown) = (amount.value(), amount.to_string());
+    if size <= 0 || value <= 0 || value % size != 0 {
+        let detail = format!("{shown} is not positive integer multiple of {name}");
+        errors.push(Error::invalid(path, shown, detail));
+    }
+}
+
+/// Requests and limits of a pod as a whole: only cpu, memory and huge pages, and room enough for
+/// its containers.
+pub(super) fn pod_level(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let resources = tree::get(spec, "resources");
     if resources.is_null() {
         return;
     }
@@ -180,4 +213,38 @@ pub(super) fn pod_level(resources: &Value, path: &Path<'_>, errors: &mut Errors)
         "limits": tree::get(resources, "limits"), "requests": tree::get(resources, "requests"),
     });
     requirements(&checked, &[], path, errors);
+    room_for_containers(spec, resources, path, errors);
+}
+
+/// What the containers ask for together fits the pod's requests, and each one's limits fit the
+/// pod's.
+fn room_for_containers(spec: &Value, resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let asked = path.child("requests");
+    for (name, total) in crate::defaults::pod::container_requests(spec) {
+        let total = Quantity::from_json(&total).unwrap_or_default();
+        let own = tree::get(tree::get(resources, "requests"), &name);
+        let own = Quantity::from_json(own).unwrap_or_default();
+        if total > own {
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {total}");
+            errors.push(Error::invalid(&asked.key(&name), own.to_string(), detail));
+        }
+    }
+    let containers = path.child("containers");
+    for (i, container) in tree::list(spec, "containers").iter().enumerate() {
+        for (name, limit) in tree::entries(tree::get(container, "resources"), "limits") {
+            let most = tree::get(tree::get(resources, "limits"), name);
+            if most.is_null() {
+                continue;
+            }
+            let limit = Quantity::from_json(limit).unwrap_or_default();
+            let most = Quantity::from_json(most).unwrap_or_default();
+            if limit > most {
+                let item = containers.index(i);
+                let item = item.key(name);
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                errors.push(Error::invalid(&item.child("limits"), limit.to_string(), detail));
+            }
+        }
+    }
 }

@@ -12,7 +12,6 @@ use crate::tree;
 
 const SPEC: Path<'static> = Path::new("spec");
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const KUBELET_PORT: i64 = 10250;
 const CLIENT_IP_SECONDS_MAX: i64 = 86400;
 
 fn kind(spec: &Value) -> &str {
@@ -36,6 +35,7 @@ fn needs_health_check(spec: &Value) -> bool {
 /// Checks a new service, addresses and node ports allocated.
 pub(crate) fn create(service: &Value, errors: &mut Errors) {
     meta::object(service, Scope::Namespaced, names::dns1035_label, errors);
+    topology(service, errors);
     let spec = tree::get(service, "spec");
     let headless = is_headless(spec);
     let ports = tree::list(spec, "ports");
@@ -72,23 +72,28 @@ pub(crate) fn create(service: &Value, errors: &mut Errors) {
     traffic(spec, errors);
 }
 
+/// The old and the new annotation of the same choice say the same.
+fn topology(service: &Value, errors: &mut Errors) {
+    const OLD: &str = "service.kubernetes.io/topology-aware-hints";
+    const NEW: &str = "service.kubernetes.io/topology-mode";
+    let annotations = tree::at(service, &["metadata", "annotations"]);
+    if let (Some(old), Some(new)) =
+        (tree::text_opt(annotations, OLD), tree::text_opt(annotations, NEW))
+        && old != new
+    {
+        let metadata = Path::new("metadata");
+        let path = metadata.child("annotations");
+        let detail = format!("must match annotations[{OLD}] when both are specified");
+        errors.push(Error::invalid(&path.key(NEW), new, detail));
+    }
+}
+
 fn by_type(spec: &Value, headless: bool, errors: &mut Errors) {
     let ips = SPEC.child("clusterIPs");
     match kind(spec) {
-        name @ ("LoadBalancer" | "NodePort") => {
-            let path = SPEC.child("ports");
-            for (i, one) in tree::list(spec, "ports").iter().enumerate() {
-                if name == "LoadBalancer" && tree::int(one, "port") == KUBELET_PORT {
-                    let detail = format!(
-                        "may not expose port {KUBELET_PORT} externally since it is used by kubelet"
-                    );
-                    errors.push(Error::invalid(&path.index(i), KUBELET_PORT, detail));
-                }
-            }
-            if headless {
-                let detail = format!("may not be set to 'None' for {name} services");
-                errors.push(Error::invalid(&ips.index(0), "None", detail));
-            }
+        name @ ("LoadBalancer" | "NodePort") if headless => {
+            let detail = format!("may not be set to 'None' for {name} services");
+            errors.push(Error::invalid(&ips.index(0), "None", detail));
         }
         "ExternalName" => {
             let detail = "may not be set for ExternalName services";
@@ -165,7 +170,7 @@ fn affinity(spec: &Value, errors: &mut Errors) {
     }
 }
 
-fn cluster_ips(spec: &Value, errors: &mut Errors) {
+pub(super) fn cluster_ips(spec: &Value, errors: &mut Errors) {
     if kind(spec) == "ExternalName" {
         return;
     }
@@ -332,27 +337,60 @@ fn traffic(spec: &Value, errors: &mut Errors) {
     one_of_if_set(spec, "trafficDistribution", &known, &SPEC, errors);
 }
 
+/// A list of which there is one entry per family: the first never changes, the second comes and
+/// goes.
+struct PerFamily {
+    field: &'static str,
+    unset: &'static str,
+    released: &'static str,
+}
+
+const CLUSTER_IPS: PerFamily = PerFamily {
+    field: "clusterIPs",
+    unset: "primary clusterIP can not be unset",
+    released: "must be set to 'SingleStack' when releasing the secondary clusterIP",
+};
+const IP_FAMILIES: PerFamily = PerFamily {
+    field: "ipFamilies",
+    unset: "primary ipFamily can not be unset",
+    released: "must be set to 'SingleStack' when releasing the secondary ipFamily",
+};
+
+fn kept(after: &Value, before: &Value, list: &PerFamily, errors: &mut Errors) {
+    let path = SPEC.child(list.field);
+    let value = tree::get(after, list.field);
+    let (new, old) = (tree::list(after, list.field), tree::list(before, list.field));
+    let mut changed = |i: usize| {
+        errors.push(Error::invalid(&path.index(i), value.clone(), "may not change once set"));
+    };
+    if new.len() == old.len() {
+        (0..old.len()).filter(|i| old[*i] != new[*i]).for_each(&mut changed);
+        return;
+    }
+    if new.first().zip(old.first()).is_some_and(|(new, old)| new != old) {
+        changed(0);
+    }
+    if new.len() > old.len() {
+        return;
+    }
+    if new.is_empty() {
+        errors.push(Error::invalid(&path.index(0), json!(new), list.unset));
+    }
+    if new.len() == 1 && tree::text(after, "ipFamilyPolicy") != "SingleStack" {
+        let policy = tree::get(after, "ipFamilyPolicy").clone();
+        errors.push(Error::invalid(&SPEC.child("ipFamilyPolicy"), policy, list.released));
+    }
+}
+
 /// Checks a changed service.
 pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     meta::update(new, old, errors);
     let (after, before) = (tree::get(new, "spec"), tree::get(old, "spec"));
     if kind(after) != "ExternalName" && kind(before) != "ExternalName" {
-        for (list, unset) in [
-            ("clusterIPs", "primary clusterIP can not be unset"),
-            ("ipFamilies", "primary ipFamily can not be unset"),
-        ] {
-            let path = SPEC.child(list);
-            let path = path.index(0);
-            let value = tree::get(after, list).clone();
-            let first = |spec| tree::list(spec, list).first();
-            match (first(before), first(after)) {
-                (Some(_), None) => errors.push(Error::invalid(&path, value, unset)),
-                (Some(old), Some(new)) if old != new => {
-                    errors.push(Error::invalid(&path, value, "may not change once set"));
-                }
-                _ => {}
-            }
+        if !(is_headless(after) && is_headless(before)) {
+            kept(after, before, &CLUSTER_IPS, errors);
         }
+        kept(after, before, &IP_FAMILIES, errors);
     }
     balancer_class(after, before, errors);
     let health = "healthCheckNodePort";

@@ -9,6 +9,9 @@ use crate::tree;
 use proptest::prelude::*;
 use serde_json::json;
 
+mod rare;
+mod resize;
+
 const RBAC: &str = "rbac.authorization.k8s.io";
 const KINDS: [(&str, &str); 20] = [
     ("", "Namespace"),

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Errors, env, label, one_of_if_set, required, resources, selector};
+use super::{
+    Errors, env, label, meta, one_of_if_set, required, resources, selector,
+    volume_plugins as plugins,
+};
 use crate::field::{Error, Path};
 use crate::quantity::Quantity;
 use crate::tree;
@@ -24,7 +27,7 @@ const SOURCES: [(&str, &[&str]); 30] = [
     ("rbd", &["image"]),
     ("cinder", &["volumeID"]),
     ("cephfs", &[]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &[]),
     ("downwardAPI", &[]),
     ("fc", &[]),
     ("flexVolume", &["driver"]),
@@ -34,7 +37,7 @@ const SOURCES: [(&str, &[&str]); 30] = [
     ("photonPersistentDisk", &["pdID"]),
     ("portworxVolume", &["volumeID"]),
     ("azureDisk", &["diskName", "diskURI"]),
-    ("storageos", &[]),
+    ("storageos", &["volumeName"]),
     ("projected", &[]),
     ("scaleIO", &["gateway", "system", "volumeName"]),
     ("csi", &["driver"]),
@@ -77,6 +80,13 @@ pub(super) fn volumes<'a>(
         let before = errors.len();
         source(volume, &path, errors);
         let name = tree::text(volume, "name");
+        let iscsi = tree::get(volume, "iscsi");
+        let portal = tree::text(iscsi, "targetPortal");
+        if tree::has(iscsi, "initiatorName") && name.len() + 1 + portal.len() > 64 {
+            let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 \
+                          characters if iscsi.initiatorName is specified.";
+            errors.push(Error::invalid(&path.child("name"), name, detail));
+        }
         if required(volume, "name", &path, errors) {
             label(name, &path.child("name"), errors);
         }
@@ -144,17 +154,10 @@ fn details(name: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.push(Error::invalid(&path.child("path"), target, detail));
             }
         }
-        "iscsi" => {
-            let lun = tree::int(source, "lun");
-            if !(0..=255).contains(&lun) {
-                let detail = super::names::range(0, 255);
-                errors.push(Error::invalid(&path.child("lun"), lun, detail));
-            }
-        }
         "gcePersistentDisk" | "awsElasticBlockStore" => {
             let partition = tree::int(source, "partition");
             if !(0..=255).contains(&partition) {
-                let detail = super::names::range(0, 255);
+                let detail = super::names::range(1, 255);
                 errors.push(Error::invalid(&path.child("partition"), partition, detail));
             }
         }
@@ -169,7 +172,7 @@ fn details(name: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
             one_of_if_set(source, "pullPolicy", &known, path, errors);
         }
         "gitRepo" => descending(tree::text(source, "directory"), &path.child("directory"), errors),
-        _ => {}
+        other => plugins::details(other, source, path, errors),
     }
 }
 
@@ -217,11 +220,18 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path, ""));
         return;
     }
-    let (spec, path) = (tree::get(template, "spec"), path.child("spec"));
-    if tree::list(spec, "accessModes").is_empty() {
-        let detail = "at least 1 access mode is required";
-        errors.push(Error::required(&path.child("accessModes"), detail));
+    let metadata = tree::get(template, "metadata");
+    let own = path.child("metadata");
+    meta::annotations(tree::get(metadata, "annotations"), &own.child("annotations"), errors);
+    meta::labels(tree::get(metadata, "labels"), &own.child("labels"), errors);
+    for (name, value) in metadata.as_object().into_iter().flatten() {
+        let allowed = matches!(name.as_str(), "annotations" | "labels" | "creationTimestamp");
+        if !allowed && !tree::is_empty(value) {
+            errors.push(Error::forbidden(&own.child(name), "cannot be set"));
+        }
     }
+    let (spec, path) = (tree::get(template, "spec"), path.child("spec"));
+    access_modes(spec, &path.child("accessModes"), errors);
     let storage = tree::at(spec, &["resources", "requests", "storage"]);
     let requests = path.child("resources.requests");
     if storage.is_null() {
@@ -234,6 +244,27 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     selector::label_selector(tree::get(spec, "selector"), &path.child("selector"), errors);
+    one_of_if_set(spec, "volumeMode", &["Block", "Filesystem"], &path, errors);
+    let class = tree::text(spec, "storageClassName");
+    if !class.is_empty() {
+        super::subdomain(class, &path.child("storageClassName"), errors);
+    }
+}
+
+fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const KNOWN: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    let modes: Vec<&str> = tree::texts(spec, "accessModes").collect();
+    if modes.is_empty() {
+        errors.push(Error::required(path, "at least 1 access mode is required"));
+    }
+    for mode in modes.iter().filter(|mode| !KNOWN.contains(mode)) {
+        errors.push(Error::not_supported(path, *mode, &KNOWN));
+    }
+    let single = "ReadWriteOncePod";
+    if modes.contains(&single) && modes.iter().any(|m| *m != single && KNOWN.contains(m)) {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        errors.push(Error::forbidden(path, detail));
+    }
 }
 
 fn mode(source: &Value, name: &str, path: &Path<'_>, errors: &mut Errors) {
@@ -257,10 +288,9 @@ fn items(source: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn downward_items(source: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let path = path.child("items");
-    // Upstream gives no index here.
+    // Upstream gives neither the list nor an index here.
     for item in tree::list(source, "items") {
-        if required(item, "path", &path, errors) {
+        if required(item, "path", path, errors) {
             not_reserved(tree::text(item, "path"), &path.child("path"), errors);
         }
         let (field, resource) = (tree::get(item, "fieldRef"), tree::get(item, "resourceFieldRef"));
@@ -268,15 +298,15 @@ fn downward_items(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             env::field_ref(field, &DOWNWARD_FIELDS, &path.child("fieldRef"), errors);
             if !resource.is_null() {
                 let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
-                errors.push(Error::invalid(&path, "resource", detail));
+                errors.push(Error::invalid(path, "resource", detail));
             }
         } else if !resource.is_null() {
             env::resource_ref(resource, true, &path.child("resourceFieldRef"), errors);
         } else {
             let detail = "one of fieldRef and resourceFieldRef is required";
-            errors.push(Error::required(&path, detail));
+            errors.push(Error::required(path, detail));
         }
-        mode(item, "mode", &path, errors);
+        mode(item, "mode", path, errors);
     }
 }
 
@@ -295,40 +325,54 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut used: Vec<&str> = Vec::new();
     for (i, part) in tree::list(source, "sources").iter().enumerate() {
         let item = list.index(i);
-        let mut found = false;
+        let mut found = 0;
         for name in PROJECTIONS {
             let projection = tree::get(part, name);
             if projection.is_null() {
                 continue;
             }
-            let path = item.child(name);
-            if found {
-                let detail = "may not specify more than 1 volume type per source";
-                errors.push(Error::forbidden(&path, detail));
-                continue;
-            }
-            found = true;
-            projection_details(name, projection, &path, errors);
-            let own = [tree::text(projection, "path")];
-            let items = tree::list(projection, "items").iter().map(|i| tree::text(i, "path"));
-            for file in own.into_iter().chain(items).filter(|f| !f.is_empty()) {
+            found += 1;
+            let own = item.child(name);
+            projection_details(name, projection, path, &own, errors);
+            for file in files_of(name, projection) {
                 if used.contains(&file) {
-                    let value = tree::text(projection, "name");
-                    let detail = "conflicting duplicate paths";
-                    errors.push(Error::invalid(&list, value, detail));
+                    let shown = match name {
+                        "secret" | "configMap" => tree::text(projection, "name"),
+                        _ => file,
+                    };
+                    errors.push(Error::invalid(path, shown, "conflicting duplicate paths"));
                 } else {
                     used.push(file);
                 }
             }
         }
-        if !found {
-            let detail = format!("must specify one of: {}", PROJECTIONS.join(", "));
-            errors.push(Error::required(&item, detail));
+        if found > 1 {
+            let detail = "may not specify more than 1 volume type per source";
+            errors.push(Error::forbidden(&item, detail));
         }
     }
 }
 
-fn projection_details(name: &str, projection: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// The files that upstream compares with those of other sources: a token's is not among them.
+fn files_of<'a>(name: &str, projection: &'a Value) -> Vec<&'a str> {
+    let own: &[&str] = match name {
+        "clusterTrustBundle" => &["path"],
+        "podCertificate" => &["credentialBundlePath", "keyPath", "certificateChainPath"],
+        _ => &[],
+    };
+    let own = own.iter().map(|field| tree::text(projection, field));
+    let items = tree::list(projection, "items").iter().map(|item| tree::text(item, "path"));
+    own.chain(items).filter(|file| !file.is_empty()).collect()
+}
+
+/// `volume` is the path of the projected volume, `path` that of the source in it.
+fn projection_details(
+    name: &str,
+    projection: &Value,
+    volume: &Path<'_>,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
     match name {
         "secret" | "configMap" => {
             required(projection, "name", path, errors);
@@ -345,22 +389,46 @@ fn projection_details(name: &str, projection: &Value, path: &Path<'_>, errors: &
                 let detail = "may not specify a duration larger than 2^32 seconds";
                 errors.push(Error::invalid(&seconds_path, seconds, detail));
             }
-            file(projection, path, errors);
+            // Upstream names the field below the volume, not below the source.
+            file(projection, volume, errors);
         }
-        "clusterTrustBundle" => {
-            let named = !tree::text(projection, "name").is_empty();
-            let signed = !tree::text(projection, "signerName").is_empty();
-            if named == signed {
-                let detail = "either name or signerName must be specified";
-                errors.push(Error::required(path, detail));
-            }
-            file(projection, path, errors);
-        }
+        "clusterTrustBundle" => trust_bundle(projection, path, errors),
         _ => {
             required(projection, "signerName", path, errors);
             required(projection, "keyType", path, errors);
         }
     }
+}
+
+fn trust_bundle(projection: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match (tree::text_opt(projection, "name"), tree::text_opt(projection, "signerName")) {
+        (Some(_), Some(_)) => {
+            let detail = "only one of name and signerName may be used";
+            errors.push(Error::invalid(path, projection.clone(), detail));
+        }
+        (Some(name), None) => {
+            if name.is_empty() {
+                errors.push(Error::required(&path.child("name"), "must be a valid object name"));
+            }
+            let labels = tree::get(projection, "labelSelector");
+            if !labels.is_null() {
+                let detail = "labelSelector must be unset if name is specified";
+                errors.push(Error::invalid(&path.child("labelSelector"), labels.clone(), detail));
+            }
+        }
+        (None, Some(signer)) => {
+            if signer.is_empty() {
+                let detail = "must be a valid signer name";
+                errors.push(Error::required(&path.child("signerName"), detail));
+            }
+            let labels = tree::get(projection, "labelSelector");
+            selector::label_selector(labels, &path.child("labelSelector"), errors);
+        }
+        (None, None) => {
+            errors.push(Error::required(path, "either name or signerName must be specified"));
+        }
+    }
+    file(projection, path, errors);
 }
 
 fn file(projection: &Value, path: &Path<'_>, errors: &mut Errors) {
