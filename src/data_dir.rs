@@ -10,8 +10,13 @@ use quorate_pki::files;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
 
-/// A process does not start with less free space than this: log, snapshots and pods need room.
-const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// A process does not start in a new directory with less free space than this: with less, a master
+/// would refuse to write from the beginning.
+const FREE_BYTES_NEW: u64 = 192 * 1024 * 1024;
+
+/// Nor in one that it has used before, the ballast included: what runs then takes deletes only, which
+/// is the way back to a disk with room.
+const FREE_BYTES_MIN: u64 = 48 * 1024 * 1024;
 
 const CLUSTER_FILE: &str = "cluster.json";
 const LOCK_FILE: &str = "quorate.lock";
@@ -51,13 +56,16 @@ impl DataDir {
         let lock = lock(&path)?;
         let space = statvfs(&path)
             .with_context(|| format!("cannot ask how full the disk of {} is", path.display()))?;
-        let free = space.f_bavail * space.f_frsize;
-        if free < FREE_BYTES_MIN {
+        let used = path.join("raft").exists() || path.join("agent").exists();
+        let needed = if used { FREE_BYTES_MIN } else { FREE_BYTES_NEW };
+        let ballast = fs::metadata(path.join("raft/ballast")).map_or(0, |meta| meta.len());
+        let free = space.f_bavail * space.f_frsize + ballast;
+        if free < needed {
             bail!(
                 "the disk of {} is full: {} MiB free, {} MiB are needed. Free some space and start again",
                 path.display(),
                 free >> 20,
-                FREE_BYTES_MIN >> 20,
+                needed >> 20,
             );
         }
         Ok(Self { path, _lock: lock })

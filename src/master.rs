@@ -339,7 +339,7 @@ async fn start_store(
         tls: peer_tls(keys, cluster)?,
         timing: settings.timing,
         snapshots: quorate_raft::SnapshotRule::default(),
-        disk: quorate_raft::DiskRule::default(),
+        disk: quorate_raft::DiskRule::of_masters(),
     })
     .await
     .context("the store cannot start")?;

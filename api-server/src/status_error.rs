@@ -29,10 +29,14 @@ pub fn of_store(error: &StoreError) -> Refusal {
         StoreError::Expired(expired) => {
             Status::too_old_resource_version(expired.asked.0, expired.compacted.0)
         }
-        StoreError::TooLarge(_) => {
-            Status::request_entity_too_large("etcdserver: request is too large")
-        }
+        StoreError::TooLarge(_) => too_large(),
     })
+}
+
+/// An object beyond what the store takes. kube-apiserver passes on what etcd says, without a reason of
+/// its own.
+fn too_large() -> Status {
+    Status::unexplained("etcdserver: request is too large")
 }
 
 /// What an operation came to, when it did not take effect. `None`: it did.
@@ -58,8 +62,6 @@ pub fn of_outcome(
         Outcome::ClaimTaken { claim, .. } => {
             Status::conflict(resource, name, &format!("{claim} is already allocated"))
         }
-        Outcome::TooLarge(_) => {
-            Status::request_entity_too_large("etcdserver: request is too large")
-        }
+        Outcome::TooLarge(_) => too_large(),
     }))
 }

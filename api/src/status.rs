@@ -595,6 +595,12 @@ impl Status {
         status
     }
 
+    /// 500 without a reason: what kube-apiserver makes of an error that it does not know.
+    #[must_use]
+    pub fn unexplained(message: impl Into<String>) -> Status {
+        Status::failure(500, Reason::Unknown, message)
+    }
+
     /// 503: not now.
     #[must_use]
     pub fn service_unavailable(message: impl Into<String>) -> Status {

@@ -86,13 +86,22 @@ impl Default for SnapshotRule {
     }
 }
 
-/// Free space that growing writes must leave.
+/// Free space that growing writes must leave. `Default` has no watermark and no ballast: masters are
+/// run with [`DiskRule::of_masters`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskRule {
-    /// `propose` answers `DiskFull` when fewer bytes are free; `propose_reserved` still works.
-    /// 0 switches the rule off.
+    /// `propose` answers `DiskFull` when fewer bytes are free; `propose_reserved` still works down to
+    /// `limits::DISK_FLOOR_BYTES`, which also holds when this is 0.
     pub free_bytes_min: u64,
-    /// Size of the preallocated file `raft/ballast`; 0 for none. It is there so that an operator
-    /// can delete it on a full disk and start again; nothing gives it back by itself yet.
+    /// Size of the preallocated file `raft/ballast`; 0 for none. It is given back by itself when the
+    /// disk is nearly full, and taken again when there is plenty.
     pub ballast_bytes: u64,
+}
+
+impl DiskRule {
+    /// What masters are run with.
+    #[must_use]
+    pub fn of_masters() -> Self {
+        Self { free_bytes_min: limits::DISK_FREE_BYTES_MIN, ballast_bytes: limits::BALLAST_BYTES }
+    }
 }

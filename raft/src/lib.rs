@@ -20,6 +20,7 @@ pub mod node;
 pub mod peer;
 mod raft_types;
 mod snapshot;
+mod space;
 pub mod types;
 
 pub use config::{Config, DiskRule, PeerTls, SnapshotRule, Timing};
@@ -32,5 +33,6 @@ pub use node::RaftNode;
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
 pub use node::status::{MemberStatus, Role, Status};
+pub use peer::client::Route;
 pub use peer::{Handler, NoCalls, Refused};
 pub use types::{FIRST_NODE_ID, LogIndex, Member, NodeId, Term};

@@ -40,8 +40,9 @@ pub const PURGE_STEP_RECORDS: usize = 512;
 pub const SYNC_SAMPLES: usize = 512;
 /// Snapshot files kept. The log reaches back to the oldest of them.
 pub const SNAPSHOTS_KEPT: usize = 2;
-/// A snapshot is taken when the log is larger than this and than the state.
-pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// A snapshot is taken when the log is larger than this and than the state. On disk a log takes about
+/// three times its size (garbage of the engine), so this decides what a small cluster takes in all.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// How often the snapshot rule is looked at.
 pub const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of a snapshot in one message to a follower.
@@ -93,9 +94,20 @@ pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(10);
 pub const READ_ROUND_MAX: Duration = Duration::from_millis(1000);
 /// How often the free space of the disk is measured.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Below this many free bytes nothing is written any more: the process must stop, because a write
-/// that fails inside the engine poisons it.
+/// Watermark that masters are run with: with fewer free bytes growing proposals are refused. More than
+/// what can be on its way when it is reached, garbage of the engine included.
+pub const DISK_FREE_BYTES_MIN: u64 = 128 * 1024 * 1024;
+/// Ballast that masters are run with.
+pub const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
+/// With fewer free bytes the ballast is given back.
+pub const BALLAST_RELEASE_BYTES: u64 = 64 * 1024 * 1024;
+/// With fewer free bytes nothing is proposed any more, no entry is taken from a leader and no snapshot
+/// is made or taken. All goes on when there is room again.
 pub const DISK_FLOOR_BYTES: u64 = 32 * 1024 * 1024;
+/// With fewer free bytes the process stops instead of writing to the log (a few small entries of
+/// Raft's own may still come below the floor): a write that fails inside the engine poisons it.
+/// More than one segment of the engine.
+pub const DISK_STOP_BYTES: u64 = 12 * 1024 * 1024;
 /// A follower that has not answered log entries for so long is asked again. Generous: its disk may
 /// be slow; that it is alive say the heartbeats.
 pub const APPEND_ANSWER_MAX: Duration = Duration::from_secs(5);

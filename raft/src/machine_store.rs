@@ -133,8 +133,16 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             state_bytes: view.state_bytes,
         };
         let snapshots = self.snapshots.clone();
-        let file =
-            in_background("raft-snapshot", move || snapshots.create(&header, view.writer)).await?;
+        let made =
+            in_background("raft-snapshot", move || snapshots.create(&header, view.writer)).await;
+        let file = match (made, self.snapshots.current()) {
+            // Not fatal: the log just stays as long as it is until there is room.
+            (Err(error), Some(current)) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "no room for a snapshot; the one before stays the newest");
+                current
+            }
+            (made, _) => made?,
+        };
         let meta = file.meta().map_err(io::Error::other)?;
         Ok(Snapshot { meta, snapshot: file })
     }

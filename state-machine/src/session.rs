@@ -94,7 +94,7 @@ impl Sessions {
     }
 
     /// The open sessions, in order.
-    pub fn ids(&self) -> impl Iterator<Item = SessionId> + '_ {
+    pub fn ids(&self) -> impl Iterator<Item = SessionId> + Clone + '_ {
         self.open.keys().copied()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use quorate_state_machine::{GroupResource, LogIndex, Op, Outcome, Revision, View};
+use quorate_state_machine::{GroupResource, LogIndex, Op, Outcome, Revision, SessionId, View};
 use tokio::sync::watch as signal;
 
 use crate::error::Error;
@@ -58,6 +58,7 @@ impl Fence {
 #[derive(Debug)]
 pub struct PublishedViews {
     view: ArcSwap<View>,
+    sessions: Mutex<Vec<SessionId>>,
     signal: signal::Sender<Published>,
     /// Who waits for changes of one resource is not woken by those of the others.
     resources: Mutex<HashMap<GroupResource, signal::Sender<Revision>>>,
@@ -67,6 +68,7 @@ impl Default for PublishedViews {
     fn default() -> Self {
         Self {
             view: ArcSwap::default(),
+            sessions: Mutex::default(),
             signal: signal::channel(Published::default()).0,
             resources: Mutex::default(),
         }
@@ -91,6 +93,19 @@ impl PublishedViews {
                 signal.send_replace(published.revision);
             }
         }
+    }
+
+    /// Notes which sessions are open.
+    pub(crate) fn note_sessions(&self, open: impl Iterator<Item = SessionId> + Clone) {
+        let mut known = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if !open.clone().eq(known.iter().copied()) {
+            *known = open.collect();
+        }
+    }
+
+    /// The open sessions, in order.
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn view(&self) -> Arc<View> {

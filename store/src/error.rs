@@ -24,7 +24,9 @@ pub enum Error {
     Overloaded,
     /// The disk of a master is nearly full, and only deletes are let through. Certainly nothing was
     /// written.
-    #[error("no space: {reason}")]
+    #[error(
+        "no space: {reason}; nothing was written, and only deletes are taken until there is room again"
+    )]
     NoSpace {
         /// Which disk, and how full.
         reason: String,
@@ -43,7 +45,7 @@ pub enum Error {
     /// The history does not reach back to the revision: 410.
     #[error(transparent)]
     Expired(#[from] Expired),
-    /// The write does not fit into one log entry. Certainly nothing was written: 413.
+    /// The write does not fit into one log entry. Certainly nothing was written.
     #[error("the write does not fit into a log entry")]
     TooLarge(#[source] quorate_state_machine::codec::CodecError),
     /// The master is stopping, or had to stop: its storage failed, or it met an entry that it cannot apply.

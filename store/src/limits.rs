@@ -61,6 +61,10 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// its session, until its writers' deadline.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the leader looks for sessions of masters that are no members any more, and closes them.
+/// Until then replicated state keeps up to `SESSION_OUTCOMES_MAX` answers for each.
+pub const DEPARTED_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Pause before an entry is tried again when nothing is heard of another leader.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(20);
 

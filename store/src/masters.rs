@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use quorate_raft::{
     CallError, Config, Fatal, Handler, LeadershipState, Member, MembershipError, NodeId, RaftNode,
-    Refused, StartError, Status, TransferError,
+    Refused, Route, StartError, Status, TransferError,
 };
 use quorate_state_machine::codec;
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ pub enum JoinError {
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Masters {
-    raft: RaftNode,
+    pub(crate) raft: RaftNode,
 }
 
 /// The handler's view of what is made after it.
@@ -83,11 +83,20 @@ impl Masters {
     /// # Errors
     /// [`StartError`]: nothing runs then.
     pub async fn start(config: Config) -> Result<Started, StartError> {
+        Self::start_routed(config, None).await
+    }
+
+    /// As [`Masters::start`], with other ways to the other masters than their addresses: for tests that
+    /// put a faulty network between them.
+    ///
+    /// # Errors
+    /// As [`Masters::start`].
+    pub async fn start_routed(config: Config, route: Option<Route>) -> Result<Started, StartError> {
         let applier = Applier::default();
         let published = applier.published();
         let calls = Arc::new(Calls::default());
         let handler = Arc::new(CallsHandler(calls.clone()));
-        let raft = RaftNode::start(config, applier, handler).await?;
+        let raft = RaftNode::start_routed(config, applier, handler, route).await?;
         drop(calls.raft.set(raft.clone()));
         let store = Store { consensus: Arc::new(Replicated::new(raft.clone(), published)) };
         Ok(Started { store, masters: Self { raft }, calls: RelaySlot(calls) })
@@ -175,6 +184,11 @@ impl Masters {
         self.raft.call(leader, method::HEARTBEATS, body, deadline).await.ok()
     }
 
+    /// Stops Raft at once, without handing leadership over: what a crash looks like to the others.
+    pub async fn abort(&self) {
+        self.raft.abort().await;
+    }
+
     /// Hands leadership over when it has it, syncs, and stops Raft.
     pub async fn shutdown(&self) {
         self.raft.shutdown().await;
@@ -205,7 +219,8 @@ impl Handler for CallsHandler {
         let starting = || Refused("this master is starting".to_owned());
         let raft = self.0.raft.get().ok_or_else(starting)?;
         match number {
-            method::PROPOSE => forward::serve(raft, body).await.map_err(Refused),
+            method::PROPOSE => forward::serve(raft, false, body).await.map_err(Refused),
+            method::PROPOSE_FREEING => forward::serve(raft, true, body).await.map_err(Refused),
             method::JOIN => {
                 let member = serde_json::from_slice(&body)
                     .map_err(|error| Refused(format!("member does not decode: {error}")))?;

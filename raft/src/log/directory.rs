@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::FlockOperation;
 
 use crate::error::StartError;
 
@@ -45,33 +45,4 @@ pub(crate) fn lock(directory: &Path) -> Result<Lock, StartError> {
         }
         Err(error) => Err(io("lock")(error.into())),
     }
-}
-
-/// Bytes that an unprivileged process may still write on the file system of `path`.
-pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(path)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Where the ballast of a log directory is.
-pub(crate) fn ballast_path(directory: &Path) -> PathBuf {
-    directory.join("ballast")
-}
-
-/// Makes the ballast file have its size, when there is room; a full disk is no error here.
-pub(crate) fn keep_ballast(directory: &Path, bytes: u64) -> io::Result<()> {
-    let path = ballast_path(directory);
-    if bytes == 0 {
-        return match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    if file.metadata()?.len() == bytes || free_bytes(directory)? < bytes.saturating_mul(2) {
-        return Ok(());
-    }
-    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-    file.set_len(bytes)?;
-    file.sync_all()
 }

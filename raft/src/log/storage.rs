@@ -24,6 +24,7 @@ use crate::codec::DiskIdentity;
 use crate::error::{Fatal, StartError};
 use crate::limits::{LOG_QUEUE_MAX, LOG_READ_BYTES_MAX};
 use crate::raft_types::{Entry, LogId, TypeConfig, Vote};
+use crate::space::Space;
 
 /// Handle to the log: openraft's storage and reader.
 #[derive(Clone)]
@@ -53,11 +54,12 @@ impl LogStore {
         directory: &Path,
         lock: Lock,
         identity: &DiskIdentity,
+        space: Arc<Space>,
         fatal: watch::Sender<Option<Fatal>>,
         open_engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
     ) -> Result<(Self, LogThread), StartError> {
         let opened = open::open(directory, identity, open_engine)?;
-        let (writer, shared) = Writer::new(opened, directory.to_owned(), fatal);
+        let (writer, shared) = Writer::new(opened, directory.to_owned(), space, fatal);
         let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("raft-log".to_owned())

@@ -43,7 +43,8 @@ fn open_with(
     directory::create(dir)?;
     let lock = directory::lock(dir)?;
     let (fatal, failed) = watch::channel(None);
-    let (log, thread) = LogStore::open(dir, lock, &identity(), fatal, engine)?;
+    let space = Arc::new(crate::space::Space::open(dir, crate::DiskRule::default()).unwrap());
+    let (log, thread) = LogStore::open(dir, lock, &identity(), space, fatal, engine)?;
     Ok((log, thread, failed))
 }
 

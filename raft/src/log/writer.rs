@@ -13,7 +13,6 @@ use std::time::Instant;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::directory;
 use super::engine::{Batch, LogEngine};
 use super::open::Opened;
 use super::record::{self, Assembler, STATE_KEY};
@@ -21,10 +20,9 @@ use super::shared::Shared;
 use super::witness::{Synced, Witness};
 use crate::codec::{self, DiskState, Kind};
 use crate::error::Fatal;
-use crate::limits::{
-    DISK_FLOOR_BYTES, GROUP_COMMIT_BYTES_MAX, GROUP_COMMIT_COMMANDS_MAX, PURGE_STEP_RECORDS,
-};
+use crate::limits::{GROUP_COMMIT_BYTES_MAX, GROUP_COMMIT_COMMANDS_MAX, PURGE_STEP_RECORDS};
 use crate::raft_types::{Entry, LogId, TypeConfig, Vote, entry_bytes};
+use crate::space::Space;
 
 /// What the thread is asked to do.
 pub(crate) enum Command {
@@ -68,6 +66,7 @@ pub(crate) struct Writer {
     first: u64,
     parts: VecDeque<u16>,
     shared: Arc<Shared>,
+    space: Arc<Space>,
     directory: PathBuf,
     fatal: watch::Sender<Option<Fatal>>,
     /// Of the group that is being made.
@@ -86,6 +85,7 @@ impl Writer {
     pub(crate) fn new(
         opened: Opened,
         directory: PathBuf,
+        space: Arc<Space>,
         fatal: watch::Sender<Option<Fatal>>,
     ) -> (Self, Arc<Shared>) {
         let shared = Arc::new(Shared::new(opened.tail));
@@ -96,6 +96,7 @@ impl Writer {
             first: opened.first,
             parts: opened.parts,
             shared: shared.clone(),
+            space,
             directory,
             fatal,
             batch: Batch::default(),
@@ -288,12 +289,8 @@ impl Writer {
         if !sync {
             return Ok(());
         }
-        let free = directory::free_bytes(&self.directory)?;
-        if free < DISK_FLOOR_BYTES && self.bytes > 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("{free} bytes are free, {DISK_FLOOR_BYTES} are needed to write safely"),
-            ));
+        if self.bytes > 0 {
+            self.space.check_write()?;
         }
         self.collect_garbage();
         self.state.sequence += 1;

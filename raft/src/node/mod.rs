@@ -17,7 +17,6 @@ pub(crate) mod upkeep;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +26,7 @@ use quorate_proto::raft as pb;
 use tokio::sync::watch;
 
 use crate::apply::Applied;
-use crate::config::{DiskRule, SnapshotRule, Timing};
+use crate::config::{SnapshotRule, Timing};
 use crate::error::{CallError, Fatal};
 use crate::limits::CALL_BYTES_MAX;
 use crate::log::shared::Shared;
@@ -37,6 +36,7 @@ use crate::peer::network::{describe, not_delivered};
 use crate::peer::server::Inbound;
 use crate::raft_types::{OpenraftFatal, TypeConfig};
 use crate::snapshot::store::SnapshotStore;
+use crate::space::Space;
 use crate::types::{LogIndex, Member, NodeId};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
@@ -68,11 +68,9 @@ pub(crate) struct Inner {
     pub(crate) leadership: watch::Receiver<leadership::LeadershipState>,
     pub(crate) membership_lock: tokio::sync::Mutex<()>,
     pub(crate) fatal: watch::Sender<Option<Fatal>>,
-    pub(crate) free_bytes: AtomicU64,
-    pub(crate) disk: DiskRule,
+    pub(crate) space: Arc<Space>,
     pub(crate) snapshot_rule: SnapshotRule,
     pub(crate) timing: Timing,
-    pub(crate) raft_directory: std::path::PathBuf,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) peer_address: SocketAddr,
     pub(crate) stopping: stop::Stopping,

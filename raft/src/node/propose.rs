@@ -1,7 +1,6 @@
 //! Proposals: into the log through the local leader, and their outcome.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use super::{Inner, RaftNode};
 use crate::error::ProposeError;
 use crate::limits::{PROPOSAL_BYTES_IN_FLIGHT_MAX, PROPOSAL_BYTES_MAX, PROPOSALS_IN_FLIGHT_MAX};
 use crate::raft_types::{Answer, AppData, LeaderId, term_of};
+use crate::space::Need;
 use crate::types::{LogIndex, Term};
 
 /// A proposal that was committed and applied.
@@ -66,7 +66,7 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.check_disk()?;
+        self.inner.space.check(Need::Growing)?;
         self.inner.propose(payload, None, deadline).await
     }
 
@@ -74,12 +74,13 @@ impl RaftNode {
     /// compaction).
     ///
     /// # Errors
-    /// As `propose`, without `DiskFull`.
+    /// As `propose`; `DiskFull` only when the disk is so full that nothing can be written.
     pub async fn propose_reserved(
         &self,
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
+        self.inner.space.check(Need::Freeing)?;
         self.inner.propose(payload, None, deadline).await
     }
 
@@ -94,21 +95,26 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.check_disk()?;
+        self.inner.space.check(Need::Growing)?;
+        self.inner.propose(payload, Some(leadership.token), deadline).await
+    }
+
+    /// As `propose_fenced`, for what frees space in the end: see `propose_reserved`.
+    ///
+    /// # Errors
+    /// As `propose_reserved`.
+    pub async fn propose_fenced_reserved(
+        &self,
+        leadership: &Leadership,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<Proposed, ProposeError> {
+        self.inner.space.check(Need::Freeing)?;
         self.inner.propose(payload, Some(leadership.token), deadline).await
     }
 }
 
 impl Inner {
-    fn check_disk(&self) -> Result<(), ProposeError> {
-        let free_bytes = self.free_bytes.load(Ordering::Relaxed);
-        let free_bytes_min = self.disk.free_bytes_min;
-        if free_bytes < free_bytes_min {
-            return Err(ProposeError::DiskFull { free_bytes, free_bytes_min });
-        }
-        Ok(())
-    }
-
     async fn propose(
         &self,
         payload: Bytes,

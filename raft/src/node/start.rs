@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
@@ -28,13 +27,14 @@ use crate::log::storage::{LogStore, LogThread};
 use crate::machine::StateMachine;
 use crate::machine_store::MachineStore;
 use crate::peer::Handler;
-use crate::peer::client::Peers;
+use crate::peer::client::{Peers, Route};
 use crate::peer::incoming::Incoming;
 use crate::peer::network::Factory;
 use crate::peer::server::{self, Inbound};
 use crate::peer::service::Service;
 use crate::peer::tls::{Identity, Tls};
 use crate::snapshot::store::SnapshotStore;
+use crate::space::Space;
 
 /// What was opened on disk.
 struct Stores {
@@ -42,6 +42,7 @@ struct Stores {
     log_thread: LogThread,
     apply: ApplyThread,
     snapshots: Arc<SnapshotStore>,
+    space: Arc<Space>,
 }
 
 impl RaftNode {
@@ -55,9 +56,22 @@ impl RaftNode {
         machine: impl StateMachine,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, StartError> {
+        Self::start_routed(config, machine, handler, None).await
+    }
+
+    /// As `start`, with other ways to the other masters than their addresses.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_routed(
+        config: Config,
+        machine: impl StateMachine,
+        handler: Arc<dyn Handler>,
+        route: Option<Route>,
+    ) -> Result<Self, StartError> {
         check_timing(config.timing)?;
         let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.node_id };
-        let tls = Arc::new(Tls::new(&config.tls, identity)?);
+        let peers = Peers::new(Arc::new(Tls::new(&config.tls, identity)?), route);
         let fatal = watch::Sender::new(None);
         let (config, stores) = open_stores(config, machine, fatal.clone()).await?;
         let runtime = start_runtime().map_err(|source| StartError::Io {
@@ -66,7 +80,8 @@ impl RaftNode {
             source,
         })?;
         let handle = runtime.handle.clone();
-        let assembled = handle.spawn(assemble(config, stores, runtime, tls, handler, fatal)).await;
+        let assembled =
+            handle.spawn(assemble(config, stores, runtime, peers, handler, fatal)).await;
         match assembled {
             Ok(node) => node,
             Err(error) => Err(Fatal(format!("raft did not start: {error}")).into()),
@@ -98,18 +113,20 @@ async fn open_stores(
         directory::create(&raft)?;
         let lock = directory::lock(&raft)?;
         let io = |source| StartError::Io { path: raft.clone(), action: "prepare", source };
-        directory::keep_ballast(&raft, config.disk.ballast_bytes).map_err(io)?;
+        let space = Arc::new(Space::open(&raft, config.disk).map_err(io)?);
         let identity =
             DiskIdentity { cluster_id: config.cluster_id.clone(), node_id: config.node_id.0 };
         let engine = |path: &std::path::Path| {
             SledEngine::open(path).map(|engine| Box::new(engine) as Box<dyn LogEngine>)
         };
-        let (log, log_thread) = LogStore::open(&raft, lock, &identity, fatal.clone(), engine)?;
+        let (log, log_thread) =
+            LogStore::open(&raft, lock, &identity, space.clone(), fatal.clone(), engine)?;
         let purged = log.shared().lock().purged.map(|id| id.index);
         let snapshots = config.data_dir.join("snapshots");
         let snapshots = SnapshotStore::open(&snapshots, &config.cluster_id, purged)?;
         let apply = apply::start(machine, fatal).map_err(io)?;
-        let stores = Stores { log, log_thread, apply, snapshots: Arc::new(snapshots) };
+        let snapshots = Arc::new(snapshots);
+        let stores = Stores { log, log_thread, apply, snapshots, space };
         Ok((config, stores))
     };
     std::thread::Builder::new()
@@ -174,19 +191,17 @@ async fn assemble(
     config: Config,
     stores: Stores,
     runtime: Runtime,
-    tls: Arc<Tls>,
+    peers: Peers,
     handler: Arc<dyn Handler>,
     fatal: watch::Sender<Option<Fatal>>,
 ) -> Result<RaftNode, StartError> {
-    let Stores { log, log_thread, apply, snapshots } = stores;
+    let Stores { log, log_thread, apply, snapshots, space } = stores;
     let raft_config = openraft_config(&config)?;
-    let raft_directory = config.data_dir.join("raft");
     let (listener, peer_address) = adopt(config.listener).map_err(|source| StartError::Io {
-        path: raft_directory.clone(),
+        path: config.data_dir.clone(),
         action: "listen for peers",
         source,
     })?;
-    let peers = Peers::new(tls.clone());
     let shared = log.shared().clone();
     let machine = MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone());
     let factory = Factory { peers: peers.clone() };
@@ -196,7 +211,6 @@ async fn assemble(
     let (reads, queues) = Reads::new();
     let (server, stop_server) = watch::channel(false);
     let inbound = Arc::new(Inbound::new());
-    let free_bytes = directory::free_bytes(&raft_directory).unwrap_or(u64::MAX);
     let inner = Arc::new(Inner {
         id: config.node_id,
         member: config.member,
@@ -211,11 +225,9 @@ async fn assemble(
         proposals: Gate::new(),
         membership_lock: tokio::sync::Mutex::new(()),
         fatal,
-        free_bytes: AtomicU64::new(free_bytes),
-        disk: config.disk,
+        space,
         snapshot_rule: config.snapshots,
         timing: config.timing,
-        raft_directory,
         runtime: runtime.handle,
         peer_address,
         stopping: Stopping::new(Parts {
@@ -226,7 +238,7 @@ async fn assemble(
             server,
         }),
     });
-    start_tasks(&inner, queues, listener, tls, handler, stop_server);
+    start_tasks(&inner, queues, listener, handler, stop_server);
     inner.elect_alone().await;
     Ok(RaftNode { inner })
 }
@@ -235,7 +247,6 @@ fn start_tasks(
     inner: &Arc<Inner>,
     queues: ReadQueues,
     listener: tokio::net::TcpListener,
-    tls: Arc<Tls>,
     handler: Arc<dyn Handler>,
     stop_server: watch::Receiver<bool>,
 ) {
@@ -244,9 +255,11 @@ fn start_tasks(
         raft: inner.raft.clone(),
         log: inner.log.clone(),
         reads: inner.reads.clone(),
-        incoming: Incoming::new(inner.raft.clone(), inner.snapshots.clone()),
+        incoming: Incoming::new(inner.raft.clone(), inner.snapshots.clone(), inner.space.clone()),
+        space: inner.space.clone(),
         handler,
     };
+    let tls = inner.peers.tls();
     tokio::spawn(server::serve(listener, tls, inner.inbound.clone(), service, stop_server));
     let watcher = Watcher {
         raft: inner.raft.clone(),

@@ -1,7 +1,6 @@
 //! How the node is, for people, probes and metrics.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::{Instant as _, ServerState};
@@ -163,7 +162,7 @@ impl RaftNode {
             group_commits: log.groups,
             state_bytes: inner.applied.state_bytes(),
             log_bytes: log.bytes_after(None),
-            disk_free_bytes: inner.free_bytes.load(Ordering::Relaxed),
+            disk_free_bytes: inner.space.free(),
         }
     }
 }

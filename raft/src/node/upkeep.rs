@@ -1,8 +1,6 @@
 //! What a node does by itself: snapshots and purging, free space, half-done membership changes,
 //! and noticing that Raft has failed.
 
-use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use super::Inner;
 use crate::error::Fatal;
 use crate::limits::{DISK_CHECK_INTERVAL, MEMBERSHIP_CHECK_INTERVAL, SNAPSHOT_CHECK_INTERVAL};
-use crate::log::directory;
+use crate::machine_store::in_background;
 
 /// Starts the tasks. They end with the node.
 pub(crate) fn start(inner: &Arc<Inner>) {
@@ -20,7 +18,7 @@ pub(crate) fn start(inner: &Arc<Inner>) {
         inner,
         |inner| async move { inner.look_after_snapshots().await },
     );
-    every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.measure_disk() });
+    every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.look_after_disk().await });
     every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move {
         inner.peers.keep_only(|node| inner.member_of(node).is_some());
         inner.finish_joint().await;
@@ -80,8 +78,10 @@ impl Inner {
         };
         let rule = self.snapshot_rule;
         let state = if rule.follow_state_size { self.applied.state_bytes() } else { 0 };
+        // Compressed, a state is much smaller than what it counts as; half is already generous.
+        let has_room = self.space.has_room_for(self.applied.state_bytes() / 2);
         // The log reaches back to the snapshot before the last: half of it is new.
-        if since > rule.log_bytes_min.max(state) / 2 {
+        if since > rule.log_bytes_min.max(state) / 2 && has_room {
             // Ignored by Raft while one is being made. An error means that Raft has ended.
             drop(self.raft.trigger().snapshot().await);
         }
@@ -93,16 +93,10 @@ impl Inner {
         }
     }
 
-    fn measure_disk(&self) {
-        match self.try_measure_disk() {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "the free space cannot be measured"),
+    async fn look_after_disk(&self) {
+        let space = self.space.clone();
+        if let Err(error) = in_background("raft-disk", move || space.keep()).await {
+            tracing::warn!(%error, "the free space or the ballast cannot be looked after");
         }
-    }
-
-    fn try_measure_disk(&self) -> io::Result<()> {
-        let free = directory::free_bytes(&self.raft_directory)?;
-        self.free_bytes.store(free, Ordering::Relaxed);
-        Ok(())
     }
 }

@@ -31,19 +31,37 @@ pub(crate) enum Purpose {
     Call,
 }
 
+/// Where a master connects to instead of another's address. For tests that put a faulty network in
+/// between.
+pub type Route = Arc<dyn Fn(NodeId, &str) -> String + Send + Sync>;
+
 /// All connections of this master.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Peers {
     tls: Arc<Tls>,
+    route: Option<Route>,
     open: Arc<Mutex<BTreeMap<(NodeId, Purpose), Open>>>,
 }
 
 /// A connection and the address it goes to.
 type Open = (String, Channel);
 
+/// There is no connection, so nothing was delivered. Only the connector makes this: the same kinds of
+/// I/O errors come from connections that break later, when a request may have arrived.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection to {address}: {problem}")]
+pub(crate) struct NotConnected {
+    address: String,
+    problem: String,
+}
+
 impl Peers {
-    pub(crate) fn new(tls: Arc<Tls>) -> Self {
-        Self { tls, open: Arc::default() }
+    pub(crate) fn new(tls: Arc<Tls>, route: Option<Route>) -> Self {
+        Self { tls, route, open: Arc::default() }
+    }
+
+    pub(crate) fn tls(&self) -> Arc<Tls> {
+        self.tls.clone()
     }
 
     pub(crate) fn own_id(&self) -> NodeId {
@@ -80,6 +98,8 @@ impl Peers {
 
     fn connect_lazily(&self, node: NodeId, address: String) -> Channel {
         let tls = self.tls.clone();
+        let address =
+            self.route.as_ref().map_or_else(|| address.clone(), |route| route(node, &address));
         // The connector below decides where to; HTTP only needs a name to show.
         Endpoint::from_static("http://master.quorate.internal")
             .connect_timeout(PEER_CONNECT_MAX)
@@ -90,7 +110,13 @@ impl Peers {
             .initial_connection_window_size(8 * 1024 * 1024)
             .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
                 let (tls, address) = (tls.clone(), address.clone());
-                async move { connect(&tls, node, &address).await.map(TokioIo::new) }
+                async move {
+                    let connected = connect(&tls, node, &address).await;
+                    connected.map(TokioIo::new).map_err(|error| {
+                        let (kind, problem) = (error.kind(), error.to_string());
+                        io::Error::new(kind, NotConnected { address, problem })
+                    })
+                }
             }))
     }
 }
@@ -108,12 +134,12 @@ async fn connect(
         stream.set_nodelay(true)?;
         TlsConnector::from(tls.client.clone()).connect(Tls::server_name(), stream).await
     };
-    let stream = timeout(PEER_CONNECT_MAX, handshake).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in time"))
-    })??;
+    let stream = timeout(PEER_CONNECT_MAX, handshake)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it took too long"))??;
     tls.check(stream.get_ref().1.peer_certificates(), Some(node)).map_err(|problem| {
         tracing::warn!(%node, address, problem, "refused a peer");
-        io::Error::new(io::ErrorKind::PermissionDenied, format!("{address}: {problem}"))
+        io::Error::new(io::ErrorKind::PermissionDenied, problem)
     })?;
     Ok(stream)
 }

@@ -20,6 +20,7 @@ use crate::node::Raft;
 use crate::raft_types::Vote;
 use crate::snapshot::file;
 use crate::snapshot::store::SnapshotStore;
+use crate::space::Space;
 use crate::types::NodeId;
 
 /// Takes one snapshot at a time.
@@ -28,6 +29,7 @@ pub(crate) struct Incoming {
     raft: Raft,
     snapshots: Arc<SnapshotStore>,
     busy: Arc<Mutex<()>>,
+    space: Arc<Space>,
 }
 
 struct Offer {
@@ -42,8 +44,8 @@ fn internal(error: impl ToString) -> Status {
 }
 
 impl Incoming {
-    pub(crate) fn new(raft: Raft, snapshots: Arc<SnapshotStore>) -> Self {
-        Self { raft, snapshots, busy: Arc::default() }
+    pub(crate) fn new(raft: Raft, snapshots: Arc<SnapshotStore>, space: Arc<Space>) -> Self {
+        Self { raft, snapshots, busy: Arc::default(), space }
     }
 
     fn read(&self, offer: &pb::SnapshotOffer) -> Result<Offer, Status> {
@@ -74,6 +76,11 @@ impl Incoming {
         let _reserved = self.reserve()?;
         self.snapshots.forget_incoming(Some(&offer.path)).map_err(internal)?;
         let received = std::fs::metadata(&offer.path).map_or(0, |meta| meta.len());
+        if !self.space.has_room_for(offer.bytes.saturating_sub(received)) {
+            return Err(Status::resource_exhausted(
+                "no room for the snapshot on this master's disk",
+            ));
+        }
         Ok(pb::SnapshotProgress { received: received.min(offer.bytes), higher_vote: None })
     }
 

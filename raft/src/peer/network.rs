@@ -24,7 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::client::{Peers, Purpose};
+use super::client::{NotConnected, Peers, Purpose};
 use super::wire;
 use crate::limits::{
     APPEND_ANSWER_MAX, PEER_BACKOFF, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_MAX, SNAPSHOT_STALL_MAX,
@@ -69,21 +69,15 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
     }
 }
 
-/// Whether the other end was not reached at all.
+/// Whether the other end was not reached at all: the connector says so itself. The kind of an I/O
+/// error says nothing: an established connection times out, or is told that the host is unreachable,
+/// after it has delivered a request.
 pub(crate) fn not_delivered(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
-        // The connector's own errors; anything later may have been delivered.
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionRefused
-                    | std::io::ErrorKind::TimedOut
-                    | std::io::ErrorKind::PermissionDenied
-                    | std::io::ErrorKind::HostUnreachable
-                    | std::io::ErrorKind::NetworkUnreachable
-                    | std::io::ErrorKind::AddrNotAvailable
-            );
+        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if io.is_some_and(|inner| inner.is::<NotConnected>()) || error.is::<NotConnected>() {
+            return true;
         }
         source = error.source();
     }
@@ -139,7 +133,14 @@ impl Client {
 }
 
 fn failure(status: &Status) -> RPCError<TypeConfig> {
-    let dead = [Code::Unavailable, Code::PermissionDenied, Code::Unknown, Code::Cancelled];
+    // One whose disk is full refuses entries: asking at once again would not help it.
+    let dead = [
+        Code::Unavailable,
+        Code::PermissionDenied,
+        Code::Unknown,
+        Code::Cancelled,
+        Code::ResourceExhausted,
+    ];
     if dead.contains(&status.code()) {
         RPCError::Unreachable(Unreachable::from_string(describe(status)))
     } else {

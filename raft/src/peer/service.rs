@@ -19,6 +19,7 @@ use crate::log::shared::Shared;
 use crate::node::Raft;
 use crate::node::read::Reads;
 use crate::raft_types::TypeConfig;
+use crate::space::Space;
 use crate::types::NodeId;
 
 /// The service behind every peer connection.
@@ -29,6 +30,7 @@ pub(crate) struct Service {
     pub(crate) reads: Reads,
     pub(crate) incoming: Incoming,
     pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) space: Arc<Space>,
 }
 
 /// Who is at the other end, as its certificate says.
@@ -67,6 +69,10 @@ impl RaftService for Service {
     ) -> Result<Response<pb::AppendReply>, Status> {
         own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
         let request = wire::append_in(request.into_inner()).map_err(malformed)?;
+        if !request.entries.is_empty() && !self.space.has_room_for(0) {
+            // The leader asks again later; its heartbeats, which carry no entries, still arrive.
+            return Err(Status::resource_exhausted("the disk of this master is full"));
+        }
         let reply = self.raft.append_entries(request).await.map_err(stopped)?;
         Ok(Response::new(wire::append_reply_out(reply)))
     }

@@ -116,7 +116,10 @@ impl SnapshotStore {
     ) -> io::Result<SnapshotFile> {
         let path = self.directory.join(file::name(header.last_log_id.map(Into::into)));
         let temporary = path.with_extension("tmp");
-        file::write(&temporary, header, state)?;
+        if let Err(error) = file::write(&temporary, header, state) {
+            drop(fs::remove_file(&temporary));
+            return Err(error);
+        }
         self.install(&temporary)
     }
 

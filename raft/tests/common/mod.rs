@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quorate_raft::{
     Config, DiskRule, FIRST_NODE_ID, Handler, LeadershipState, LogEntry, Member, NoCalls, NodeId,
-    PeerTls, RaftNode, RestoreError, SnapshotRule, SnapshotWriter, StartError, StateMachine,
+    PeerTls, RaftNode, RestoreError, Route, SnapshotRule, SnapshotWriter, StartError, StateMachine,
     Timing, peer,
 };
 
@@ -176,6 +176,7 @@ pub struct Cluster {
     pub timing: Timing,
     pub snapshots: SnapshotRule,
     pub handler: Arc<dyn Handler>,
+    pub route: Option<Route>,
     pub masters: Vec<Master>,
 }
 
@@ -187,6 +188,7 @@ impl Cluster {
             timing: slow_timing(),
             snapshots: SnapshotRule::default(),
             handler: Arc::new(NoCalls),
+            route: None,
             masters: Vec::new(),
         }
     }
@@ -211,7 +213,9 @@ impl Cluster {
         let listener = TcpListener::bind(master.address).unwrap();
         let config = self.config(master.id, &master.member, master.dir.path(), listener);
         let state = Arc::new(Mutex::new(State::default()));
-        let node = RaftNode::start(config, Machine(state.clone()), self.handler.clone()).await?;
+        let (machine, handler, route) =
+            (Machine(state.clone()), self.handler.clone(), self.route.clone());
+        let node = RaftNode::start_routed(config, machine, handler, route).await?;
         self.masters[at].node = Some(node);
         self.masters[at].state = state;
         Ok(())

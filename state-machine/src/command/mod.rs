@@ -105,6 +105,26 @@ impl Op {
     }
 }
 
+impl Command {
+    /// Whether the command frees space in the end, so that it may pass when the disk is nearly full:
+    /// it deletes, moves an object on that is being deleted (finalizers, a grace period that was set),
+    /// or is bookkeeping of the masters.
+    #[must_use]
+    pub fn frees_space(&self) -> bool {
+        match self {
+            Self::Write(ops) | Self::Txn(ops) => ops.iter().all(|op| match op {
+                Op::Create { .. } => false,
+                Op::Update { image, .. } => image.header.deletion.is_some(),
+                Op::Delete { .. } => true,
+            }),
+            Self::Compact(_)
+            | Self::OpenSession(_)
+            | Self::CloseSessions(_)
+            | Self::RaiseLevel(_) => true,
+        }
+    }
+}
+
 /// What one operation came to.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {

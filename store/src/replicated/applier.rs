@@ -37,6 +37,7 @@ impl StateMachine for Applier {
                 .unwrap_or_else(|error| panic!("replies to entry {index} do not encode: {error}"))
             })
             .collect();
+        self.published.note_sessions(self.machine.sessions().ids());
         self.published.publish(self.machine.view());
         replies
     }
@@ -51,6 +52,7 @@ impl StateMachine for Applier {
             io::ErrorKind::InvalidData => RestoreError::Invalid(error.to_string()),
             _ => RestoreError::Io(error),
         })?;
+        self.published.note_sessions(self.machine.sessions().ids());
         self.published.publish(self.machine.view());
         Ok(())
     }

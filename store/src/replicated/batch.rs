@@ -143,26 +143,57 @@ impl Proposer {
         Self { raft, session, opening: tokio::sync::Mutex::new(()) }
     }
 
-    /// Has a batch decided and answers its writers.
+    /// Has a batch decided and answers its writers. When the disk is too full for it, those of its
+    /// commands that free space are decided without the others.
     async fn decide(&self, batch: Vec<Waiting>) {
+        let Some((refused, error, waited_ms)) = self.decide_all(batch).await else { return };
+        let (freeing, growing): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|waiting| waiting.command.frees_space());
+        for waiting in growing {
+            drop(waiting.answer.send(Err(copy(&error, waited_ms))));
+        }
+        if freeing.is_empty() {
+            return;
+        }
+        if let Some((refused, error, waited_ms)) = self.decide_all(freeing).await {
+            for waiting in refused {
+                drop(waiting.answer.send(Err(copy(&error, waited_ms))));
+            }
+        }
+    }
+
+    /// Has a batch decided and answers its writers. Gives them back, unanswered, when nothing was
+    /// proposed because the disk is full.
+    async fn decide_all(&self, batch: Vec<Waiting>) -> Option<(Vec<Waiting>, Error, u64)> {
         let deadline = batch.iter().map(|w| w.deadline).max().unwrap_or_else(Instant::now);
         let began = Instant::now();
         let mut proposals = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         for waiting in batch {
             proposals.push(Proposal { session: None, command: waiting.command });
-            answers.push(waiting.answer);
+            answers.push((waiting.answer, waiting.weight, waiting.deadline));
         }
-        let decided = self.in_session(&mut Entry { proposals }, deadline).await;
+        let mut entry = Entry { proposals };
+        let decided = self.in_session(&mut entry, deadline).await;
         let waited_ms = millis(began.elapsed());
         match decided {
+            Err(error @ Error::NoSpace { .. }) => {
+                let refused = entry.proposals.into_iter().zip(answers);
+                let refused = refused.map(|(proposal, (answer, weight, deadline))| Waiting {
+                    command: proposal.command,
+                    weight,
+                    deadline,
+                    answer,
+                });
+                return Some((refused.collect(), error, waited_ms));
+            }
             Err(error) => {
-                for answer in answers {
+                for (answer, ..) in answers {
                     drop(answer.send(Err(copy(&error, waited_ms))));
                 }
             }
             Ok(replies) => {
-                for (reply, answer) in replies.into_iter().zip(answers) {
+                for (reply, (answer, ..)) in replies.into_iter().zip(answers) {
                     let result = match reply {
                         Reply::Decided(outcomes) => Ok(outcomes),
                         Reply::SessionUnknown | Reply::SequenceTrimmed => {
@@ -174,6 +205,7 @@ impl Proposer {
                 }
             }
         }
+        None
     }
 
     /// Has an entry decided in this master's session; in a new one when the session is gone and
@@ -212,15 +244,38 @@ impl Proposer {
         if open {
             return Ok(());
         }
-        let proposal = Proposal { session: None, command: Command::OpenSession(id) };
-        match self.entry(&Entry { proposals: vec![proposal] }, deadline).await {
-            Ok(_) => {
-                self.session.opened(id);
-                Ok(())
+        self.open(id, deadline).await
+    }
+
+    /// Opens a session. Each try has another name: a try that arrives late must never open a session
+    /// again that was used and closed meanwhile, because its answers would be forgotten and what was
+    /// retried in it executed twice.
+    async fn open(&self, mut id: SessionId, deadline: Instant) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut leadership = self.raft.leadership();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Opening is not a write of the caller: nothing of it was proposed.
+                return Err(Error::Unavailable { waited_ms: millis(began.elapsed()) });
             }
-            // Opening is not a write of the caller: nothing of it was proposed.
-            Err(Error::Unknown { waited_ms }) => Err(Error::Unavailable { waited_ms }),
-            Err(error) => Err(error),
+            let proposal = Proposal { session: None, command: Command::OpenSession(id) };
+            let entry = Entry { proposals: vec![proposal] };
+            let payload = Bytes::from(codec::encode_entry(&entry).map_err(Error::TooLarge)?);
+            leadership.borrow_and_update();
+            match self.attempt(&payload, true, left.min(FORWARD_TIMEOUT)).await {
+                Attempt::Applied(_) => {
+                    self.session.opened(id);
+                    return Ok(());
+                }
+                Attempt::Refused(error) => return Err(error),
+                Attempt::Perhaps => {
+                    self.session.lost(id);
+                    id = self.session.id().0;
+                }
+                Attempt::NotSent => {}
+            }
+            drop(tokio::time::timeout(RETRY_PAUSE.min(left), leadership.changed()).await);
         }
     }
 
@@ -228,6 +283,7 @@ impl Proposer {
     async fn entry(&self, entry: &Entry, deadline: Instant) -> Result<Decided, Error> {
         let began = Instant::now();
         let payload = Bytes::from(codec::encode_entry(entry).map_err(Error::TooLarge)?);
+        let freeing = entry.proposals.iter().all(|proposal| proposal.command.frees_space());
         let mut perhaps = false;
         let mut leadership = self.raft.leadership();
         loop {
@@ -241,7 +297,7 @@ impl Proposer {
                 });
             }
             leadership.borrow_and_update();
-            match self.attempt(&payload, left).await {
+            match self.attempt(&payload, freeing, left).await {
                 Attempt::Applied(reply) => {
                     let replies = decode_replies(&reply)?;
                     return Ok(Decided { replies, first_try: !perhaps });
@@ -255,23 +311,23 @@ impl Proposer {
         }
     }
 
-    async fn attempt(&self, payload: &Bytes, left: Duration) -> Attempt {
+    async fn attempt(&self, payload: &Bytes, freeing: bool, left: Duration) -> Attempt {
         let leader = match &*self.raft.leadership().borrow() {
             LeadershipState::Leader(_) => None,
             LeadershipState::Follower { leader: Some((id, _)) } => Some(*id),
             LeadershipState::Follower { leader: None } => return Attempt::NotSent,
         };
         match leader {
-            None => self.propose_here(payload, left).await,
+            None => self.propose_here(payload, freeing, left).await,
             // While the leader's name is known but this master has not taken over yet.
-            Some(id) if id == self.raft.id() => self.propose_here(payload, left).await,
+            Some(id) if id == self.raft.id() => self.propose_here(payload, freeing, left).await,
             Some(id) => {
-                let call = self.raft.call(
-                    id,
-                    forward::method::PROPOSE,
-                    payload.clone(),
-                    left.min(FORWARD_TIMEOUT),
-                );
+                let method = if freeing {
+                    forward::method::PROPOSE_FREEING
+                } else {
+                    forward::method::PROPOSE
+                };
+                let call = self.raft.call(id, method, payload.clone(), left.min(FORWARD_TIMEOUT));
                 match call.await {
                     Ok(body) => match forward::read(&body) {
                         Answer::Applied(reply) => Attempt::Applied(reply.into()),
@@ -295,8 +351,14 @@ impl Proposer {
         }
     }
 
-    async fn propose_here(&self, payload: &Bytes, left: Duration) -> Attempt {
-        match self.raft.propose(payload.clone(), left.min(WRITE_TIMEOUT)).await {
+    async fn propose_here(&self, payload: &Bytes, freeing: bool, left: Duration) -> Attempt {
+        let (payload, left) = (payload.clone(), left.min(WRITE_TIMEOUT));
+        let proposed = if freeing {
+            self.raft.propose_reserved(payload, left).await
+        } else {
+            self.raft.propose(payload, left).await
+        };
+        match proposed {
             Ok(proposed) => Attempt::Applied(proposed.reply),
             Err(ProposeError::NotLeader { .. }) => Attempt::NotSent,
             Err(ProposeError::Overloaded) => Attempt::Refused(Error::Overloaded),

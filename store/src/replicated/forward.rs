@@ -15,6 +15,8 @@ pub(crate) mod method {
     pub(crate) const JOIN: u32 = 2;
     /// Heartbeats of nodes, to the leader.
     pub(crate) const HEARTBEATS: u32 = 3;
+    /// As `PROPOSE`, of what frees space in the end: also when the disk is nearly full.
+    pub(crate) const PROPOSE_FREEING: u32 = 4;
 }
 
 /// What became of a forwarded proposal.
@@ -33,8 +35,13 @@ pub(crate) enum Answer {
 }
 
 /// The leader's side: proposes what another master forwarded.
-pub(crate) async fn serve(raft: &RaftNode, body: Bytes) -> Result<Bytes, String> {
-    let answer = match raft.propose(body, FORWARD_TIMEOUT).await {
+pub(crate) async fn serve(raft: &RaftNode, freeing: bool, body: Bytes) -> Result<Bytes, String> {
+    let proposed = if freeing {
+        raft.propose_reserved(body, FORWARD_TIMEOUT).await
+    } else {
+        raft.propose(body, FORWARD_TIMEOUT).await
+    };
+    let answer = match proposed {
         Ok(proposed) => Answer::Applied(proposed.reply.to_vec()),
         Err(ProposeError::NotLeader { .. }) => Answer::NotLeader,
         Err(ProposeError::Overloaded) => Answer::Overloaded,

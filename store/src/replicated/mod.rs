@@ -3,10 +3,12 @@
 //! * [`applier`]: what the log drives on this master.
 //! * [`session`]: numbers this master's proposals, so that a retry takes effect once.
 //! * [`batch`]: many writers share one log entry.
+//! * [`departed`]: closes the sessions of masters that are gone.
 //! * [`forward`]: the call by which a proposal reaches the leader.
 
 pub(crate) mod applier;
 pub(crate) mod batch;
+pub(crate) mod departed;
 pub(crate) mod forward;
 pub(crate) mod session;
 
@@ -20,6 +22,7 @@ use quorate_state_machine::{
     Command, Entry, GroupResource, LogIndex, Op, Outcome, Proposal, Reply, Revision, codec,
 };
 use tokio::sync::watch as signal;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::consensus::{Consensus, Fence, Leadership, PublishedViews};
 use crate::error::Error;
@@ -35,6 +38,7 @@ pub(crate) struct Replicated {
     leadership: signal::Sender<Leadership>,
     batcher: Batcher,
     caught_up: AtomicBool,
+    _departed: AbortOnDropHandle<()>,
 }
 
 impl Replicated {
@@ -45,7 +49,8 @@ impl Replicated {
         let batcher = Batcher::start(raft.clone());
         // A master that has state of its own was level with a leader before it stopped.
         let caught_up = AtomicBool::new(published.view().revision() > Revision(0));
-        Self { raft, published, leadership, batcher, caught_up }
+        let departed = departed::start(raft.clone(), published.clone());
+        Self { raft, published, leadership, batcher, caught_up, _departed: departed }
     }
 
     async fn fenced(
@@ -57,9 +62,15 @@ impl Replicated {
         let Fence::Raft(leadership) = fence else {
             return Err(Error::Deposed);
         };
+        let freeing = command.frees_space();
         let entry = Entry { proposals: vec![Proposal { session: None, command }] };
-        let payload = codec::encode_entry(&entry).map_err(Error::TooLarge)?;
-        match self.raft.propose_fenced(leadership, payload.into(), deadline).await {
+        let payload = codec::encode_entry(&entry).map_err(Error::TooLarge)?.into();
+        let proposed = if freeing {
+            self.raft.propose_fenced_reserved(leadership, payload, deadline).await
+        } else {
+            self.raft.propose_fenced(leadership, payload, deadline).await
+        };
+        match proposed {
             Ok(proposed) => match batch::decode_replies(&proposed.reply)?.into_iter().next() {
                 Some(Reply::Decided(outcomes)) => Ok(outcomes),
                 other => Err(Error::Stopped { reason: format!("unexpected reply {other:?}") }),
