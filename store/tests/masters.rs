@@ -3,126 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::net::TcpListener;
-use std::path::Path;
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use quorate_pki::{Authority, Subject};
-use quorate_raft::{
-    Config, DiskRule, FIRST_NODE_ID, Member, NodeId, PeerTls, SnapshotRule, Timing,
-};
-use quorate_state_machine::{Header, Image, Key, Op, Outcome};
-use quorate_store::{Consistency, Error, Leadership, Masters, Started, Store};
-
-const CLUSTER: &str = "c0ffee";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Cluster {
-    directory: tempfile::TempDir,
-    authority: Authority,
-    masters: Vec<Started>,
-}
-
-impl Cluster {
-    async fn of(size: usize) -> Self {
-        let authority = Authority::generate("peers", Timestamp::now()).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let mut cluster = Self { directory, authority, masters: Vec::new() };
-        let first = cluster.start(FIRST_NODE_ID, "m0", listener()).await;
-        first.masters.initialize().await.unwrap();
-        cluster.masters.push(first);
-        cluster.leader().await;
-        for number in 1..size {
-            let listener = listener();
-            let member = member(&format!("m{number}"), &listener);
-            let id = cluster.masters[0].masters.admit(&member).await.unwrap();
-            let started = cluster.start(id, &member.name, listener).await;
-            cluster.masters.push(started);
-            let masters = cluster.masters[0].masters.clone();
-            until(|| async { masters.promote(id).await.is_ok() }).await;
-        }
-        cluster
-    }
-
-    async fn start(&self, id: NodeId, name: &str, listener: TcpListener) -> Started {
-        let subject = Subject::Peer { cluster_id: CLUSTER.to_owned(), node_id: id.0 };
-        let issued = self.authority.issue(&subject, Timestamp::now()).unwrap();
-        let path: &Path = self.directory.path();
-        Masters::start(Config {
-            data_dir: path.join(name),
-            cluster_id: CLUSTER.to_owned(),
-            node_id: id,
-            member: member(name, &listener),
-            listener,
-            tls: PeerTls {
-                ca_pem: self.authority.certificate_pem().to_owned(),
-                certificate_pem: issued.certificate_pem,
-                key_pem: issued.key_pem,
-            },
-            timing: Timing::default(),
-            snapshots: SnapshotRule::default(),
-            disk: DiskRule::default(),
-        })
-        .await
-        .unwrap()
-    }
-
-    /// Position of the leader, once there is one.
-    async fn leader(&self) -> usize {
-        let mut found = None;
-        until(|| {
-            found = self.masters.iter().position(|master| {
-                matches!(*master.store.leadership().borrow(), Leadership::Leader { .. })
-            });
-            let is_there = found.is_some();
-            async move { is_there }
-        })
-        .await;
-        found.unwrap()
-    }
-
-    fn stores(&self) -> Vec<Store> {
-        self.masters.iter().map(|master| master.store.clone()).collect()
-    }
-}
-
-fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").unwrap()
-}
-
-fn member(name: &str, listener: &TcpListener) -> Member {
-    let address = listener.local_addr().unwrap().to_string();
-    Member { name: name.to_owned(), peer_address: address, api_address: format!("{name}:6443") }
-}
-
-async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    let poll = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, poll).await.expect("it should hold in time");
-}
-
-fn key(name: &str) -> Key {
-    Key::new("", "configmaps", "default", name)
-}
-
-fn image(text: &str) -> Image {
-    let bytes = format!("{{\"metadata\":{{}},\"data\":{{\"n\":\"{text}\"}}}}");
-    Image {
-        header: Header { uid: "u".to_owned(), ..Header::default() },
-        bytes: Bytes::from(bytes),
-        revision_offset: 13,
-    }
-}
-
-fn create(name: &str) -> Op {
-    Op::Create { key: key(name), image: image("0"), namespace: None }
-}
+use common::{Cluster, PATIENCE, create, image, key, until};
+use quorate_state_machine::{Op, Outcome};
+use quorate_store::{Consistency, Error, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_master_takes_writes_and_every_master_then_shows_them() {

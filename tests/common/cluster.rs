@@ -28,15 +28,23 @@ pub struct Cluster {
     pub agents: Vec<Process>,
     pub masters: Vec<MasterProcess>,
     pub range: PodRange,
+    /// Where the masters have their data.
+    data: PathBuf,
     pub directory: Scratch,
 }
 
 impl Cluster {
     /// As many masters as asked for, all voters.
     pub fn start(masters: usize) -> Self {
+        Self::start_in(None, masters)
+    }
+
+    /// The same, with the masters' data in another place.
+    pub fn start_in(data: Option<&Path>, masters: usize) -> Self {
         let directory = Scratch::new("cluster");
         let range = PodRange::claim();
-        let mut cluster = Self { directory, range, masters: Vec::new(), agents: Vec::new() };
+        let data = data.unwrap_or_else(|| directory.path()).to_owned();
+        let mut cluster = Self { data, directory, range, masters: Vec::new(), agents: Vec::new() };
         for number in 0..masters {
             cluster.add_master(number);
         }
@@ -49,7 +57,7 @@ impl Cluster {
 
     fn add_master(&mut self, number: usize) {
         let name = format!("m{number}");
-        let data = self.directory.path().join(&name);
+        let data = self.data.join(&name);
         let (api_port, peer_port) = (free_port(), free_port());
         let join = (number > 0).then(|| (self.masters[0].url(), self.token("server")));
         let process = self.run_master(&name, &data, api_port, peer_port, join);

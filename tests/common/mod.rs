@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real binary, the real kubectl, a containerd of their own.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
+pub mod api;
 pub mod cluster;
 pub mod containerd;
 pub mod kubectl;

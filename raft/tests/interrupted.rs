@@ -1,0 +1,212 @@
+//! What a leader left half done: a membership change, a snapshot on its way; and a follower that is
+//! further behind than the leader's memory reaches.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{Cluster, LONG, eventually};
+use quorate_raft::{NodeId, SnapshotRule};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Waits until this master knows that the change is done: these vote, and no others.
+async fn settled(cluster: &Cluster, at: usize, voters: &[usize]) {
+    let mut want: Vec<NodeId> = voters.iter().map(|at| cluster.masters[*at].id).collect();
+    want.sort_unstable();
+    eventually("the membership change is finished", || {
+        let status = cluster.masters[at].node().status();
+        let members = status.members.iter().filter(|member| member.voter);
+        let have: Vec<NodeId> = members.map(|member| member.id).collect();
+        (!status.joint && have == want).then_some(())
+    })
+    .await;
+}
+
+/// Waits until a master has the joint configuration in its log.
+async fn is_joint(cluster: &Cluster, at: usize) {
+    eventually("the change has begun", || cluster.masters[at].node().status().joint.then_some(()))
+        .await;
+}
+
+/// Learners that are level, so that only a majority is missing to make them voters.
+async fn level(cluster: &Cluster, leader: usize, learners: &[usize]) {
+    eventually("the learners are level", || {
+        let members = cluster.masters[leader].node().members();
+        let level = |at: &usize| {
+            let id = cluster.masters[*at].id;
+            members.iter().any(|m| m.id == id && m.matched.is_some() && m.lag <= Some(1))
+        };
+        learners.iter().all(level).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_leader_finishes_its_change_after_a_crash() {
+    let mut cluster = Cluster::new();
+    cluster.first().await;
+    let (two, three) = (cluster.join("m2").await, cluster.join("m3").await);
+    level(&cluster, 0, &[two, three]).await;
+    cluster.write("before", b"1").await;
+    level(&cluster, 0, &[two, three]).await;
+    // Without both the joint configuration has no majority among the new voters.
+    cluster.crash(two).await;
+    cluster.crash(three).await;
+    let leader = cluster.masters[0].node().clone();
+    let ids = [cluster.masters[two].id, cluster.masters[three].id];
+    let change = tokio::spawn(async move { leader.promote_all(&ids).await });
+    is_joint(&cluster, 0).await;
+    cluster.crash(0).await;
+    assert!(change.await.unwrap().is_err(), "nobody may be told that it was done");
+    cluster.start(0).await;
+    cluster.start(two).await;
+    settled(&cluster, 0, &[0, two, three]).await;
+    cluster.write("after", b"1").await;
+    cluster.start(three).await;
+    settled(&cluster, three, &[0, two, three]).await;
+    cluster.masters[three].node().read_index(LONG).await.unwrap();
+    assert_eq!(cluster.masters[three].get("before").unwrap(), b"1");
+    assert_eq!(cluster.masters[three].get("after").unwrap(), b"1");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_finishes_the_change_of_a_dead_one() {
+    let mut cluster = Cluster::three().await;
+    let (four, five) = (cluster.join("m4").await, cluster.join("m5").await);
+    let leader = cluster.leader().await;
+    cluster.write("before", b"1").await;
+    level(&cluster, leader, &[four, five]).await;
+    // Two of three old voters are a majority; of five new ones they are none.
+    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    let (heir, down) = (others[0], others[1]);
+    for at in [four, five, down] {
+        cluster.crash(at).await;
+    }
+    let node = cluster.masters[leader].node().clone();
+    let ids = [cluster.masters[four].id, cluster.masters[five].id];
+    let change = tokio::spawn(async move { node.promote_all(&ids).await });
+    is_joint(&cluster, leader).await;
+    is_joint(&cluster, heir).await;
+    cluster.crash(leader).await;
+    assert!(change.await.unwrap().is_err(), "nobody may be told that it was done");
+    cluster.start(down).await;
+    cluster.start(four).await;
+    let voters = [0, 1, 2, four, five];
+    settled(&cluster, heir, &voters).await;
+    cluster.write("after", b"1").await;
+    cluster.start(leader).await;
+    settled(&cluster, leader, &voters).await;
+    cluster.masters[leader].node().read_index(LONG).await.unwrap();
+    assert_eq!(cluster.masters[leader].get("before").unwrap(), b"1");
+    assert_eq!(cluster.masters[leader].get("after").unwrap(), b"1");
+    cluster.shutdown().await;
+}
+
+/// Breaks each connection after so many bytes towards the target; counts those that it broke.
+async fn forward(from: TcpStream, target: String, limit: u64, broken: Arc<AtomicU64>) {
+    let Ok(to) = TcpStream::connect(target).await else { return };
+    let ((mut from_asker, mut to_asker), (mut from_asked, mut to_asked)) =
+        (from.into_split(), to.into_split());
+    let there = async {
+        let (mut passed, mut buffer) = (0, vec![0; 64 * 1024]);
+        while let Ok(count @ 1..) = from_asker.read(&mut buffer).await {
+            passed += count as u64;
+            if passed > limit {
+                broken.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            if to_asked.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = there => {}
+        _ = tokio::io::copy(&mut from_asked, &mut to_asker) => {}
+    }
+}
+
+/// No connection ever carries the whole snapshot: it arrives only because each try goes on where the
+/// one before was broken off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
+    const LIMIT: u64 = 3 << 20;
+    let broken = Arc::new(AtomicU64::new(0));
+    let limit = Arc::new(AtomicU64::new(u64::MAX));
+    let mut cluster = Cluster::new();
+    cluster.snapshots = SnapshotRule { log_bytes_min: 8 << 20, follow_state_size: false };
+    let (counted, limited) = (broken.clone(), limit.clone());
+    cluster.route = Some(Arc::new(move |_, address| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let (target, counted, limited) = (address.to_owned(), counted.clone(), limited.clone());
+        tokio::spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let limit = limited.load(Ordering::Relaxed);
+                tokio::spawn(forward(stream, target.clone(), limit, counted.clone()));
+            }
+        });
+        own
+    }));
+    let mut cluster = Cluster::three_with(cluster).await;
+    let leader = cluster.leader().await;
+    let behind = (leader + 1) % 3;
+    cluster.crash(behind).await;
+    let written = cluster.masters[leader].node().status().last_log;
+    let mut seed = 1_u64;
+    for n in 0..48_u32 {
+        // Bytes that do not compress: eight megabytes of state.
+        let next = |_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()
+        };
+        let value: Vec<u8> = (0..64 * 1024).flat_map(next).collect();
+        cluster.write(&format!("k{}", n % 16), &value).await;
+    }
+    eventually("the log is purged", || {
+        let status = cluster.masters[cluster.current_leader()?].node().status();
+        (status.purged > written).then_some(())
+    })
+    .await;
+    limit.store(LIMIT, Ordering::Relaxed);
+    cluster.start(behind).await;
+    cluster.masters[behind].node().read_index(LONG).await.unwrap();
+    assert!(broken.load(Ordering::Relaxed) >= 2, "nothing was broken off");
+    let leader = cluster.leader().await;
+    let states = [leader, behind].map(|at| cluster.masters[at].state.lock().unwrap().map.clone());
+    assert_eq!(states[0], states[1]);
+    cluster.shutdown().await;
+}
+
+/// The leader keeps only the end of the log in memory: what is older comes from its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_further_behind_than_memory_reaches_gets_the_log_from_disk() {
+    let mut cluster = Cluster::new();
+    cluster.snapshots = SnapshotRule { log_bytes_min: 1 << 40, follow_state_size: false };
+    let mut cluster = Cluster::three_with(cluster).await;
+    let leader = cluster.leader().await;
+    let behind = (leader + 1) % 3;
+    cluster.crash(behind).await;
+    let value = vec![7; 2 << 20];
+    let count = quorate_raft::limits::LOG_TAIL_BYTES_MAX / value.len() + 8;
+    for n in 0..count {
+        cluster.write(&format!("k{}", n % 4), &value).await;
+    }
+    cluster.start(behind).await;
+    cluster.masters[behind].node().read_index(4 * LONG).await.unwrap();
+    let leader = cluster.leader().await;
+    let states = [leader, behind].map(|at| cluster.masters[at].state.lock().unwrap().map.clone());
+    assert!(states[0] == states[1], "the states differ");
+    // Entries, not a snapshot.
+    assert!(cluster.masters[behind].state.lock().unwrap().applied >= count as u64);
+    assert_eq!(cluster.masters[leader].node().status().snapshot, None);
+    cluster.shutdown().await;
+}
