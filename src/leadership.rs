@@ -30,6 +30,9 @@ const LIVING_INTERVAL: Duration = Duration::from_secs(1);
 /// Bootstrap objects that could not be written are tried again after this.
 const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
 
+/// Roles that ended though the leadership has not are started again after this.
+const ROLES_RETRY: Duration = Duration::from_millis(200);
+
 /// What the roles need.
 pub struct Roles {
     /// Where pods of this host reach the API, beside the masters' own addresses.
@@ -50,9 +53,21 @@ pub async fn follow(roles: Roles, stop: CancellationToken) {
         let leads = matches!(*leadership.borrow_and_update(), Leadership::Leader { .. });
         let lead = if leads { roles.store.lead() } else { None };
         if let Some(lead) = lead {
-            tracing::info!(term = lead.term(), "this master leads");
+            let term = lead.term();
+            tracing::info!(term, "this master leads");
             run(&roles, lead, &mut leadership, &stop).await;
-            tracing::info!("this master no longer leads");
+            if stop.is_cancelled() {
+                return;
+            }
+            // Looked at anew, not waited for: this master may lead in a later term by now, and that
+            // change may have been seen already.
+            if roles.store.lead().is_some_and(|lead| lead.term() == term) {
+                tracing::warn!(term, "roles of the leader have ended; they start again");
+                tokio::time::sleep(ROLES_RETRY).await;
+            } else {
+                tracing::info!(term, "this master no longer leads");
+            }
+            continue;
         }
         if stop.is_cancelled() {
             return;
@@ -82,15 +97,15 @@ async fn run(
     // 2. The scheduler and its events.
     let clock = Clock::system();
     let recorder = Recorder::new(clock.clone());
-    let events = tokio::spawn({
+    let mut events = tokio::spawn({
         let (recorder, lead, admit) = (recorder.clone(), lead.clone(), roles.admit.clone());
         async move { recorder.run(&lead, &*admit, "system:kube-scheduler").await }
     });
     let parts = Parts { clock: clock.clone(), recorder, metrics: roles.scheduler_metrics.clone() };
     let seed = Seed(rand::random());
-    let scheduler = Scheduler::start(lead.clone(), SchedulerConfig::new(seed), parts);
+    let mut scheduler = Scheduler::start(lead.clone(), SchedulerConfig::new(seed), parts);
     // 3. The controllers.
-    let controllers = Controllers::start(
+    let mut controllers = Controllers::start(
         lead.clone(),
         roles.admit.clone(),
         roles.controllers.clone(),
@@ -101,21 +116,35 @@ async fn run(
     // 4. Learners that have caught up become voters.
     let membership = tokio::spawn(promote(roles.masters.clone(), ended.clone()));
 
+    let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { break },
             () = stop.cancelled() => {}
+            () = controllers.ended() => break,
+            _ = scheduler.ended() => {
+                scheduler_ended = true;
+                break;
+            }
+            _ = &mut events => {
+                events_ended = true;
+                break;
+            }
         }
     }
     // Backwards: nothing is left that could act for this leadership.
     ended.cancel();
     controllers.stop().await;
-    scheduler.stop().await;
+    if !scheduler_ended {
+        scheduler.stop().await;
+    }
     events.abort();
     for task in [bootstrap, living, membership] {
         drop(task.await);
     }
-    drop(events.await);
+    if !events_ended {
+        drop(events.await);
+    }
 }
 
 /// Writes the beginnings, then keeps what the leader owes.

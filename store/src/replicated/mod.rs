@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::consensus::{Consensus, Fence, Leadership, PublishedViews};
 use crate::error::Error;
+use crate::limits::RETRY_PAUSE;
 use crate::store::millis;
 
 use batch::Batcher;
@@ -65,12 +66,7 @@ impl Replicated {
         let freeing = command.frees_space();
         let entry = Entry { proposals: vec![Proposal { session: None, command }] };
         let payload = codec::encode_entry(&entry).map_err(Error::TooLarge)?.into();
-        let proposed = if freeing {
-            self.raft.propose_fenced_reserved(leadership, payload, deadline).await
-        } else {
-            self.raft.propose_fenced(leadership, payload, deadline).await
-        };
-        match proposed {
+        match self.propose_fenced(leadership, payload, freeing, deadline).await? {
             Ok(proposed) => match batch::decode_replies(&proposed.reply)?.into_iter().next() {
                 Some(Reply::Decided(outcomes)) => Ok(outcomes),
                 other => Err(Error::Stopped { reason: format!("unexpected reply {other:?}") }),
@@ -87,6 +83,43 @@ impl Replicated {
                 Err(Error::TooLarge(codec::CodecError::TooLong(bytes)))
             }
             Err(ProposeError::Fatal(fatal)) => Err(Error::Stopped { reason: fatal.to_string() }),
+        }
+    }
+}
+
+impl Replicated {
+    /// Proposes under a leadership, for as long as it is held. A leader that has not heard of its
+    /// quorum lately (a paused machine, an election that another one lost) takes nothing for a
+    /// moment and yet leads on, in the same term: that is not the end of its leadership, and the
+    /// roles that take it for the end would never start again.
+    async fn propose_fenced(
+        &self,
+        leadership: &quorate_raft::Leadership,
+        payload: bytes::Bytes,
+        freeing: bool,
+        deadline: Duration,
+    ) -> Result<Result<quorate_raft::Proposed, ProposeError>, Error> {
+        let ends = tokio::time::Instant::now() + deadline;
+        let mut states = self.raft.leadership();
+        loop {
+            let left = ends.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Err(Error::Unavailable { waited_ms: millis(deadline) });
+            }
+            let payload = payload.clone();
+            let proposed = if freeing {
+                self.raft.propose_fenced_reserved(leadership, payload, left).await
+            } else {
+                self.raft.propose_fenced(leadership, payload, left).await
+            };
+            match proposed {
+                Err(ProposeError::NotLeader { .. })
+                    if *states.borrow_and_update() == LeadershipState::Leader(*leadership) =>
+                {
+                    drop(tokio::time::timeout(RETRY_PAUSE.min(left), states.changed()).await);
+                }
+                done => return Ok(done),
+            }
         }
     }
 }
