@@ -12,7 +12,20 @@ use common::cluster::Cluster;
 use common::containerd::{Containerd, IMAGE};
 use common::kubectl::Kubectl;
 use common::scratch::Scratch;
-use common::{PATIENCE, until};
+use common::{PATIENCE, step, until};
+
+/// Ends at once when it is told to, and appends to its log as long as it lives.
+const COMMAND: &[&str] =
+    &["sh", "-c", "trap 'exit 0' TERM; while true; do date +%s; sleep 1 & wait $!; done"];
+
+/// A deployment whose pods run [`COMMAND`].
+fn deploy(kubectl: &Kubectl, replicas: u32) {
+    let (image, replicas) = (format!("--image={IMAGE}"), format!("--replicas={replicas}"));
+    let mut arguments = vec!["create", "deployment", "web", &image, &replicas, "--"];
+    arguments.extend(COMMAND);
+    kubectl.run(&arguments);
+    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+}
 
 /// Asks one master again and again until told to stop; keeps what failed.
 struct Asker {
@@ -58,9 +71,7 @@ fn a_killed_leader_in_the_middle_of_a_rollout_is_not_noticed() {
     kubectl.until("two nodes are ready", PATIENCE, &["nodes"], |nodes| {
         nodes.to_string().matches("KubeletReady").count() >= 2
     });
-    let image = format!("--image={IMAGE}");
-    kubectl.run(&["create", "deployment", "web", &image, "--replicas=4", "--", "sleep", "3600"]);
-    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    deploy(&kubectl, 4);
 
     let leader = cluster.leader();
     let survivors: Vec<Kubectl> = (0..3)
@@ -139,21 +150,39 @@ fn comes_back(cluster: &mut Cluster, leader: usize, kubectl: &Kubectl, living: &
 }
 
 #[test]
-fn everything_killed_at_once_comes_back_with_everything() {
+fn whatever_is_killed_comes_back_with_everything() {
     let Some(containerd) = Containerd::start(None) else { return };
     let mut cluster = Cluster::start(3);
     let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
     cluster.add_agent("n1", &containerd);
-    let image = format!("--image={IMAGE}");
-    kubectl.run(&["create", "deployment", "web", &image, "--replicas=3", "--", "sleep", "3600"]);
-    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"]);
-    let pods = |kubectl: &Kubectl| {
-        kubectl.run(&[
-            "get", "pods", "-o",
-            "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}",
-        ])
-    };
+    deploy(&kubectl, 3);
+    let path = "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} \
+                {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
+    let pods = |kubectl: &Kubectl| kubectl.run(&["get", "pods", "-o", path]);
     let before = pods(&kubectl);
+
+    step("=== the agent alone is killed: its pods go on, and the next agent adopts them");
+    cluster.agents[0].kill_9();
+    assert_eq!(pods(&kubectl), before);
+    cluster.agents.clear();
+    cluster.add_agent("n1", &containerd);
+    let answers = ["exec", "deployment/web", "--", "true"];
+    until("exec works again", PATIENCE, || kubectl.output(&answers).status.success());
+    assert_eq!(pods(&kubectl), before, "nothing restarted");
+    let log = kubectl.run(&["logs", "deployment/web"]);
+    let seconds: Vec<u64> = log.lines().map(|line| line.parse().unwrap()).collect();
+    let hole = seconds.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(seconds.len() > 1 && hole < Some(30), "it wrote all the time: {log}");
+
+    step("=== the master that the agent is connected to is killed: the agent moves on");
+    let connected = connected_master(&cluster, "n1");
+    cluster.masters[connected].process.kill_9();
+    let living = kubectl.at(&cluster.masters[(connected + 1) % 3].url());
+    until("exec works by another master", PATIENCE, || living.output(&answers).status.success());
+    assert_eq!(pods(&living), before, "nothing restarted");
+    cluster.restart(connected);
+
+    step("=== everything at once is killed");
     for master in &mut cluster.masters {
         master.process.kill_9();
     }
@@ -172,6 +201,28 @@ fn everything_killed_at_once_comes_back_with_everything() {
     for pod in before.lines() {
         assert!(after.contains(pod), "{pod:?} did not survive as it was:\n{after}");
     }
+}
+
+/// Number of the master whose log says last that the node has connected to it.
+fn connected_master(cluster: &Cluster, node: &str) -> usize {
+    let mut found = None;
+    let told = |text: &str| {
+        let lines = text.lines().filter(|line| line.contains("node connected"));
+        lines.filter(|line| line.contains(node)).filter_map(time_of).max()
+    };
+    until("the node is connected", PATIENCE, || {
+        let masters = cluster.masters.iter().enumerate();
+        let times = masters.filter_map(|(number, m)| Some((told(&m.process.text())?, number)));
+        found = times.max().map(|(_, number)| number);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// The time at the beginning of a line of a log, past its colours.
+fn time_of(line: &str) -> Option<String> {
+    let from = line.find("20")?;
+    line.get(from..from + 27).map(str::to_owned)
 }
 
 #[test]

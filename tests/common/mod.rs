@@ -4,6 +4,8 @@
 pub mod api;
 pub mod cluster;
 pub mod containerd;
+pub mod dev;
+pub mod kube;
 pub mod kubectl;
 pub mod network;
 pub mod process;
