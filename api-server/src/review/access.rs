@@ -39,12 +39,13 @@ fn validate(review: &Value, of_somebody: bool, namespace: Option<&str>) -> Vec<E
         selector(&resource[name], &path.child(name), &mut errors);
     }
     let metadata = review["metadata"].as_object().into_iter().flatten();
-    let mut set = metadata.filter(|(name, value)| {
-        !matches!(name.as_str(), "managedFields" | "creationTimestamp")
-            && !(namespace.is_some() && name.as_str() == "namespace")
-            && !value.is_null()
-    });
-    if set.next().is_some() {
+    let mut set = metadata.filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str());
+    let is_mine = |name| match name {
+        "managedFields" | "creationTimestamp" => false,
+        "namespace" => namespace.is_none(),
+        _ => true,
+    };
+    if set.any(is_mine) {
         let why = if namespace.is_some() {
             "must be empty except for namespace"
         } else {
