@@ -53,6 +53,9 @@ fn logs(kubectl: &Kubectl) {
     let text = "previous terminated container \"talker\" in pod \"talker\" not found";
     assert!(complaint.contains(text), "{complaint}");
     // What was said long ago is not since just now.
+    until("it has talked for some seconds", PATIENCE, || {
+        kubectl.run(&["logs", "talker"]).contains("tick 5\n")
+    });
     let mut follow = kubectl.start(&["logs", "-f", "talker", "--since=2s"]);
     let first = follow.says("tick ");
     assert!(!first.contains("one"), "{first}");

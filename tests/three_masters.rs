@@ -234,7 +234,7 @@ fn tokens_that_are_not_good_are_refused_with_the_reason() {
         let data = Scratch::new("refused");
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(["agent", "--name", "n", "--server", &url, "--token", token, "--data"])
-            .arg(data.path())
+            .arg(data.path().join("data"))
             .output()
             .unwrap();
         assert!(!output.status.success());
