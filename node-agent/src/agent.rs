@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::NodeStatus;
 use quorate_proto::agent::OpenChannel;
 use quorate_proto::agent::node_agent_client::NodeAgentClient;
@@ -18,7 +19,7 @@ use crate::events::{Kind, Recorder};
 use crate::images::Puller;
 use crate::limits::{
     CHECKPOINT_INTERVAL, LOG_ROTATE_INTERVAL, NODE_STATUS_INTERVAL, NODE_STATUS_RESEND,
-    RELIST_INTERVAL,
+    RELIST_INTERVAL, RUNTIME_EVENTS_PAUSE, RUNTIME_EVENTS_RETRY,
 };
 use crate::link::{self, Hooks, Link, channels};
 use crate::network::cni;
@@ -30,7 +31,7 @@ use crate::probe::Probers;
 use crate::runtime::{self, Runtime};
 use crate::shared::{Machine, Shared};
 use crate::volume::tokens::TokenCache;
-use crate::{checkpoint, logs, node, services};
+use crate::{checkpoint, eviction, image_gc, logs, node, services};
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,7 @@ impl Agent {
             puller: Puller::new(runtime.clone()),
             probers: Probers::new(runtime.clone(), desired.clone(), events.clone()),
             tokens: TokenCache::default(),
+            evictions: eviction::Evictions::default(),
             host_dns: parse_resolv_conf(&resolv),
             workers: Mutex::new(BTreeMap::new()),
             runtime,
@@ -115,6 +117,8 @@ impl Agent {
         self.spawn(relist(shared.clone()));
         self.spawn(keep_checkpoint(shared.clone()));
         self.spawn(rotate_logs(shared.clone()));
+        self.spawn(eviction::keep(shared.clone()));
+        self.spawn(image_gc::keep(shared.clone()));
         if let Some(network) = shared.config.network.clone() {
             self.spawn(services::keep(shared.clone(), network));
         }
@@ -185,12 +189,28 @@ async fn keep_workers(shared: Arc<Shared>, tasks: TaskTracker, stop: Cancellatio
     }
 }
 
-/// Looks at the runtime every second.
+/// Looks at the runtime every second, and as soon as it says that something happened.
 async fn relist(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(RELIST_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut events = shared.runtime.watch();
+    let mut ended: Option<Instant> = None;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            event = events.next(), if ended.is_none() => match event {
+                // What else happens in this moment is seen by the same look.
+                Some(()) => tokio::time::sleep(RUNTIME_EVENTS_PAUSE).await,
+                None => ended = Some(Instant::now()),
+            },
+        }
+        if ended.is_none() {
+            while events.next().now_or_never().flatten().is_some() {}
+        }
+        if ended.is_some_and(|ended| ended.elapsed() >= RUNTIME_EVENTS_RETRY) {
+            events = shared.runtime.watch();
+            ended = None;
+        }
         match shared.pleg.changes().await {
             Ok(changed) => {
                 for uid in changed {
@@ -215,7 +235,11 @@ async fn keep_checkpoint(shared: Arc<Shared>) {
             let maps = objects.config_maps.iter().map(|((namespace, name), map)| {
                 (format!("{namespace}/{name}"), map.metadata.resource_version.clone())
             });
-            objects.synced.then(|| pods.chain(maps).collect::<BTreeMap<_, _>>())
+            let secrets = objects.secrets.iter().map(|((namespace, name), secret)| {
+                (format!("{namespace}/{name} secret"), secret.metadata.resource_version.clone())
+            });
+            let all = pods.chain(maps).chain(secrets);
+            objects.synced.then(|| all.collect::<BTreeMap<_, _>>())
         });
         if let Some(versions) = versions.filter(|versions| *versions != saved) {
             save_checkpoint(&shared);

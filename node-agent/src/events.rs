@@ -1,8 +1,12 @@
 //! Events, with the kubelet's reasons and words.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use tokio::time::Instant;
 
+use crate::event_filter::Filter;
 use crate::link::Link;
 use crate::pod::spec;
 use crate::pod::status::whole_second;
@@ -17,13 +21,14 @@ pub(crate) enum Kind {
 /// Makes events and hands them to the outbox.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
     node_name: String,
+    filter: Arc<Mutex<Filter>>,
 }
 
 impl Recorder {
-    pub(crate) fn new(link: std::sync::Arc<Link>, node_name: String) -> Self {
-        Recorder { link, node_name }
+    pub(crate) fn new(link: Arc<Link>, node_name: String) -> Self {
+        Recorder { link, node_name, filter: Arc::default() }
     }
 
     /// About a pod, or with `container` about one of its containers.
@@ -67,12 +72,23 @@ impl Recorder {
         reason: &str,
         message: &str,
     ) {
+        let object = format!(
+            "{}/{namespace}/{}/{}",
+            involved_object.kind.as_deref().unwrap_or_default(),
+            involved_object.name.as_deref().unwrap_or_default(),
+            involved_object.uid.as_deref().unwrap_or_default(),
+        );
+        let admitted = {
+            let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+            filter.admit(&object, &format!("{kind:?} {reason}"), message, Instant::now())
+        };
+        let Some(message) = admitted else { return };
         let now = Time(whole_second(jiff::Timestamp::now()));
         let event = Event {
             metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
             involved_object,
             reason: Some(reason.to_owned()),
-            message: Some(message.to_owned()),
+            message: Some(message),
             type_: Some(if kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned()),
             source: Some(EventSource {
                 component: Some("kubelet".to_owned()),

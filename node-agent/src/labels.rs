@@ -19,3 +19,7 @@ pub const TERMINATION_LOG: &str = "io.quorate.termination-log";
 pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 /// Annotation: how often the container was restarted.
 pub const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+/// Annotation: the image as the pod named it when the container was made; another one now means a restart.
+pub const IMAGE: &str = "io.quorate.image";
+/// Annotation: the resources it was made with, JSON; others now mean a resize.
+pub const RESOURCES: &str = "io.quorate.resources";

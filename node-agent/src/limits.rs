@@ -74,6 +74,9 @@ pub const IMAGE_PULLS_MAX: usize = 5;
 /// Body of an HTTP probe's answer that is read, in bytes. The rest is not.
 pub const PROBE_BODY_BYTES_MAX: usize = 10 * 1024;
 
+/// Redirects that an HTTP probe follows. At the limit it has failed.
+pub const PROBE_REDIRECTS_MAX: usize = 10;
+
 /// How often the runtime is looked at.
 pub const RELIST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -153,3 +156,42 @@ pub const TOLD_MAX: usize = 128;
 /// How often the rules of cluster IPs are compared with what the masters say: a change reaches this node's pods within
 /// it.
 pub const SERVICES_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Pods and containers with a limit of local storage are measured this often. One above it is ended.
+pub const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often images are looked through.
+pub const IMAGE_GC_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Use of the images' disk, in percent, from which unused images are removed.
+pub const IMAGE_DISK_HIGH_PERCENT: u64 = 85;
+
+/// Use of that disk, in percent, down to which they are.
+pub const IMAGE_DISK_LOW_PERCENT: u64 = 80;
+
+/// An image is not removed before it has been here so long.
+pub const IMAGE_AGE_MIN: Duration = Duration::from_secs(120);
+
+/// Events of one object that are told in a row. Further ones are dropped until [`EVENT_REFILL_INTERVAL`] allows one.
+pub const EVENT_BURST: f64 = 25.0;
+
+/// After the burst one event of an object is told in this time.
+pub const EVENT_REFILL_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Different messages of otherwise equal events; from there on they are combined into one event.
+pub const EVENT_SIMILAR_MAX: usize = 10;
+
+/// Quiet time after which such messages are told one by one again.
+pub const EVENT_SIMILAR_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Objects whose events are remembered. At the limit the one that was quiet longest is forgotten.
+pub const EVENT_OBJECTS_MAX: usize = 4096;
+
+/// Waiting before a broken stream of the runtime's events is opened again; until then it is looked at every second.
+pub const RUNTIME_EVENTS_RETRY: Duration = Duration::from_secs(5);
+
+/// Looks at the runtime after its events come no closer than this: a storm of events is one look.
+pub const RUNTIME_EVENTS_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a followed log's container is asked whether it still runs.
+pub const LOG_STATE_INTERVAL: Duration = Duration::from_millis(500);

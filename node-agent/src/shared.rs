@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use crate::config::Config;
 use crate::desired::Desired;
 use crate::events::Recorder;
+use crate::eviction::Evictions;
 use crate::images::Puller;
 use crate::link::Link;
 use crate::paths::Paths;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) probers: Probers,
     pub(crate) tokens: TokenCache,
     pub(crate) events: Recorder,
+    pub(crate) evictions: Evictions,
     pub(crate) machine: Machine,
     pub(crate) host_dns: DnsConfig,
     /// Uids of pods that have a worker.

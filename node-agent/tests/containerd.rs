@@ -17,10 +17,11 @@ use std::time::Duration;
 use containerd::{Containerd, TAGGED as IMAGE};
 use master::{Master, wait_until};
 use quorate_node_agent::cri::CriRuntime;
+use quorate_node_agent::runtime::Runtime;
 use quorate_node_agent::{Agent, Config};
 use quorate_proto::agent::{
-    ChannelFrame, ExecRequest, LogRequest, ObjectKind, PortForwardRequest, channel_frame,
-    open_channel::Request,
+    AttachRequest, ChannelFrame, ExecRequest, LogRequest, ObjectKind, PortForwardRequest, Resize,
+    channel_frame, open_channel::Request,
 };
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -183,6 +184,10 @@ async fn a_pod_lives_is_adopted_and_goes() {
     assert_eq!(end["status"], "Success", "{end}");
     assert_eq!(master.status("uid-web")["containerStatuses"][0]["containerID"], id);
 
+    // containerd tells when containers end.
+    let mut ends = CriRuntime::new(containerd.socket()).watch();
+    let told = tokio::spawn(async move { ends.next().await });
+
     // The liveness probe fails: restarted.
     run(&master, &web, &["/bin/touch", "/tmp/dead"]).await;
     wait_until("web is restarted and ready", SOON, || {
@@ -210,9 +215,78 @@ async fn a_pod_lives_is_adopted_and_goes() {
     let left = containerd.dir.path().join("data/agent/volumes/uid-web");
     assert!(!left.exists(), "nothing of it is left");
 
+    terminals_and_attached_streams(&master).await;
     crash_loop(&master).await;
     run_to_completion(&master).await;
+    assert_eq!(tokio::time::timeout(SOON, told).await.unwrap().unwrap(), Some(()));
     agent.shutdown().await;
+}
+
+/// Reads a channel until the text has come.
+async fn read_until(frames: &mut tonic::Streaming<ChannelFrame>, text: &str) -> String {
+    let mut out = String::new();
+    while !out.contains(text) {
+        let frame = tokio::time::timeout(SOON, frames.next()).await;
+        let frame = frame.unwrap_or_else(|_| panic!("no {text:?} after {out:?}")).unwrap().unwrap();
+        if let Some(channel_frame::Frame::Stdout(bytes)) = frame.frame {
+            out.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    out
+}
+
+/// A terminal that changes its size, the input of a running process, and a debug container that sees its processes.
+async fn terminals_and_attached_streams(master: &Master) {
+    let cat = |name: &str| {
+        json!({"name": name, "image": "busybox:test", "stdin": true,
+            "command": ["/bin/sh", "-c", "echo ready; exec /bin/cat"]})
+    };
+    let talk = pod("talk", json!({"containers": [cat("c")], "terminationGracePeriodSeconds": 1}));
+    master.apply(ObjectKind::Pod, talk.clone()).await;
+    wait_until("talk is ready", SOON, || {
+        let status = master.status("uid-talk");
+        (ready(&status), (status, master.events("talk")))
+    })
+    .await;
+    let script =
+        "while [ \"$(/bin/busybox stty size)\" != '33 99' ]; do sleep 0.1; done; echo sized";
+    let request = Request::Exec(ExecRequest {
+        command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        stdin: true,
+        stdout: true,
+        stderr: false,
+        tty: true,
+    });
+    let (up, mut frames) = master.open(&talk, "c", request).await.unwrap();
+    let size = channel_frame::Frame::Resize(Resize { width: 99, height: 33 });
+    up.send(Ok(ChannelFrame { frame: Some(size) })).await.unwrap();
+    read_until(&mut frames, "sized\r\n").await;
+
+    let request =
+        Request::Attach(AttachRequest { stdin: true, stdout: true, stderr: true, tty: false });
+    let (up, mut frames) = master.open(&talk, "c", request).await.unwrap();
+    let text = channel_frame::Frame::Stdin("over to you\n".into());
+    up.send(Ok(ChannelFrame { frame: Some(text) })).await.unwrap();
+    read_until(&mut frames, "over to you\n").await;
+
+    let mut debugged = talk.clone();
+    debugged["spec"]["ephemeralContainers"] = json!([{
+        "name": "d", "image": "busybox:test", "targetContainerName": "c",
+        "command": ["/bin/sh", "-c", "/bin/busybox ps; exec /bin/sleep 1000"],
+    }]);
+    master.apply(ObjectKind::Pod, debugged.clone()).await;
+    wait_until("the debugger runs", SOON, || {
+        let status = master.status("uid-talk");
+        let state = &status["ephemeralContainerStatuses"][0]["state"];
+        (state["running"].is_object(), (status.clone(), master.events("talk")))
+    })
+    .await;
+    let follow = Request::Log(LogRequest { follow: true, ..Default::default() });
+    let (_up, mut frames) = master.open(&debugged, "d", follow).await.unwrap();
+    read_until(&mut frames, "/bin/cat").await;
+    master.delete_pod("ns", "talk", 1).await;
+    wait_until("talk is gone", SOON, || (master.is_gone("uid-talk"), master.status("uid-talk")))
+        .await;
 }
 
 async fn crash_loop(master: &Master) {

@@ -1,16 +1,19 @@
 //! [`CriRuntime`]: the runtime trait over a CRI socket.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
 use super::wire::image_service_client::ImageServiceClient;
 use super::wire::runtime_service_client::RuntimeServiceClient;
-use super::{convert, streaming, wire};
+use super::{convert, events, streaming, wire};
 use crate::limits::{
     CRI_CALL_TIMEOUT, CRI_MESSAGE_BYTES_MAX, EXEC_SYNC_OUTPUT_BYTES_MAX, IMAGE_PULL_TIMEOUT,
 };
@@ -31,7 +34,10 @@ pub const DEFAULT_SOCKETS: [&str; 3] =
 pub struct CriRuntime {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    channel: Channel,
     socket: PathBuf,
+    /// The image of the runtime's own sandbox containers, once asked.
+    sandbox_image: Arc<OnceCell<Option<String>>>,
 }
 
 impl CriRuntime {
@@ -49,10 +55,21 @@ impl CriRuntime {
         CriRuntime {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(CRI_MESSAGE_BYTES_MAX),
-            images: ImageServiceClient::new(channel)
+            images: ImageServiceClient::new(channel.clone())
                 .max_decoding_message_size(CRI_MESSAGE_BYTES_MAX),
+            channel,
             socket,
+            sandbox_image: Arc::default(),
         }
+    }
+
+    /// Runtimes that do not mark their sandbox image as pinned (containerd before 1.7) name it in their configuration.
+    async fn ask_sandbox_image(&self) -> Option<String> {
+        let request = wire::StatusRequest { verbose: true };
+        let answer = call(CRI_CALL_TIMEOUT, self.runtime.clone().status(request)).await.ok()?;
+        let config: serde_json::Value = serde_json::from_str(answer.info.get("config")?).ok()?;
+        let name = config.get("sandboxImage")?.as_str()?;
+        crate::images::normalize(name).ok()
     }
 
     /// The socket this client speaks to.
@@ -352,6 +369,10 @@ impl Runtime for CriRuntime {
         streaming::port_forward(&url, port).await
     }
 
+    fn watch(&self) -> BoxStream<'static, ()> {
+        events::watch(self.runtime.clone(), self.channel.clone())
+    }
+
     async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String> {
         let request = wire::PullImageRequest {
             image: Some(image_spec(image)),
@@ -376,7 +397,15 @@ impl Runtime for CriRuntime {
     async fn list_images(&self) -> Result<Vec<Image>> {
         let request = wire::ListImagesRequest { filter: None };
         let answer = call(CRI_CALL_TIMEOUT, self.images.clone().list_images(request)).await?;
-        Ok(answer.images.into_iter().map(convert::image).collect())
+        let mut images: Vec<Image> = answer.images.into_iter().map(convert::image).collect();
+        let sandbox = self.sandbox_image.get_or_init(|| self.ask_sandbox_image()).await;
+        if let Some(sandbox) = sandbox {
+            for image in &mut images {
+                let names = [&image.repo_tags, &image.repo_digests];
+                image.pinned |= names.into_iter().flatten().any(|name| name == sandbox);
+            }
+        }
+        Ok(images)
     }
 
     async fn remove_image(&self, image: &str) -> Result<()> {

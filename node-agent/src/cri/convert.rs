@@ -194,7 +194,14 @@ fn container_security(security: &SecurityContext) -> wire::LinuxContainerSecurit
             drop_capabilities: security.drop_capabilities.clone(),
         }),
         privileged: security.privileged,
-        namespace_options: Some(namespaces(security.namespaces)),
+        namespace_options: Some(match &security.pid_target {
+            Some(target) => wire::NamespaceOption {
+                pid: wire::NamespaceMode::Target.into(),
+                target_id: target.0.clone(),
+                ..namespaces(security.namespaces)
+            },
+            None => namespaces(security.namespaces),
+        }),
         selinux_options: security.selinux.as_ref().map(selinux),
         run_as_user: security.run_as_user.map(int64),
         run_as_username: security.run_as_username.clone(),

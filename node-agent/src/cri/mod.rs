@@ -6,6 +6,7 @@
 
 mod client;
 mod convert;
+mod events;
 mod streaming;
 
 pub use client::{CriRuntime, DEFAULT_SOCKETS};

@@ -19,10 +19,11 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::limits::{
-    CHANNEL_CLOSE_TIMEOUT, CHANNEL_FRAME_BYTES_MAX, CHANNEL_OPEN_TIMEOUT, LOG_POLL_INTERVAL,
+    CHANNEL_CLOSE_TIMEOUT, CHANNEL_FRAME_BYTES_MAX, CHANNEL_OPEN_TIMEOUT, LOG_STATE_INTERVAL,
     STREAM_CHUNKS_MAX,
 };
 use crate::logs;
+use crate::pleg::Listings;
 use crate::runtime::{
     AttachOptions, BoxDuplex, BoxRead, Container, ContainerId, ContainerState, ExecOptions, Result,
     SandboxId, SandboxState, Session, TerminalSize,
@@ -130,7 +131,8 @@ async fn prepare(shared: &Shared, open: OpenChannel) -> std::result::Result<Read
     match open.request {
         Some(Request::Log(request)) => {
             let (path, id) =
-                find_log(shared, &listing.containers, &open.container, &open.pod, &request).await?;
+                find_log(shared, &listing.containers, &open.container, (&uid, &open.pod), &request)
+                    .await?;
             Ok(Ready::Logs(path, id, request))
         }
         Some(Request::Exec(request)) => {
@@ -198,18 +200,32 @@ fn running(containers: &[Container], name: &str) -> std::result::Result<Containe
     }
 }
 
+/// Why a container does not run, as its status says it now; `None`: it runs, or has ended.
+fn waiting_reason(shared: &Shared, uid: &str, name: &str) -> Option<String> {
+    let pod = shared.desired.pod(uid)?;
+    let status = pod.status.as_ref()?;
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let mut all = lists.into_iter().flatten().flatten();
+    all.find(|status| status.name == name)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
+}
+
 async fn find_log(
     shared: &Shared,
     containers: &[Container],
     name: &str,
-    pod: &str,
+    (uid, pod): (&str, &str),
     request: &LogRequest,
 ) -> std::result::Result<(PathBuf, ContainerId), Bytes> {
     let all = newest(containers, name);
+    let waiting = waiting_reason(shared, uid, name);
     let wanted = if request.previous {
-        // A running one's predecessor, or the ended one itself while it waits for its restart.
-        let ended = |c: &&&Container| c.state == ContainerState::Exited;
-        all.iter().find(ended).copied()
+        // Its predecessor, or the ended one itself while it waits for its restart.
+        let skip = usize::from(waiting.is_none());
+        all.iter().skip(skip).find(|c| c.state == ContainerState::Exited).copied()
     } else {
         all.first().copied()
     };
@@ -217,7 +233,13 @@ async fn find_log(
         let message = if request.previous {
             format!("previous terminated container \"{name}\" in pod \"{pod}\" not found")
         } else {
-            format!("container \"{name}\" in pod \"{pod}\" is waiting to start: ContainerCreating")
+            let why = match waiting.as_deref() {
+                Some("ErrImagePull") => "image can't be pulled",
+                Some("ImagePullBackOff") => "trying and failing to pull image",
+                Some(reason) => reason,
+                None => "ContainerCreating",
+            };
+            format!("container \"{name}\" in pod \"{pod}\" is waiting to start: {why}")
         };
         return Err(failure(400, "BadRequest", &message));
     };
@@ -277,6 +299,14 @@ async fn stream_logs(
     finish(up, down, status).await;
 }
 
+/// As the last look at the runtime showed it: no call for each reader of a log.
+fn has_ended(listings: &Listings, id: &ContainerId) -> bool {
+    let all = listings.values().flat_map(|listing| &listing.containers);
+    let found = all.into_iter().find(|container| container.id == *id);
+    found
+        .is_none_or(|found| matches!(found.state, ContainerState::Exited | ContainerState::Unknown))
+}
+
 async fn copy_logs(
     shared: &Shared,
     path: &std::path::Path,
@@ -285,6 +315,8 @@ async fn copy_logs(
     up: &mpsc::Sender<ChannelFrame>,
 ) -> std::io::Result<()> {
     let mut reader = logs::Reader::open(path, log_options(request))?;
+    let watch = request.follow.then(|| logs::Watch::of(path));
+    let mut ended = false;
     loop {
         while let Some((_, mut output)) = reader.next()? {
             while !output.is_empty() {
@@ -295,24 +327,16 @@ async fn copy_logs(
                 }
             }
         }
-        if reader.full() || !request.follow {
-            return Ok(());
-        }
+        let Some(watch) = watch.as_ref().filter(|_| !reader.full()) else { return Ok(()) };
         if reader.reopen_if_rotated()? {
             continue;
         }
-        // Ended before the last look: what was written then has been read now.
-        let status = shared.runtime.container_status(container).await;
-        if !status.is_ok_and(|status| status.container.state == ContainerState::Running) {
-            while let Some((_, output)) = reader.next()? {
-                let frame = ChannelFrame { frame: Some(Frame::Stdout(output)) };
-                if up.send(frame).await.is_err() {
-                    break;
-                }
-            }
+        if ended {
+            // Ended before the last look: what was written then has been read now.
             return Ok(());
         }
-        tokio::time::sleep(LOG_POLL_INTERVAL).await;
+        watch.changed(LOG_STATE_INTERVAL).await;
+        ended = has_ended(&shared.pleg.last(), container);
     }
 }
 

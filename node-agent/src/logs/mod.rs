@@ -3,6 +3,8 @@
 mod format;
 mod reader;
 mod rotate;
+mod watch;
 
 pub(crate) use reader::{Options, Reader, tail};
 pub(crate) use rotate::rotate_all;
+pub(crate) use watch::Watch;

@@ -42,10 +42,10 @@ pub(crate) fn wait_until(
     (until > now).then_some(until)
 }
 
-/// The entry after one more start at `now`.
-pub(crate) fn raise(entry: Option<&Backoff>, now: Timestamp) -> Backoff {
+/// The entry after one more start at `now` of what ended at `ended`.
+pub(crate) fn raise(entry: Option<&Backoff>, ended: Timestamp, now: Timestamp) -> Backoff {
     match entry {
-        Some(old) if !expired(old, now) => {
+        Some(old) if !expired(old, ended) => {
             Backoff { delay: (old.delay * 2).min(BACKOFF_MAX), updated: now }
         }
         _ => Backoff { delay: BACKOFF_INITIAL, updated: now },
@@ -55,6 +55,24 @@ pub(crate) fn raise(entry: Option<&Backoff>, now: Timestamp) -> Backoff {
 /// Twice the longest wait without trouble clears the record.
 fn expired(entry: &Backoff, at: Timestamp) -> bool {
     at > add(entry.updated, BACKOFF_MAX * 2)
+}
+
+/// A duration as Go prints it when cut to milliseconds (`350ms`, `1.204s`, `2m3.5s`), for messages.
+pub(crate) fn go_millis(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0 => "0s".to_owned(),
+        1..1000 => format!("{millis}ms"),
+        _ => {
+            let rest = millis % 1000;
+            let whole = go_duration(Duration::from_secs(duration.as_secs()));
+            let fraction = format!("{rest:03}");
+            match fraction.trim_end_matches('0') {
+                "" => whole,
+                digits => format!("{}.{digits}s", whole.trim_end_matches('s')),
+            }
+        }
+    }
 }
 
 /// A duration as Go prints it (`10s`, `1m20s`, `5m0s`), for messages.
@@ -85,19 +103,24 @@ mod tests {
                 }
                 None => waits.push(0),
             }
-            entry = Some(raise(entry.as_ref(), now));
+            entry = Some(raise(entry.as_ref(), now, now));
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300, 300]);
         // Eleven good minutes later it starts at once, and counts from the beginning.
         let later = add(now, Duration::from_secs(660));
         assert_eq!(wait_until(entry.as_ref(), later, later), None);
-        assert_eq!(raise(entry.as_ref(), later).delay, BACKOFF_INITIAL);
+        assert_eq!(raise(entry.as_ref(), later, later).delay, BACKOFF_INITIAL);
     }
 
     #[test]
     fn durations_read_as_in_go() {
         for (seconds, text) in [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "1h0m0s")] {
             assert_eq!(go_duration(Duration::from_secs(seconds)), text);
+        }
+        for (millis, text) in
+            [(0, "0s"), (350, "350ms"), (1204, "1.204s"), (2000, "2s"), (123_500, "2m3.5s")]
+        {
+            assert_eq!(go_millis(Duration::from_millis(millis)), text);
         }
     }
 }

@@ -12,8 +12,9 @@ use super::{resources, spec};
 use crate::labels;
 use crate::paths::{Paths, container_log};
 use crate::runtime::{
-    ContainerConfig, DnsConfig, Image, Mount, NamespaceMode, NamespaceModes, PodSandboxConfig,
-    PortMapping, Protocol, SandboxMetadata, SecurityContext, SecurityProfile, SelinuxOptions,
+    ContainerConfig, ContainerId, DnsConfig, Image, Mount, NamespaceMode, NamespaceModes,
+    PodSandboxConfig, PortMapping, Protocol, SandboxMetadata, SecurityContext, SecurityProfile,
+    SelinuxOptions,
 };
 
 const MASKED_PATHS: [&str; 11] = [
@@ -50,14 +51,25 @@ pub(crate) struct NodeFacts<'a> {
 
 /// The pod's host name: its own wish, else its name, cut to what the kernel takes.
 pub(crate) fn hostname(pod: &Pod) -> String {
+    if let Some(own) = hostname_override(pod) {
+        return own.to_owned();
+    }
     let wish = spec::spec(pod).and_then(|spec| spec.hostname.clone()).filter(|h| !h.is_empty());
     let mut name = wish.unwrap_or_else(|| spec::name(pod).to_owned());
     name.truncate(HOSTNAME_LENGTH_MAX);
     name.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// `hostnameOverride` counts for everything inside the pod, and knows no domain.
+fn hostname_override(pod: &Pod) -> Option<&str> {
+    spec::spec(pod)?.hostname_override.as_deref().filter(|name| !name.is_empty())
+}
+
 /// The pod's fully qualified name, when it has a subdomain.
 pub(crate) fn fqdn(pod: &Pod, cluster_domain: &str) -> Option<String> {
+    if hostname_override(pod).is_some() {
+        return None;
+    }
     let subdomain = spec::spec(pod)?.subdomain.as_ref().filter(|name| !name.is_empty())?;
     Some(format!("{}.{subdomain}.{}.svc.{cluster_domain}", hostname(pod), spec::namespace(pod)))
 }
@@ -256,6 +268,8 @@ pub(crate) struct ContainerInputs<'a> {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) sources: &'a Sources<'a>,
     pub(crate) node: &'a NodeFacts<'a>,
+    /// The container whose processes an ephemeral one sees.
+    pub(crate) pid_target: Option<ContainerId>,
 }
 
 /// The container.
@@ -293,13 +307,18 @@ pub(crate) fn container(inputs: ContainerInputs<'_>) -> Result<ContainerConfig, 
             (labels::RESTART_COUNT.to_owned(), inputs.attempt.to_string()),
             (labels::TERMINATION_LOG.to_owned(), termination.to_string_lossy().into_owned()),
             (labels::TERMINATION_POLICY.to_owned(), policy),
+            (labels::IMAGE.to_owned(), container.image.clone().unwrap_or_default()),
+            (labels::RESOURCES.to_owned(), resources::fingerprint(container)),
         ]),
         log_path: container_log(&container.name, inputs.attempt),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         resources: resources::container(pod, container, inputs.node.memory_bytes),
-        security: security(pod, container, inputs.image, inputs.node.paths)?,
+        security: SecurityContext {
+            pid_target: inputs.pid_target,
+            ..security(pod, container, inputs.image, inputs.node.paths)?
+        },
         stop_signal: container
             .lifecycle
             .as_ref()
@@ -349,6 +368,7 @@ fn security(
         readonly_paths: paths_of(&READONLY_PATHS),
         seccomp: seccomp(own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()), paths),
         apparmor: apparmor(&own, &of_pod),
+        pid_target: None,
         selinux: selinux.map(|options| SelinuxOptions {
             user: options.user.unwrap_or_default(),
             role: options.role.unwrap_or_default(),

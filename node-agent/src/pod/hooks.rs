@@ -46,7 +46,7 @@ pub(crate) async fn run(
         let target = Target { runtime, container_id: id, container, ip };
         return match tokio::time::timeout(limit, http_get(action, &target)).await {
             // Any answer at all will do for a hook.
-            Ok(Outcome::Success) => Ok(()),
+            Ok(Outcome::Success | Outcome::Warning(_)) => Ok(()),
             Ok(Outcome::Failure(text)) if text.starts_with("HTTP probe") => Ok(()),
             Ok(Outcome::Failure(text) | Outcome::Unknown(text)) => Err(format!(
                 "HTTP lifecycle hook for Container \"{}\" failed - error: {text}",

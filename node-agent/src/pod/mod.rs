@@ -3,8 +3,10 @@
 //! * `plan`: what to do next, a pure function.
 //! * `status`: what to report, a pure function.
 //! * `worker`: the loop `wake, observe, plan, execute, report` of one pod.
+//! * `admission`: what this node does not run. Pure.
 //! * `env`, `resources`, `config`: what a pod's text means to a runtime. Pure.
 
+pub(crate) mod admission;
 pub(crate) mod backoff;
 pub(crate) mod conditions;
 pub(crate) mod config;

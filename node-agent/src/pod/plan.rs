@@ -11,16 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use std::time::Duration;
+
 use super::backoff::{Backoff, go_duration, wait_until};
 use super::observed::Observed;
-use super::spec;
+use super::{resources, spec};
+use crate::labels;
+use crate::probe::Kind;
 use crate::runtime::{ContainerId, ContainerState, ContainerStatus, SandboxId};
+
+/// Exit code of a process that was killed.
+const SIGKILLED: i32 = 137;
 
 /// Why a container could not be started, and when to try again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) waiting: Waiting,
     pub(crate) retry_at: Timestamp,
+    /// The image it was to run; another one need not wait.
+    pub(crate) image: Option<String>,
 }
 
 /// What the agent knows beyond the runtime.
@@ -32,8 +41,12 @@ pub(crate) struct Memory {
     pub(crate) failures: BTreeMap<String, Failure>,
     /// Containers that have passed their startup probe (or have none, and their postStart hook is through).
     pub(crate) started: BTreeSet<ContainerId>,
-    /// Containers to kill, with the message of the event: a probe or a hook failed.
-    pub(crate) unhealthy: BTreeMap<ContainerId, String>,
+    /// Containers to kill, with the probe that failed.
+    pub(crate) unhealthy: BTreeMap<ContainerId, Kind>,
+    /// Resources that were given to a running container after its start, as [`resources::fingerprint`] writes them.
+    pub(crate) resized: BTreeMap<ContainerId, String>,
+    /// The node cannot give what the pod asks for now: its containers keep what they have.
+    pub(crate) resize_refused: bool,
 }
 
 /// A container's `state.waiting`.
@@ -52,8 +65,10 @@ pub(crate) enum Action {
     CreateSandbox { attempt: u32 },
     /// Start a container in the ready sandbox.
     Start { name: String, attempt: u32 },
-    /// Stop a container, with the event's message. Whether it comes back is the next plan's business.
-    Kill { id: ContainerId, name: String, message: String },
+    /// Stop a container within `grace`, with the event's message.
+    Kill { id: ContainerId, name: String, message: String, grace: Duration },
+    /// Give a running container what its text says now.
+    Resize { id: ContainerId, name: String },
     /// Remove a container that never ran and never will.
     Remove(ContainerId),
 }
@@ -196,7 +211,7 @@ impl<'a> Planner<'a> {
                 false
             }
             Some((status, ContainerState::Running)) => {
-                self.check_health(status);
+                self.running(container, status);
                 self.memory.started.contains(&status.container.id)
             }
             Some((status, _)) => {
@@ -231,7 +246,7 @@ impl<'a> Planner<'a> {
             return self.start(container, None);
         };
         match status.container.state {
-            ContainerState::Running => self.check_health(status),
+            ContainerState::Running => self.running(container, status),
             ContainerState::Exited => {
                 if spec::restarts(self.pod, container, status.exit_code) {
                     self.start(container, Some(status));
@@ -243,20 +258,57 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn check_health(&mut self, status: &ContainerStatus) {
-        if let Some(message) = self.memory.unhealthy.get(&status.container.id) {
-            self.plan.actions.push(Action::Kill {
-                id: status.container.id.clone(),
-                name: status.container.name.clone(),
-                message: message.clone(),
-            });
+    /// A container that runs: killed when a probe failed or when its text changed in what cannot be changed alive, and
+    /// then started again at once, unless it has to wait.
+    fn running(&mut self, container: &Container, status: &'a ContainerStatus) {
+        let (name, id) = (&container.name, &status.container.id);
+        let mut grace = spec::grace_period(self.pod);
+        let mut restart = true;
+        let mut fresh = true;
+        let why = if spec::image_changed(container, status) {
+            format!("Container {name} definition changed")
+        } else if let Some(kind) = self.memory.unhealthy.get(id) {
+            restart = spec::restarts(self.pod, container, SIGKILLED);
+            fresh = false;
+            grace = spec::probe_grace(self.pod, container, *kind);
+            let probe = if *kind == Kind::Startup { "startup" } else { "liveness" };
+            format!("Container {name} failed {probe} probe")
+        } else if let Some(how) = self.resize(container, status) {
+            if how == resources::Resize::Live {
+                let (id, name) = (id.clone(), name.clone());
+                return self.plan.actions.push(Action::Resize { id, name });
+            }
+            format!("Container {name} resize requires restart")
+        } else {
+            return;
+        };
+        let message = if restart { format!("{why}, will be restarted") } else { why };
+        let (id, name) = (id.clone(), name.clone());
+        let entry = self.memory.backoff.get(&name);
+        let ended = self.observed.previous(&name).and_then(|previous| previous.finished_at);
+        let waits = ended.is_some_and(|ended| wait_until(entry, ended, self.now).is_some());
+        self.plan.actions.push(Action::Kill { id, name: name.clone(), message, grace });
+        if restart && (fresh || !waits) {
+            let attempt = status.container.attempt + 1;
+            self.plan.actions.push(Action::Start { name, attempt });
         }
+    }
+
+    /// How the container comes to what its text says now; `None`: it has it.
+    fn resize(&self, container: &Container, status: &ContainerStatus) -> Option<resources::Resize> {
+        if self.memory.resize_refused {
+            return None;
+        }
+        let given = self.memory.resized.get(&status.container.id);
+        let given = given.or_else(|| status.container.annotations.get(labels::RESOURCES))?;
+        resources::resize(container, given)
     }
 
     fn start(&mut self, container: &Container, last: Option<&'a ContainerStatus>) {
         let name = &container.name;
         if let Some(failure) = self.memory.failures.get(name)
             && failure.retry_at > self.now
+            && failure.image == container.image
         {
             self.plan.waiting.insert(name.clone(), failure.waiting.clone());
             return self.plan.wake(failure.retry_at);
@@ -277,10 +329,13 @@ impl<'a> Planner<'a> {
                 message: format!(
                     "Container {name} is in unknown state, try killing it before restart"
                 ),
+                grace: spec::grace_period(self.pod),
             }),
             ContainerState::Exited | ContainerState::Running => {
                 let finished = last.finished_at.unwrap_or(last.container.created_at);
                 let entry = self.memory.backoff.get(name);
+                // Another image has not crashed yet.
+                let entry = entry.filter(|_| !spec::image_changed(container, last));
                 if let Some(until) = wait_until(entry, finished, self.now) {
                     let delay = entry.map(|entry| entry.delay).unwrap_or_default();
                     self.plan.waiting.insert(name.clone(), crash_loop(self.pod, name, delay));
@@ -310,7 +365,7 @@ fn exit_code(status: &ContainerStatus) -> i32 {
     match status.container.state {
         ContainerState::Exited => status.exit_code,
         // It went down with its sandbox; the runtime did not see how.
-        ContainerState::Created | ContainerState::Running | ContainerState::Unknown => 137,
+        ContainerState::Created | ContainerState::Running | ContainerState::Unknown => SIGKILLED,
     }
 }
 

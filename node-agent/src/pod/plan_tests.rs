@@ -87,6 +87,7 @@ fn show(plan: &Plan) -> String {
             Action::Start { name, attempt } => format!("start {name}#{attempt}"),
             Action::Kill { name, .. } => format!("kill {name}"),
             Action::Remove(id) => format!("remove {id}"),
+            Action::Resize { name, .. } => format!("resize {name}"),
         })
         .collect();
     words.extend(plan.waiting.iter().map(|(name, waiting)| format!("{name}: {}", waiting.reason)));
@@ -167,6 +168,11 @@ fn crashes_wait_longer_and_longer() {
         "back-off 20s restarting failed container=a pod=p_ns(u)"
     );
     assert_eq!(show(&plan(&pod, &observed, &memory, time(20))), "start a#3");
+    // Another image has not crashed yet.
+    let mut observed = observed;
+    let annotations = &mut observed.containers[0].container.annotations;
+    annotations.insert(labels::IMAGE.to_owned(), "old".to_owned());
+    assert_eq!(show(&plan(&pod, &observed, &memory, time(5))), "start a#3");
 }
 
 #[test]
@@ -174,10 +180,74 @@ fn an_unhealthy_container_is_killed_and_a_failed_start_waits() {
     let pod = pod("Always", &[], &["a", "b"]);
     let shown = observed("S a+");
     let mut memory = started(&shown);
-    memory.unhealthy.insert(ContainerId("id-a-1".to_owned()), "bad".to_owned());
+    memory.unhealthy.insert(ContainerId("id-a-1".to_owned()), Kind::Liveness);
     let waiting = Waiting { reason: "ErrImagePull".to_owned(), message: String::new() };
-    memory.failures.insert("b".to_owned(), Failure { waiting, retry_at: time(9) });
+    memory.failures.insert("b".to_owned(), Failure { waiting, retry_at: time(9), image: None });
     let early = plan(&pod, &shown, &memory, time(1));
-    assert_eq!((show(&early).as_str(), early.wake_at), ("kill a, b: ErrImagePull", Some(time(9))));
-    assert_eq!(show(&plan(&pod, &shown, &memory, time(9))), "kill a, start b#0");
+    assert_eq!(
+        (show(&early).as_str(), early.wake_at),
+        ("kill a, start a#1, b: ErrImagePull", Some(time(9)))
+    );
+    assert_eq!(show(&plan(&pod, &shown, &memory, time(9))), "kill a, start a#1, start b#0");
+}
+
+#[test]
+fn what_a_failed_probe_means_for_each_policy() {
+    for (policy, expected, message) in [
+        ("Always", "kill a, start a#1", "Container a failed liveness probe, will be restarted"),
+        ("OnFailure", "kill a, start a#1", "Container a failed liveness probe, will be restarted"),
+        ("Never", "kill a", "Container a failed liveness probe"),
+    ] {
+        let (mut pod, shown) = (pod(policy, &[], &["a"]), observed("S a+"));
+        let probe = json!({"terminationGracePeriodSeconds": 7});
+        let container = &mut pod.spec.as_mut().unwrap().containers[0];
+        container.liveness_probe = serde_json::from_value(probe).unwrap();
+        let mut memory = started(&shown);
+        memory.unhealthy.insert(ContainerId("id-a-1".to_owned()), Kind::Liveness);
+        let plan = plan(&pod, &shown, &memory, time(1));
+        assert_eq!(show(&plan), expected, "{policy}");
+        let Action::Kill { message: said, grace, .. } = &plan.actions[0] else { panic!() };
+        assert_eq!((said.as_str(), grace.as_secs()), (message, 7));
+    }
+    // The third time within the back-off it waits.
+    let (pod, shown) = (pod("Always", &[], &["a"]), observed("S a1#1 a+#2"));
+    let mut memory = started(&shown);
+    let delay = std::time::Duration::from_secs(20);
+    memory.backoff.insert("a".to_owned(), Backoff { delay, updated: time(0) });
+    memory.unhealthy.insert(ContainerId("id-a-2".to_owned()), Kind::Liveness);
+    assert_eq!(show(&plan(&pod, &shown, &memory, time(1))), "kill a");
+}
+
+#[test]
+fn a_changed_text_reaches_a_running_container() {
+    let (mut pod, mut shown) = (pod("Never", &[], &["a"]), observed("S a+"));
+    let given = json!({"limits": {"cpu": "1"}}).to_string();
+    let annotations = &mut shown.containers[0].container.annotations;
+    annotations.insert(labels::IMAGE.to_owned(), "one".to_owned());
+    annotations.insert(labels::RESOURCES.to_owned(), given);
+    let set = |pod: &mut Pod, text: serde_json::Value| {
+        pod.spec.as_mut().unwrap().containers[0] = serde_json::from_value(text).unwrap();
+    };
+    let next = |pod: &Pod, memory: &Memory| show(&plan(pod, &shown, memory, time(1)));
+    let mut memory = started(&shown);
+    for (text, expected) in [
+        (json!({"name": "a", "image": "one", "resources": {"limits": {"cpu": "1"}}}), ""),
+        (json!({"name": "a", "image": "one", "resources": {"limits": {"cpu": "1000m"}}}), ""),
+        (json!({"name": "a", "image": "one", "resources": {"limits": {"cpu": "2"}}}), "resize a"),
+        (
+            json!({"name": "a", "image": "one", "resources": {"limits": {"cpu": "2"}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}),
+            "kill a, start a#1",
+        ),
+        (
+            json!({"name": "a", "image": "two", "resources": {"limits": {"cpu": "1"}}}),
+            "kill a, start a#1",
+        ),
+    ] {
+        set(&mut pod, text.clone());
+        assert_eq!(next(&pod, &memory), expected, "{text}");
+    }
+    set(&mut pod, json!({"name": "a", "image": "one", "resources": {"limits": {"cpu": "2"}}}));
+    memory.resize_refused = true;
+    assert_eq!(next(&pod, &memory), "");
 }

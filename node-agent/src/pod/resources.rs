@@ -134,7 +134,8 @@ fn limits(resources: &ResourceRequirements) -> LinuxResources {
 
 /// Who dies first when the node runs out of memory.
 fn oom_score(pod: &Pod, resources: &ResourceRequirements, capacity_bytes: i64) -> i64 {
-    let critical = spec::spec(pod).and_then(|spec| spec.priority).unwrap_or(0) >= 2_000_000_000;
+    let class = spec::spec(pod).and_then(|spec| spec.priority_class_name.as_deref());
+    let critical = class == Some("system-node-critical");
     match qos_class(pod) {
         _ if critical => -997,
         "Guaranteed" => -997,
@@ -146,6 +147,63 @@ fn oom_score(pod: &Pod, resources: &ResourceRequirements, capacity_bytes: i64) -
             (1000 - used).clamp(3, 999)
         }
     }
+}
+
+/// How a running container comes to other resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resize {
+    /// Its cgroup is written.
+    Live,
+    /// It is started anew (`resizePolicy`).
+    Restart,
+}
+
+/// The part of a container's resources that can change while it runs, as text.
+pub(crate) fn fingerprint(container: &Container) -> String {
+    serde_json::to_string(&container.resources.clone().unwrap_or_default()).unwrap_or_default()
+}
+
+/// What must happen to a container that was given `given` (a [`fingerprint`]); `None`: nothing.
+pub(crate) fn resize(container: &Container, given: &str) -> Option<Resize> {
+    let given: ResourceRequirements = serde_json::from_str(given).ok()?;
+    let wanted = container.resources.clone().unwrap_or_default();
+    let differs = |name: &str| {
+        let amount =
+            |list: &Option<BTreeMap<String, Quantity>>| get(list.as_ref(), name).map(milli);
+        amount(&given.limits) != amount(&wanted.limits)
+            || amount(&given.requests) != amount(&wanted.requests)
+    };
+    let changed: Vec<&str> = ["cpu", "memory"].into_iter().filter(|name| differs(name)).collect();
+    if changed.is_empty() {
+        return None;
+    }
+    let restarts = container.resize_policy.iter().flatten().any(|policy| {
+        policy.restart_policy == "RestartContainer"
+            && changed.contains(&policy.resource_name.as_str())
+    });
+    Some(if restarts { Resize::Restart } else { Resize::Live })
+}
+
+/// Why the node can never give what the pod's containers ask for: `PodResizePending` with reason `Infeasible`.
+/// `allocatable` in thousandths of CPU and bytes of memory.
+pub(crate) fn infeasible(pod: &Pod, allocatable: (i64, i64, i64)) -> Option<String> {
+    let total = |name: &str, amount: fn(&Quantity) -> i64| -> i64 {
+        let sidecars = spec::init_containers(pod).iter().filter(|c| spec::is_sidecar(c));
+        let all = spec::containers(pod).iter().chain(sidecars);
+        let requests = all.filter_map(|c| c.resources.as_ref()?.requests.as_ref()?.get(name));
+        requests.map(amount).fold(0, i64::saturating_add)
+    };
+    for (name, wanted, has) in [
+        ("cpu", total("cpu", milli), allocatable.0),
+        ("memory", total("memory", value), allocatable.1),
+    ] {
+        if wanted > has {
+            return Some(format!(
+                "Node didn't have enough capacity: {name}, requested: {wanted}, capacity: {has}"
+            ));
+        }
+    }
+    None
 }
 
 /// The sum over the pod's main containers and sidecars.

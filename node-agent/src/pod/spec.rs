@@ -5,6 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
+use crate::labels;
+use crate::probe::Kind;
+use crate::runtime::ContainerStatus;
+
 /// When a container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestartPolicy {
@@ -125,6 +129,30 @@ pub(crate) fn grace_period(pod: &Pod) -> Duration {
         .filter(|_| is_deleted(pod))
         .or_else(|| spec(pod).and_then(|spec| spec.termination_grace_period_seconds));
     Duration::from_secs(asked.unwrap_or(30).try_into().unwrap_or(0))
+}
+
+/// The grace period of a container whose probe failed: the probe's own, else the pod's.
+pub(crate) fn probe_grace(pod: &Pod, container: &Container, kind: Kind) -> Duration {
+    let probe = match kind {
+        Kind::Startup => container.startup_probe.as_ref(),
+        Kind::Liveness | Kind::Readiness => container.liveness_probe.as_ref(),
+    };
+    let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
+    own.and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or_else(|| grace_period(pod), Duration::from_secs)
+}
+
+/// The container runs another image than its text names now.
+pub(crate) fn image_changed(container: &Container, status: &ContainerStatus) -> bool {
+    let made_from = status.container.annotations.get(labels::IMAGE);
+    made_from.is_some_and(|image| Some(image) != container.image.as_ref())
+}
+
+/// The container whose processes an ephemeral container of this name wants to see.
+pub(crate) fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let list = spec(pod).and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or(&[]);
+    let found = list.iter().find(|container| container.name == name)?;
+    found.target_container_name.as_deref().filter(|target| !target.is_empty())
 }
 
 /// When the pod has run too long, and by `activeDeadlineSeconds`.

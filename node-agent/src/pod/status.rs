@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus as ApiStatus, HostIP, Pod, PodIP, PodStatus,
-    VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus as ApiStatus, HostIP, Pod, PodCondition, PodIP,
+    PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,6 +12,7 @@ use super::conditions;
 use super::observed::Observed;
 use super::plan::{Memory, Plan, Waiting};
 use super::{resources, spec};
+use crate::labels;
 use crate::runtime::{ContainerState, ContainerStatus};
 
 /// Why a pod was ended before its containers wanted to.
@@ -20,6 +21,9 @@ pub(crate) struct Ended {
     pub(crate) reason: String,
     pub(crate) message: String,
 }
+
+/// What the message of a pod begins with that its node did not take.
+pub(crate) const REJECTED: &str = "Pod was rejected: ";
 
 /// Everything a status is made from.
 pub(crate) struct Inputs<'a> {
@@ -38,6 +42,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) host_ips: &'a [String],
     /// Set when the agent ended the pod (deadline, eviction).
     pub(crate) ended: Option<&'a Ended>,
+    /// Why the node does not give the containers what they ask for now (`PodResizePending`).
+    pub(crate) resize_refused: Option<&'a str>,
     /// No container will run again.
     pub(crate) terminal: bool,
     pub(crate) now: Timestamp,
@@ -69,6 +75,15 @@ pub(crate) fn generate(inputs: &Inputs<'_>) -> PodStatus {
         .iter()
         .map(|c| container(inputs, c, &previous.ephemeral_container_statuses, false))
         .collect();
+    let mut statuses = statuses;
+    if inputs.terminal && initialized {
+        // What never came to run counts as failed, once the pod was on its way.
+        for status in &mut statuses {
+            if status.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+                status.state = Some(not_located());
+            }
+        }
+    }
     let phase = phase(inputs, &init_statuses, &statuses);
     let mut status = PodStatus {
         phase: Some(phase.clone()),
@@ -89,7 +104,10 @@ pub(crate) fn generate(inputs: &Inputs<'_>) -> PodStatus {
         initialized,
     };
     status.conditions = Some(conditions::generate(pod, &facts, previous, inputs.now));
-    let some = |list: Vec<ApiStatus>| (!list.is_empty()).then_some(list);
+    extra_conditions(inputs, &mut status);
+    // A pod that was never taken has no containers to speak of.
+    let rejected = inputs.ended.is_some_and(|ended| ended.message.starts_with(REJECTED));
+    let some = |list: Vec<ApiStatus>| (!list.is_empty() && !rejected).then_some(list);
     status.init_container_statuses = some(init_statuses);
     status.container_statuses = some(statuses);
     status.ephemeral_container_statuses = some(ephemeral_statuses);
@@ -99,6 +117,31 @@ pub(crate) fn generate(inputs: &Inputs<'_>) -> PodStatus {
 /// API times have whole seconds.
 pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Conditions that are there only while they are true.
+fn extra_conditions(inputs: &Inputs<'_>, status: &mut PodStatus) {
+    let evicted = inputs.ended.filter(|ended| ended.reason == "Evicted");
+    let extra = [
+        ("DisruptionTarget", "TerminationByKubelet", evicted.map(|ended| ended.message.as_str())),
+        ("PodResizePending", "Infeasible", inputs.resize_refused),
+    ];
+    let conditions = status.conditions.get_or_insert_default();
+    for (kind, reason, message) in extra {
+        let Some(message) = message else { continue };
+        let old = inputs.previous.conditions.iter().flatten().find(|old| old.type_ == kind);
+        let since = old.and_then(|old| old.last_transition_time.clone());
+        conditions.retain(|condition| condition.type_ != kind);
+        conditions.push(PodCondition {
+            type_: kind.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_transition_time: since.or_else(|| Some(Time(whole_second(inputs.now)))),
+            observed_generation: inputs.pod.metadata.generation,
+            ..PodCondition::default()
+        });
+    }
 }
 
 fn addresses(inputs: &Inputs<'_>, status: &mut PodStatus) {
@@ -160,12 +203,17 @@ fn container(
         inputs.observed.previous(name).and_then(|previous| terminated(inputs, previous));
     if latest.container.state == ContainerState::Running {
         status.started = Some(inputs.memory.started.contains(&latest.container.id));
-        status.ready = status.started == Some(true) && (inputs.ready)(latest);
-        status.resources = container.resources.clone();
-        status.allocated_resources =
-            container.resources.as_ref().and_then(|resources| resources.requests.clone());
+        // An init container that is to end is ready when it has.
+        let ends = is_init(inputs.pod, name) && !spec::is_sidecar(container);
+        status.ready = !ends && status.started == Some(true) && (inputs.ready)(latest);
+        let given = inputs.memory.resized.get(&latest.container.id);
+        let given = given.or_else(|| latest.container.annotations.get(labels::RESOURCES));
+        let given = given.and_then(|text| serde_json::from_str(text).ok());
+        let resources = given.or_else(|| container.resources.clone());
+        status.allocated_resources = resources.as_ref().and_then(|given| given.requests.clone());
+        status.resources = resources;
     } else if latest.container.state == ContainerState::Exited {
-        let init = spec::init_containers(inputs.pod).iter().any(|c| c.name == *name);
+        let init = is_init(inputs.pod, name);
         status.ready = init && !spec::is_sidecar(container) && latest.exit_code == 0;
     }
     status.volume_mounts = mounts(container);
@@ -180,6 +228,10 @@ fn container(
         status.state = Some(waiting_state(waiting));
     }
     status
+}
+
+fn is_init(pod: &Pod, name: &str) -> bool {
+    spec::init_containers(pod).iter().any(|container| container.name == name)
 }
 
 fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
@@ -248,6 +300,20 @@ fn lost(when: &str) -> ApiState {
     }
 }
 
+fn not_located() -> ApiState {
+    ApiState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some(
+                "The container could not be located when the pod was terminated".to_owned(),
+            ),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ApiState::default()
+    }
+}
+
 fn waiting_state(waiting: &Waiting) -> ApiState {
     let message = (!waiting.message.is_empty()).then(|| waiting.message.clone());
     ApiState {
@@ -288,11 +354,13 @@ fn terminated(inputs: &Inputs<'_>, status: &ContainerStatus) -> Option<ApiState>
     let default = if status.exit_code == 0 { "Completed" } else { "Error" };
     let reason = if status.reason.is_empty() { default } else { &status.reason };
     let time = |time: Option<Timestamp>| time.map(|time| Time(whole_second(time)));
-    let own = (!status.message.is_empty()).then(|| status.message.clone());
+    let left = (inputs.message)(status).unwrap_or_default();
+    let words: Vec<&str> =
+        [status.message.as_str(), &left].into_iter().filter(|text| !text.is_empty()).collect();
     let terminated = ContainerStateTerminated {
         exit_code: status.exit_code,
         reason: Some(reason.to_owned()),
-        message: (inputs.message)(status).or(own),
+        message: (!words.is_empty()).then(|| words.join(": ")),
         started_at: time(status.started_at.or(Some(Timestamp::UNIX_EPOCH))),
         finished_at: time(status.finished_at),
         container_id: Some(format!("{}://{}", inputs.runtime_name, status.container.id)),

@@ -9,15 +9,20 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use tokio::net::TcpStream;
 
-use crate::limits::PROBE_BODY_BYTES_MAX;
+use crate::limits::{PROBE_BODY_BYTES_MAX, PROBE_REDIRECTS_MAX};
 use crate::pod::env::resolve_port;
 use crate::runtime::{ContainerId, Error, Runtime};
+
+/// How probes introduce themselves.
+const AGENT: &str = "kube-probe/1.36";
 
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Good.
     Success,
+    /// Good, with something to be said about it.
+    Warning(String),
     /// Bad, and why.
     Failure(String),
     /// It could not even be asked: counts as nothing good, and is told as an error.
@@ -26,15 +31,16 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     pub(crate) fn succeeded(&self) -> bool {
-        matches!(self, Outcome::Success)
+        matches!(self, Outcome::Success | Outcome::Warning(_))
     }
 
-    /// How an event says it.
-    pub(crate) fn complaint(&self) -> Option<(&'static str, &str)> {
+    /// How an event says it: its reason, the verb, the rest.
+    pub(crate) fn complaint(&self) -> Option<(&'static str, &'static str, &str)> {
         match self {
             Outcome::Success => None,
-            Outcome::Failure(text) => Some(("failed", text)),
-            Outcome::Unknown(text) => Some(("errored", text)),
+            Outcome::Warning(text) => Some(("ProbeWarning", "warning", text)),
+            Outcome::Failure(text) => Some(("Unhealthy", "failed", text)),
+            Outcome::Unknown(text) => Some(("Unhealthy", "errored", text)),
         }
     }
 }
@@ -68,10 +74,29 @@ pub(crate) async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -
     };
     match tokio::time::timeout(timeout, asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Outcome::Failure(
-            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
-        ),
+        Err(_) => Outcome::Failure(timed_out(probe, target)),
     }
+}
+
+/// What Go says of a question that was not answered in time.
+fn timed_out(probe: &Probe, target: &Target<'_>) -> String {
+    let ip = target.ip.map(|ip| ip.to_string()).unwrap_or_default();
+    if let Some(http) = &probe.http_get {
+        let why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+        return match Address::of(http, target) {
+            Ok(address) => format!("Get \"{}\": {why}", address.url(&address.path)),
+            Err(error) => error,
+        };
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        let host = tcp.host.clone().filter(|host| !host.is_empty()).unwrap_or(ip);
+        let port = resolve_port(&tcp.port, target.container).unwrap_or(0);
+        return format!("dial tcp {host}:{port}: i/o timeout");
+    }
+    let port = probe.grpc.as_ref().map_or(0, |grpc| grpc.port);
+    format!(
+        "timeout: failed to connect service \"{ip}:{port}\" within the probe's timeout: context deadline exceeded"
+    )
 }
 
 async fn exec_probe(target: &Target<'_>, command: &[String], timeout: Duration) -> Outcome {
@@ -123,61 +148,129 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-/// An HTTP GET, for probes and lifecycle hooks. 200–399 is success.
-pub(crate) async fn http_get(action: &HTTPGetAction, target: &Target<'_>) -> Outcome {
-    let port = match resolve_port(&action.port, target.container) {
-        Ok(port) => port,
-        Err(error) => return Outcome::Unknown(error.0),
-    };
-    let Some(host) = host(action.host.as_deref(), target) else {
-        return Outcome::Unknown("no pod IP".to_owned());
-    };
-    let https = action.scheme.as_deref() == Some("HTTPS");
-    let path = action.path.clone().unwrap_or_default();
-    let path = if path.starts_with('/') { path } else { format!("/{path}") };
-    let url = format!("{}://{host}:{port}{path}", if https { "https" } else { "http" });
-    match request(action, https, &host, port, &path).await {
-        Ok(status) if (200..400).contains(&status) => Outcome::Success,
-        Ok(status) => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
-        Err(error) => Outcome::Failure(format!("Get \"{url}\": {error}")),
+/// Where an HTTP GET goes.
+struct Address {
+    https: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Address {
+    fn of(action: &HTTPGetAction, target: &Target<'_>) -> Result<Self, String> {
+        let port = resolve_port(&action.port, target.container).map_err(|error| error.0)?;
+        let host = host(action.host.as_deref(), target).ok_or("no pod IP")?;
+        let path = action.path.clone().unwrap_or_default();
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let https = action.scheme.as_deref() == Some("HTTPS");
+        Ok(Address { https, host, port, path })
+    }
+
+    fn authority(&self) -> String {
+        let Address { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    fn url(&self, path: &str) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority())
+    }
+
+    /// The same server at another place, when a redirect stays there; `None`: it leads elsewhere.
+    fn redirected(&self, location: &str) -> Option<Address> {
+        let same = |path: String| Address { host: self.host.clone(), path, ..*self };
+        if location.starts_with('/') && !location.starts_with("//") {
+            return Some(same(location.to_owned()));
+        }
+        let with_scheme = location.starts_with("//").then(|| format!("http:{location}"));
+        let uri = with_scheme.as_deref().unwrap_or(location).parse::<http::Uri>().ok();
+        let uri = uri.filter(|uri| uri.scheme().is_some());
+        let Some((name, uri)) = uri.as_ref().and_then(|uri| Some((uri.host()?, uri))) else {
+            // Relative to the directory of the page.
+            let base = self.path.rsplit_once('/').map_or("", |(base, _)| base);
+            return Some(same(format!("{base}/{location}")));
+        };
+        let name = name.trim_matches(['[', ']']);
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        (name == self.host).then(|| Address { https, host: self.host.clone(), port, path })
     }
 }
 
-async fn request(
-    action: &HTTPGetAction,
-    https: bool,
-    host: &str,
-    port: u16,
-    path: &str,
-) -> Result<u16, String> {
-    let stream = TcpStream::connect((host, port))
+/// An answer's status, its `Location`, and the beginning of its body.
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+/// An HTTP GET, for probes and lifecycle hooks. 200–399 is success; redirects on the same host are followed, others end
+/// the probe with a warning.
+pub(crate) async fn http_get(action: &HTTPGetAction, target: &Target<'_>) -> Outcome {
+    let mut address = match Address::of(action, target) {
+        Ok(address) => address,
+        Err(error) => return Outcome::Unknown(error),
+    };
+    for _ in 0..=PROBE_REDIRECTS_MAX {
+        let url = address.url(&address.path);
+        let answer = match request(action, &address).await {
+            Ok(answer) => answer,
+            Err(error) => return Outcome::Failure(format!("Get \"{url}\": {error}")),
+        };
+        match answer.status {
+            300..400 => {
+                let Some(location) = &answer.location else { return Outcome::Success };
+                match address.redirected(location) {
+                    Some(next) => address = next,
+                    None => {
+                        let body = answer.body;
+                        return Outcome::Warning(format!(
+                            "Probe terminated redirects, Response body: {body}"
+                        ));
+                    }
+                }
+            }
+            200..300 => return Outcome::Success,
+            status => {
+                return Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"));
+            }
+        }
+    }
+    let url = address.url(&address.path);
+    Outcome::Failure(format!("Get \"{url}\": stopped after {PROBE_REDIRECTS_MAX} redirects"))
+}
+
+async fn request(action: &HTTPGetAction, address: &Address) -> Result<Answer, String> {
+    let Address { https, host, port, path } = address;
+    let stream = TcpStream::connect((host.as_str(), *port))
         .await
-        .map_err(|error| format!("dial tcp {host}:{port}: {}", words(&error)))?;
-    let authority =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let mut request = http::Request::get(path)
-        .header("User-Agent", "kube-probe/1.36")
-        .header("Accept", "*/*")
-        .header("Connection", "close");
+        .map_err(|error| format!("dial tcp {}: {}", address.authority(), words(&error)))?;
+    let mut request = http::Request::get(path.as_str()).header("Connection", "close");
     let headers = action.http_headers.as_deref().unwrap_or(&[]);
-    if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("host")) {
-        request = request.header("Host", authority);
+    let own = |name: &str| headers.iter().any(|header| header.name.eq_ignore_ascii_case(name));
+    let authority = address.authority();
+    let defaults = [("Host", authority.as_str()), ("User-Agent", AGENT), ("Accept", "*/*")];
+    for (name, value) in defaults.into_iter().filter(|(name, _)| !own(name)) {
+        request = request.header(name, value);
     }
     for header in headers {
-        request = request.header(&header.name, &header.value);
+        // An empty value takes the default away.
+        if !header.value.is_empty() {
+            request = request.header(&header.name, &header.value);
+        }
     }
     let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
     if !https {
         return send(stream, request).await;
     }
-    let name =
-        rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
+    let name = rustls_pki_types::ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(any_certificate()?);
     let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
     send(stream, request).await
 }
 
-async fn send<IO>(io: IO, request: http::Request<Empty<bytes::Bytes>>) -> Result<u16, String>
+async fn send<IO>(io: IO, request: http::Request<Empty<bytes::Bytes>>) -> Result<Answer, String>
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -189,10 +282,12 @@ where
     let result = match answer {
         Ok(response) => {
             let status = response.status().as_u16();
+            let location = response.headers().get("location");
+            let location = location.and_then(|text| text.to_str().ok()).map(str::to_owned);
             // The body is read as the kubelet does, so that servers do not log broken pipes.
             let body = http_body_util::Limited::new(response.into_body(), PROBE_BODY_BYTES_MAX);
-            let _ = body.collect().await;
-            Ok(status)
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            Ok(Answer { status, location, body: String::from_utf8_lossy(&body).into_owned() })
         }
         Err(error) => Err(error.to_string()),
     };
@@ -302,4 +397,31 @@ struct HealthRequest {
 struct HealthReply {
     #[prost(int32, tag = "1")]
     status: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_stay_on_their_host_or_end() {
+        let at = |host: &str| Address {
+            https: false,
+            host: host.to_owned(),
+            port: 8080,
+            path: "/a/b".to_owned(),
+        };
+        for (host, location, expected) in [
+            ("10.0.0.1", "/healthz", Some("http://10.0.0.1:8080/healthz")),
+            ("10.0.0.1", "c?x=1", Some("http://10.0.0.1:8080/a/c?x=1")),
+            ("10.0.0.1", "http://10.0.0.1:81/x", Some("http://10.0.0.1:81/x")),
+            ("10.0.0.1", "https://10.0.0.1/x", Some("https://10.0.0.1:443/x")),
+            ("fd00::1", "http://[fd00::1]:81/x", Some("http://[fd00::1]:81/x")),
+            ("10.0.0.1", "http://0.0.0.0/", None),
+            ("10.0.0.1", "//other/x", None),
+        ] {
+            let got = at(host).redirected(location).map(|next| next.url(&next.path));
+            assert_eq!(got.as_deref(), expected, "{location}");
+        }
+    }
 }

@@ -43,8 +43,8 @@ impl Kind {
 pub(crate) struct Results {
     pub(crate) started: Option<bool>,
     pub(crate) ready: Option<bool>,
-    /// Why it should be killed.
-    pub(crate) failed: Option<String>,
+    /// The probe because of which it should be killed.
+    pub(crate) failed: Option<Kind>,
 }
 
 type Key = (ContainerId, Kind);
@@ -74,6 +74,17 @@ impl Probers {
 
     pub(crate) fn results(&self, id: &ContainerId) -> Results {
         with(&self.state, |state| state.results.get(id).cloned().unwrap_or_default())
+    }
+
+    /// What the masters were told of a container before this process began counts until its probes say otherwise: an
+    /// agent's restart makes nobody unready.
+    pub(crate) fn adopt(&self, id: &ContainerId, started: bool, ready: bool) {
+        with(&self.state, |state| {
+            let results = state.results.entry(id.clone()).or_default();
+            results.started =
+                if started { results.started.or(Some(true)) } else { results.started };
+            results.ready = if ready { results.ready.or(Some(true)) } else { results.ready };
+        });
     }
 
     /// Starts the probes of running containers, ends those of others. `ending`: the pod is being stopped, only
@@ -190,16 +201,20 @@ impl Task {
         let wait = Duration::try_from(first).unwrap_or_else(|_| period.mul_f64(rand::random()));
         let fresh = started.duration_since(jiff::Timestamp::now()).unsigned_abs() < period;
         tokio::time::sleep(if first.is_negative() && fresh { Duration::ZERO } else { wait }).await;
-        let mut counter = Counter::new(self.kind, &self.probe);
+        let ready = with(&self.state, |state| {
+            let results = state.results.get(&self.status.container.id);
+            results.and_then(|results| results.ready) == Some(true)
+        });
+        let mut counter = Counter::new(self.kind, &self.probe, ready);
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let outcome = self.once().await;
-            if let Some((word, text)) = outcome.complaint() {
+            if let Some((reason, word, text)) = outcome.complaint() {
                 let message = format!("{} probe {word}: {text}", self.kind.name());
                 let name = Some(self.container.name.as_str());
-                self.events.pod(&self.pod, name, EventKind::Warning, "Unhealthy", &message);
+                self.events.pod(&self.pod, name, EventKind::Warning, reason, &message);
             }
             if let Some(verdict) = counter.count(outcome.succeeded()) {
                 self.publish(verdict);
@@ -226,7 +241,6 @@ impl Task {
 
     fn publish(&self, verdict: Verdict) {
         let good = verdict == Verdict::Success;
-        let name = &self.container.name;
         with(&self.state, |state| {
             let results = state.results.entry(self.status.container.id.clone()).or_default();
             match self.kind {
@@ -234,15 +248,11 @@ impl Task {
                 Kind::Startup => {
                     results.started = Some(good);
                     if !good {
-                        results.failed = Some(format!(
-                            "Container {name} failed startup probe, will be restarted"
-                        ));
+                        results.failed = Some(Kind::Startup);
                     }
                 }
                 Kind::Liveness => {
-                    results.failed = (!good).then(|| {
-                        format!("Container {name} failed liveness probe, will be restarted")
-                    });
+                    results.failed = (!good).then_some(Kind::Liveness);
                 }
             }
         });

@@ -22,9 +22,11 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn new(kind: Kind, probe: &Probe) -> Self {
+    /// `ready`: the container counts as ready already.
+    pub(super) fn new(kind: Kind, probe: &Probe, ready: bool) -> Self {
         let verdict = match kind {
             Kind::Liveness => Some(Verdict::Success),
+            Kind::Readiness if ready => Some(Verdict::Success),
             Kind::Readiness => Some(Verdict::Failure),
             Kind::Startup => None,
         };
@@ -64,7 +66,7 @@ mod tests {
             failure_threshold: Some(failure),
             ..Probe::default()
         };
-        let mut counter = Counter::new(kind, &probe);
+        let mut counter = Counter::new(kind, &probe, false);
         outcomes
             .chars()
             .map(|c| match counter.count(c == '+') {

@@ -155,6 +155,9 @@ pub struct SecurityContext {
     pub drop_capabilities: Vec<String>,
     /// Namespaces shared with the pod or the host.
     pub namespaces: NamespaceModes,
+    /// The running container of the same pod whose PID namespace is joined (`kubectl debug --target`), in place of
+    /// `namespaces.pid`.
+    pub pid_target: Option<ContainerId>,
     /// Paths hidden in the container.
     pub masked_paths: Vec<String>,
     /// Paths made read-only in the container.

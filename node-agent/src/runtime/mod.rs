@@ -19,6 +19,8 @@ pub mod stream;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 
 pub use container::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
@@ -136,6 +138,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Connects to a TCP port inside the pod (its loopback, as the kubelet does).
     async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<BoxDuplex>;
+
+    /// Something of the runtime's containers changed: a hint to look, so that an end is seen at once. A stream that
+    /// ends is asked for again later. The default never says anything.
+    fn watch(&self) -> BoxStream<'static, ()> {
+        futures::stream::pending().boxed()
+    }
 
     /// Pulls an image and returns its id. The same image pulled again is cheap.
     async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String>;

@@ -12,6 +12,19 @@ use std::path::{Component, Path, PathBuf};
 pub(crate) struct FileEntry {
     pub(crate) content: Vec<u8>,
     pub(crate) mode: u32,
+    /// Its user; `None`: the agent's.
+    pub(crate) owner: Option<u32>,
+}
+
+/// A volume as an earlier run left it.
+pub(crate) struct Held(pub(crate) PathBuf);
+
+impl Held {
+    /// The file of that path, when there is one.
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
+        check(path).ok()?;
+        std::fs::read_to_string(self.0.join(path)).ok()
+    }
 }
 
 /// Relative paths and their files.
@@ -20,8 +33,13 @@ pub(crate) type Payload = BTreeMap<String, FileEntry>;
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
 
-/// Makes the directory hold exactly `payload`. Says whether anything changed.
-pub(crate) fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
+/// Makes the directory hold exactly `payload`. `finish` does the rest to everything new, before anybody sees it. Says
+/// whether anything changed.
+pub(crate) fn write(
+    dir: &Path,
+    payload: &Payload,
+    finish: &dyn Fn(&Path) -> io::Result<()>,
+) -> io::Result<bool> {
     for path in payload.keys() {
         check(path)?;
     }
@@ -39,11 +57,18 @@ pub(crate) fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
         }
         std::fs::write(&file, &entry.content)?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(entry.mode))?;
+        if let Some(owner) = entry.owner {
+            std::os::unix::fs::chown(&file, Some(owner), None)?;
+        }
     }
+    finish(&dir.join(&version))?;
     let _ = std::fs::remove_file(dir.join(DATA_NEW));
     symlink(&version, dir.join(DATA_NEW))?;
     std::fs::rename(dir.join(DATA_NEW), dir.join(DATA))?;
     link_visible(dir, payload)?;
+    if old.is_none() {
+        finish(dir)?;
+    }
     if let Some(old) = old.filter(|old| old.components().count() == 1) {
         let _ = std::fs::remove_dir_all(dir.join(old));
     }
@@ -121,7 +146,8 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let entry = |text: &str| FileEntry { content: text.as_bytes().to_vec(), mode: 0o644 };
+        let entry =
+            |text: &str| FileEntry { content: text.as_bytes().to_vec(), mode: 0o644, owner: None };
         files.iter().map(|(path, text)| ((*path).to_owned(), entry(text))).collect()
     }
 
@@ -139,12 +165,15 @@ mod tests {
     fn a_volume_follows_its_source() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("volume");
-        assert!(write(&dir, &payload(&[("a", "1"), ("sub/b", "2")])).unwrap());
+        assert!(write(&dir, &payload(&[("a", "1"), ("sub/b", "2")]), &|_| Ok(())).unwrap());
         assert_eq!(visible(&dir), ["a", "sub"]);
         assert_eq!(std::fs::read_to_string(dir.join("sub/b")).unwrap(), "2");
         let first = std::fs::read_link(dir.join(DATA)).unwrap();
-        assert!(!write(&dir, &payload(&[("a", "1"), ("sub/b", "2")])).unwrap(), "unchanged");
-        assert!(write(&dir, &payload(&[("a", "new"), ("c", "3")])).unwrap());
+        assert!(
+            !write(&dir, &payload(&[("a", "1"), ("sub/b", "2")]), &|_| Ok(())).unwrap(),
+            "unchanged"
+        );
+        assert!(write(&dir, &payload(&[("a", "new"), ("c", "3")]), &|_| Ok(())).unwrap());
         assert_eq!(visible(&dir), ["a", "c"]);
         assert_eq!(std::fs::read_to_string(dir.join("a")).unwrap(), "new");
         assert!(!dir.join(first).exists(), "the old version is gone");
@@ -154,7 +183,7 @@ mod tests {
     fn paths_cannot_leave() {
         let temp = tempfile::tempdir().unwrap();
         for path in ["../x", "/etc/passwd", "a/../../b", "", "..data", "..x"] {
-            assert!(write(temp.path(), &payload(&[(path, "x")])).is_err(), "{path}");
+            assert!(write(temp.path(), &payload(&[(path, "x")]), &|_| Ok(())).is_err(), "{path}");
         }
     }
 }

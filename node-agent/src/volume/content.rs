@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
 
-use super::atomic::{FileEntry, Payload};
+use super::atomic::{FileEntry, Held, Payload};
 use crate::pod::env::{Sources, pod_field, resource_field};
 use crate::pod::spec;
 
@@ -22,6 +22,7 @@ pub(super) fn payload(
     volume: &Volume,
     sources: &Sources<'_>,
     tokens: &Tokens,
+    held: &Held,
 ) -> Result<Option<(&'static str, Payload)>, String> {
     if let Some(source) = &volume.config_map {
         let files = config_map(&source.name, source.optional, sources)?;
@@ -48,7 +49,7 @@ pub(super) fn payload(
     if let Some(source) = &volume.projected {
         let mut payload = Payload::new();
         for part in source.sources.iter().flatten() {
-            payload.extend(projection(volume, part, source.default_mode, sources, tokens)?);
+            payload.extend(projection(volume, part, source.default_mode, sources, (tokens, held))?);
         }
         return Ok(Some(("projected", payload)));
     }
@@ -60,7 +61,7 @@ fn projection(
     part: &VolumeProjection,
     default: Option<i32>,
     sources: &Sources<'_>,
-    tokens: &Tokens,
+    (tokens, held): (&Tokens, &Held),
 ) -> Result<Payload, String> {
     let mut payload = Payload::new();
     if let Some(source) = &part.config_map {
@@ -78,20 +79,36 @@ fn projection(
     }
     if let Some(source) = &part.service_account_token {
         let key = (volume.name.clone(), source.path.clone());
-        let token = tokens.get(&key).ok_or("failed to fetch token: not yet issued")?;
-        let entry =
-            FileEntry { content: token.clone().into_bytes(), mode: token_mode(default, sources) };
+        // Without a master the one that is there has to do.
+        let token = tokens.get(&key).cloned().or_else(|| held.read(&source.path));
+        let token = token.ok_or("failed to fetch token: not yet issued")?;
+        let (mode, owner) = token_mode(default, sources);
+        let entry = FileEntry { content: token.into_bytes(), mode, owner };
         payload.insert(source.path.clone(), entry);
     }
     Ok(payload)
 }
 
-/// A token is readable by its owner and the pod's group; by all where containers run as another user.
-fn token_mode(default: Option<i32>, sources: &Sources<'_>) -> u32 {
+/// A token belongs to the one user all containers run as, else to the pod's group; where there is neither, the volume's
+/// mode counts.
+fn token_mode(default: Option<i32>, sources: &Sources<'_>) -> (u32, Option<u32>) {
+    let user = common_user(sources.pod);
     let pod_spec = spec::spec(sources.pod);
     let context = pod_spec.and_then(|spec| spec.security_context.as_ref());
     let has_group = context.is_some_and(|context| context.fs_group.is_some());
-    if has_group { 0o600 } else { mode(None, default) }
+    let mode = if has_group || user.is_some() { 0o600 } else { mode(None, default) };
+    (mode, user)
+}
+
+/// The user all containers of the pod run as, by their text.
+fn common_user(pod: &Pod) -> Option<u32> {
+    let of_pod = spec::spec(pod).and_then(|spec| spec.security_context.as_ref()?.run_as_user);
+    let all = spec::init_containers(pod).iter().chain(spec::containers(pod));
+    let mut users = all.map(|container| {
+        container.security_context.as_ref().and_then(|own| own.run_as_user).or(of_pod)
+    });
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 fn config_map(
@@ -136,14 +153,15 @@ fn pick(
     kind: &str,
 ) -> Result<Payload, String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        let entry = |content| FileEntry { content, mode: mode(None, default) };
+        let entry = |content| FileEntry { content, mode: mode(None, default), owner: None };
         return Ok(files.into_iter().map(|(key, content)| (key, entry(content))).collect());
     };
     let mut payload = Payload::new();
     for item in items {
         match files.get(&item.key) {
             Some(content) => {
-                let entry = FileEntry { content: content.clone(), mode: mode(item.mode, default) };
+                let mode = mode(item.mode, default);
+                let entry = FileEntry { content: content.clone(), mode, owner: None };
                 payload.insert(item.path.clone(), entry);
             }
             None if optional == Some(true) => {}
@@ -171,7 +189,8 @@ fn downward(
         } else {
             continue;
         };
-        let entry = FileEntry { content: text.into_bytes(), mode: mode(item.mode, default) };
+        let mode = mode(item.mode, default);
+        let entry = FileEntry { content: text.into_bytes(), mode, owner: None };
         payload.insert(item.path.clone(), entry);
     }
     Ok(payload)

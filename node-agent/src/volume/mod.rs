@@ -66,22 +66,37 @@ fn one(
     }
     if let Some(source) = &volume.empty_dir {
         let dir = dir("empty-dir");
-        let memory = source.medium.as_deref() == Some("Memory");
-        let size = source.size_limit.as_ref().map(resources::value).filter(|_| memory);
-        tmpfs::make_empty_dir(&dir, memory, size).map_err(|error| failed(error.to_string()))?;
-        apply_fs_group(pod, &dir, false).map_err(|error| failed(error.to_string()))?;
+        let limit = source.size_limit.as_ref().map(resources::value);
+        let medium = match source.medium.as_deref().unwrap_or("") {
+            "" => tmpfs::Medium::Disk,
+            "Memory" => tmpfs::Medium::Memory(memory_limit(pod, limit, sources.allocatable.1)),
+            other => tmpfs::Medium::huge_pages(other).map_err(failed)?,
+        };
+        let new = tmpfs::make_empty_dir(&dir, medium).map_err(|error| failed(error.to_string()))?;
+        if new {
+            // Once: what the pod makes of it later is its own.
+            apply_fs_group(pod, &dir, false).map_err(|error| failed(error.to_string()))?;
+        }
         return Ok(dir);
     }
-    let Some((kind, payload)) = content::payload(volume, sources, tokens).map_err(failed)? else {
+    let held = atomic::Held(dir("projected"));
+    let payload = content::payload(volume, sources, tokens, &held).map_err(failed)?;
+    let Some((kind, payload)) = payload else {
         return Err(VolumeError::Unsupported { volume: volume.name.clone() });
     };
     let dir = dir(kind);
     if kind != "configmap" {
         tmpfs::keep_off_disk(&dir).map_err(|error| failed(error.to_string()))?;
     }
-    atomic::write(&dir, &payload).map_err(|error| failed(error.to_string()))?;
-    apply_fs_group(pod, &dir, true).map_err(|error| failed(error.to_string()))?;
+    let finish = |path: &std::path::Path| apply_fs_group(pod, path, true);
+    atomic::write(&dir, &payload, &finish).map_err(|error| failed(error.to_string()))?;
     Ok(dir)
+}
+
+/// How large a volume in memory may grow: as its limit says, but never above what the pod may use at all.
+fn memory_limit(pod: &Pod, limit: Option<i64>, allocatable: i64) -> i64 {
+    let of_pod = resources::pod(pod).memory_limit_bytes;
+    [limit.unwrap_or(0), of_pod, allocatable].into_iter().filter(|n| *n > 0).min().unwrap_or(0)
 }
 
 /// `fsGroup`: the group owns everything, may read it, and write unless the volume is read-only; new files inherit it.

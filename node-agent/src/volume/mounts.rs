@@ -1,6 +1,6 @@
 //! What one container mounts: its volumes, `/etc/hosts`, the termination log.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
@@ -62,7 +62,6 @@ fn plain(container_path: &str, host_path: PathBuf) -> Mount {
 }
 
 fn make_termination_log(file: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = file.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -108,10 +107,24 @@ fn sub_path(
         if !parent.starts_with(&root) {
             return Err(escapes(&sub));
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&wanted).map_err(failed)?;
+        make_dirs(&root, relative).map_err(failed)?;
     }
     let real = wanted.canonicalize().map_err(failed)?;
     if real.starts_with(&root) { Ok(real) } else { Err(escapes(&sub)) }
+}
+
+/// Makes the directories of a sub-path as open as the volume itself: whoever may write there may write below.
+fn make_dirs(root: &Path, relative: &Path) -> std::io::Result<()> {
+    let mode = root.metadata()?.mode() & 0o7777;
+    let mut dir = root.to_owned();
+    for part in relative.components() {
+        dir.push(part);
+        if !dir.exists() {
+            std::fs::create_dir(&dir)?;
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
 }
 
 fn escapes(sub: &str) -> ConfigError {

@@ -8,17 +8,57 @@ use nix::mount::{MntFlags, MsFlags};
 
 use crate::paths::Paths;
 
-/// An empty directory that everybody may write to, in memory or on disk. What is in it stays.
-pub(super) fn make_empty_dir(dir: &Path, memory: bool, size: Option<i64>) -> io::Result<()> {
+/// What an `emptyDir` is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// The disk the agent's directory is on.
+    Disk,
+    /// A tmpfs of at most so many bytes (0: what the kernel allows).
+    Memory(i64),
+    /// A hugetlbfs, with the page size as its mount option takes it (`2M`).
+    HugePages(String),
+}
+
+impl Medium {
+    /// `HugePages-2Mi`; without a size the kernel's default.
+    pub(super) fn huge_pages(text: &str) -> Result<Self, String> {
+        let unknown = || format!("unknown storage medium \"{text}\"");
+        let rest = text.strip_prefix("HugePages").ok_or_else(unknown)?;
+        match rest.strip_prefix('-') {
+            Some(size) => Ok(Medium::HugePages(size.trim_end_matches('i').to_owned())),
+            None if rest.is_empty() => Ok(Medium::HugePages(String::new())),
+            None => Err(unknown()),
+        }
+    }
+}
+
+/// An empty directory that everybody may write to. What is in it stays. Says whether it is new.
+pub(super) fn make_empty_dir(dir: &Path, medium: Medium) -> io::Result<bool> {
     let new = !dir.exists();
     std::fs::create_dir_all(dir)?;
-    if memory && !is_mounted(dir) {
-        let size = size.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-        mount(dir, &format!("mode=1777{size}"))?;
-    } else if new {
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))?;
+    match medium {
+        Medium::Memory(size) if !is_mounted(dir) => {
+            let size = if size > 0 { format!(",size={size}") } else { String::new() };
+            mount(dir, &format!("mode=1777{size}"))?;
+            return Ok(true);
+        }
+        Medium::HugePages(size) if !is_mounted(dir) => {
+            let options = if size.is_empty() { size } else { format!("pagesize={size}") };
+            nix::mount::mount(
+                Some("nodev"),
+                dir,
+                Some("hugetlbfs"),
+                MsFlags::empty(),
+                Some(options.as_str()),
+            )?;
+            return Ok(true);
+        }
+        Medium::Disk if new => {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))?;
+        }
+        Medium::Disk | Medium::Memory(_) | Medium::HugePages(_) => {}
     }
-    Ok(())
+    Ok(new)
 }
 
 /// Puts a tmpfs there, so that secrets never reach the disk. Without the right to mount, the directory itself

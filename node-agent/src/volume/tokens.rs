@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use base64::Engine as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::Tokens;
+use super::{Tokens, atomic};
 use crate::link::{Link, TokenAsk};
 use crate::pod::backoff::after;
 use crate::pod::spec;
+use crate::shared::Shared;
 
 const DEFAULT_EXPIRATION_SECONDS: i64 = 3600;
 /// A token is replaced after a day even when it lives longer.
@@ -42,7 +44,8 @@ impl TokenCache {
 
     /// All tokens the pod's volumes need, and when to come again. A token that is still valid is used when no master
     /// gives a new one; a missing one is simply not there.
-    pub(crate) async fn collect(&self, pod: &Pod, link: &Link) -> (Tokens, Option<Timestamp>) {
+    pub(crate) async fn collect(&self, pod: &Pod, shared: &Shared) -> (Tokens, Option<Timestamp>) {
+        let link = &*shared.link;
         let mut tokens = Tokens::new();
         let mut next: Option<Timestamp> = None;
         let volumes = spec::spec(pod).and_then(|spec| spec.volumes.as_deref()).unwrap_or(&[]);
@@ -61,6 +64,8 @@ impl TokenCache {
                     pod_name: spec::name(pod).to_owned(),
                     pod_uid: spec::uid(pod).to_owned(),
                 };
+                let dir = shared.paths.volume(&key.0, "projected", &volume.name);
+                self.adopt(&key, &atomic::Held(dir));
                 if let Some(held) = self.one(&key, ask, link).await {
                     next = Some(next.map_or(held.refresh_at, |old| old.min(held.refresh_at)));
                     tokens.insert((volume.name.clone(), source.path.clone()), held.token);
@@ -68,6 +73,19 @@ impl TokenCache {
             }
         }
         (tokens, next)
+    }
+
+    /// A token that an earlier run of the agent left in the pod's volume is as good as one just issued.
+    fn adopt(&self, key: &(String, String, String), volume: &atomic::Held) {
+        if self.get(key).is_some() {
+            return;
+        }
+        let Some(token) = volume.read(&key.2) else { return };
+        let Some((issued, expires)) = times(&token) else { return };
+        let life = Duration::try_from(expires.duration_since(issued)).unwrap_or_default();
+        let refresh_at = after(issued, (life * 4 / 5).min(AGE_MAX));
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.insert(key.clone(), Held { token, refresh_at, expires });
     }
 
     async fn one(
@@ -98,7 +116,30 @@ impl TokenCache {
     }
 }
 
+/// When a token was issued and when it ends, as it says itself.
+fn times(token: &str) -> Option<(Timestamp, Timestamp)> {
+    let claims = token.split('.').nth(1)?;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let time = |name: &str| Timestamp::from_second(claims.get(name)?.as_i64()?).ok();
+    Some((time("iat")?, time("exp")?))
+}
+
 fn service_account(pod: &Pod) -> String {
     let name = spec::spec(pod).and_then(|spec| spec.service_account_name.clone());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_its_own_times() {
+        let claims = serde_json::json!({"iat": 100, "exp": 3700, "sub": "x"}).to_string();
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+        let (issued, expires) = times(&format!("e30.{claims}.sig")).unwrap();
+        assert_eq!((issued.as_second(), expires.as_second()), (100, 3700));
+        assert_eq!(times("token of default"), None);
+    }
 }

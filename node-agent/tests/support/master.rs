@@ -23,6 +23,7 @@ struct State {
     revision: u64,
     objects: BTreeMap<(i32, String, String), ObjectChange>,
     statuses: BTreeMap<String, Value>,
+    history: Vec<(String, Value)>,
     gone: BTreeSet<String>,
     events: Vec<Value>,
     node: Value,
@@ -143,6 +144,23 @@ impl Master {
         self.with(|state| state.statuses.get(uid).cloned().unwrap_or_default())
     }
 
+    /// A status arrives; the object has it from then on, as with a real master.
+    fn report(&self, uid: String, value: Value) {
+        self.with(|state| {
+            state.history.push((uid.clone(), value.clone()));
+            state.statuses.insert(uid, value);
+        });
+    }
+
+    /// All statuses of a pod, oldest first.
+    #[allow(dead_code, reason = "not every test looks back")]
+    pub fn history(&self, uid: &str) -> Vec<Value> {
+        self.with(|state| {
+            let of = state.history.iter().filter(|(owner, _)| owner == uid);
+            of.map(|(_, status)| status.clone()).collect()
+        })
+    }
+
     pub fn is_gone(&self, uid: &str) -> bool {
         self.with(|state| state.gone.contains(uid))
     }
@@ -242,7 +260,7 @@ impl Master {
         match message {
             from_agent::Message::PodStatus(status) => {
                 let value = serde_json::from_slice(&status.status).unwrap();
-                self.with(|state| state.statuses.insert(status.uid, value));
+                self.report(status.uid, value);
                 self.send(ack(status.id, false)).await;
             }
             from_agent::Message::PodGone(gone) => {

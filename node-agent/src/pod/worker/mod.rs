@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use super::backoff::{Backoff, after};
 use super::observed::{Observed, SandboxView};
 use super::plan::{Memory, Plan, plan};
-use super::spec;
-use super::status::{Ended, Inputs, generate};
+use super::status::{Ended, Inputs, REJECTED, generate};
+use super::{admission, resources, spec};
 use crate::events::Kind;
 use crate::limits::{
     RESYNC_INTERVAL, SYNC_RETRY, SYNC_RETRY_MAX, TERMINATION_LOG_BYTES_MAX,
@@ -56,6 +56,7 @@ pub(crate) struct Worker {
     status: PodStatus,
     reported: Option<PodStatus>,
     ended: Option<Ended>,
+    resize_refused: Option<String>,
     /// The final status is made, and what it is made from may go.
     finalized: bool,
     gone_reported: bool,
@@ -77,6 +78,7 @@ impl Worker {
             status: PodStatus::default(),
             reported: None,
             ended: None,
+            resize_refused: None,
             finalized: false,
             gone_reported: false,
             volumes: None,
@@ -113,6 +115,7 @@ impl Worker {
         let ids = self.ended_containers.keys().cloned();
         self.shared.probers.forget(&self.uid, ids.chain(self.memory.started.iter().cloned()));
         self.shared.tokens.forget(&self.uid);
+        self.shared.evictions.forget(&self.uid);
         self.shared.link.outbox.forget(&self.uid);
         let mut workers =
             self.shared.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -127,6 +130,7 @@ impl Worker {
         if let Some(pod) = wanted {
             if self.pod.is_none() {
                 self.status = pod.status.clone().unwrap_or_default();
+                self.adopt_probes();
             }
             self.pod = Some(pod);
         }
@@ -136,6 +140,7 @@ impl Worker {
         };
         self.remember(&pod, &observed);
         self.check_deadline(&pod);
+        self.check_eviction(&pod);
         let settled = matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"));
         if removed || spec::is_deleted(&pod) || self.ended.is_some() || settled {
             return self.stop(&pod, observed, removed).await;
@@ -200,7 +205,7 @@ impl Worker {
                 self.memory.started.insert(id.clone());
             }
             match results.failed {
-                Some(message) => self.memory.unhealthy.insert(id.clone(), message),
+                Some(kind) => self.memory.unhealthy.insert(id.clone(), kind),
                 None => self.memory.unhealthy.remove(id),
             };
         }
@@ -208,6 +213,7 @@ impl Worker {
             observed.containers.iter().map(|s| &s.container.id).collect();
         self.memory.started.retain(|id| ids.contains(id));
         self.memory.unhealthy.retain(|id, _| ids.contains(id));
+        self.memory.resized.retain(|id, _| ids.contains(id));
         let ending = spec::is_deleted(pod) || self.ended.is_some();
         self.shared.probers.sync(pod, &running, self.pod_ip(pod, observed), ending);
     }
@@ -230,9 +236,59 @@ impl Worker {
         }
     }
 
+    /// What the masters know of its running containers, until their probes have been asked again.
+    fn adopt_probes(&self) {
+        let lists = [&self.status.init_container_statuses, &self.status.container_statuses];
+        for status in lists.into_iter().flatten().flatten() {
+            let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+            let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
+            if let Some((_, id)) = id.filter(|_| running) {
+                let started = status.started == Some(true);
+                self.shared.probers.adopt(&ContainerId(id.to_owned()), started, status.ready);
+            }
+        }
+    }
+
+    /// The node has decided to end the pod.
+    fn check_eviction(&mut self, pod: &Pod) {
+        let Some(ended) = self.shared.evictions.of(&self.uid) else { return };
+        if self.ended.is_none() && !self.finalized {
+            self.shared.events.pod(pod, None, Kind::Warning, &ended.reason, &ended.message);
+            self.ended = Some(ended);
+        }
+    }
+
+    /// What this node does not run at all: says so, and the pod has failed.
+    fn rejected(&mut self, pod: &Pod, observed: &Observed) -> bool {
+        if !observed.sandboxes.is_empty() {
+            return false;
+        }
+        let Some((reason, message)) = admission::refuse(pod) else { return false };
+        self.tell(pod, None, reason, &message);
+        let message = format!("{REJECTED}{message}");
+        self.ended = Some(Ended { reason: reason.to_owned(), message });
+        true
+    }
+
+    /// Whether the node can give what the running containers' text asks for now.
+    fn check_resize(&mut self, pod: &Pod, observed: &Observed) {
+        let differs = observed.alive().any(|status| {
+            let given = self.memory.resized.get(&status.container.id);
+            let given = given.or_else(|| status.container.annotations.get(labels::RESOURCES));
+            let container = spec::find_container(pod, &status.container.name);
+            given.zip(container).is_some_and(|(given, c)| resources::resize(&c, given).is_some())
+        });
+        let allocatable = self.shared.machine.allocatable;
+        self.resize_refused = differs.then(|| resources::infeasible(pod, allocatable)).flatten();
+        self.memory.resize_refused = self.resize_refused.is_some();
+    }
+
     /// One round for a pod that should run.
     async fn sync(&mut self, pod: &Arc<Pod>, observed: Observed) -> Result<Step> {
-        let (tokens, refresh) = self.shared.tokens.collect(pod, &self.shared.link).await;
+        if self.rejected(pod, &observed) {
+            return Ok(Step::Again);
+        }
+        let (tokens, refresh) = self.shared.tokens.collect(pod, &self.shared).await;
         let volumes = self.with_sources(pod, &observed, |shared, sources| {
             volume::set_up(&shared.paths, sources, &tokens)
         });
@@ -250,6 +306,7 @@ impl Worker {
             // Running containers keep what they have.
             Err(error) => tracing::debug!(pod = %self.uid, %error, "volume not refreshed"),
         }
+        self.check_resize(pod, &observed);
         let now = Timestamp::now();
         let plan = plan(pod, &observed, &self.memory, now);
         self.announce_waiting(pod, &plan);
@@ -334,7 +391,8 @@ impl Worker {
             theirs
                 .into_iter()
                 .flatten()
-                .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str())),
+                .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()))
+                .filter(|condition| condition.type_ != "PodResizePending"),
         );
         let probers = &self.shared.probers;
         let ready = |status: &ContainerStatus| {
@@ -353,6 +411,7 @@ impl Worker {
             runtime_name: &self.shared.version.name,
             host_ips: &self.shared.machine.host_ips,
             ended: self.ended.as_ref(),
+            resize_refused: self.resize_refused.as_deref(),
             terminal,
             now: Timestamp::now(),
         });
@@ -390,11 +449,15 @@ async fn unwanted(shared: &Shared, uid: &str, wake: &Notify) {
 
 /// What a container left in its termination log, or the end of its log.
 fn termination_message(status: &ContainerStatus) -> Option<String> {
-    use std::io::Read;
+    use std::io::{Read, Seek};
     let annotations = &status.container.annotations;
     let file = std::fs::File::open(annotations.get(labels::TERMINATION_LOG)?).ok();
     let mut bytes = Vec::new();
-    if let Some(file) = file {
+    if let Some(mut file) = file {
+        let size = file.metadata().map_or(0, |meta| meta.len());
+        // Of a long one the end counts.
+        let from = size.saturating_sub(TERMINATION_MESSAGE_BYTES_MAX);
+        let _ = file.seek(std::io::SeekFrom::Start(from));
         let _ = file.take(TERMINATION_MESSAGE_BYTES_MAX).read_to_end(&mut bytes);
     }
     let policy = annotations.get(labels::TERMINATION_POLICY).map(String::as_str);

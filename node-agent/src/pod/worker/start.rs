@@ -11,12 +11,12 @@ use crate::events::Kind;
 use crate::images::{PullPolicy, credentials, normalize, policy};
 use crate::limits::{PULL_ERROR_SHOWN, SYNC_RETRY};
 use crate::paths::write_atomically;
-use crate::pod::backoff::{after, raise};
+use crate::pod::backoff::{after, go_millis, raise};
 use crate::pod::config::{self, ContainerInputs, NodeFacts};
 use crate::pod::observed::Observed;
 use crate::pod::plan::{Action, Failure, Plan, Waiting};
-use crate::pod::{hooks, spec};
-use crate::runtime::{ContainerId, Error, Image, PodSandboxConfig, Result};
+use crate::pod::{hooks, resources, spec};
+use crate::runtime::{ContainerId, ContainerState, Error, Image, PodSandboxConfig, Result};
 use crate::volume;
 
 /// Why a container did not start: `state.waiting`, and how long to wait.
@@ -28,6 +28,21 @@ struct NotStarted {
 fn not_started(reason: &str, message: impl Into<String>) -> NotStarted {
     let waiting = Waiting { reason: reason.to_owned(), message: message.into() };
     NotStarted { waiting, retry_after: SYNC_RETRY * 5 }
+}
+
+/// The running container that an ephemeral one wants to look into.
+fn pid_target(
+    pod: &Pod,
+    observed: &Observed,
+    name: &str,
+) -> std::result::Result<Option<ContainerId>, String> {
+    let Some(target) = spec::target_of(pod, name) else { return Ok(None) };
+    let running =
+        observed.latest(target).filter(|status| status.container.state == ContainerState::Running);
+    match running {
+        Some(status) => Ok(Some(status.container.id.clone())),
+        None => Err(format!("unable to find target container {target}")),
+    }
 }
 
 impl Worker {
@@ -52,13 +67,12 @@ impl Worker {
                 }
                 Action::CreateSandbox { attempt } => self.create_sandbox(pod, *attempt).await?,
                 Action::Remove(id) => runtime.remove_container(id).await?,
-                Action::Kill { id, name, message } => {
+                Action::Kill { id, name, message, grace } => {
                     self.shared.events.pod(pod, Some(name), Kind::Normal, "Killing", message);
-                    let container = spec::find_container(pod, name);
-                    let grace = self.probe_grace(container.as_ref(), pod);
-                    self.stop_one(pod, observed, id, name, grace).await?;
+                    self.stop_one(pod, observed, id, name, *grace).await?;
                     self.memory.unhealthy.remove(id);
                 }
+                Action::Resize { id, name } => self.resize(pod, id, name).await,
                 Action::Start { name, attempt } => {
                     self.start(pod, observed, name, *attempt).await?;
                 }
@@ -67,15 +81,17 @@ impl Worker {
         Ok(())
     }
 
-    fn probe_grace(&self, container: Option<&Container>, pod: &Pod) -> Duration {
-        let probes = container.map(|c| [&c.liveness_probe, &c.startup_probe]);
-        let own = probes
-            .into_iter()
-            .flatten()
-            .flatten()
-            .find_map(|probe| probe.termination_grace_period_seconds);
-        own.and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or_else(|| spec::grace_period(pod), Duration::from_secs)
+    /// New limits for a running container. What the runtime refuses is said, and not tried again before the text
+    /// changes again.
+    async fn resize(&mut self, pod: &Pod, id: &ContainerId, name: &str) {
+        let Some(container) = spec::find_container(pod, name) else { return };
+        let memory = self.shared.machine.memory_bytes;
+        let wanted = resources::container(pod, &container, memory);
+        if let Err(error) = self.shared.runtime.update_container_resources(id, &wanted).await {
+            let text = format!("Error: resizing container {name}: {error}");
+            self.tell(pod, Some(name), "ResizeError", &text);
+        }
+        self.memory.resized.insert(id.clone(), resources::fingerprint(&container));
     }
 
     fn with_node<T>(&self, f: impl FnOnce(&NodeFacts<'_>) -> T) -> T {
@@ -96,6 +112,13 @@ impl Worker {
     }
 
     async fn create_sandbox(&mut self, pod: &Pod, attempt: u32) -> Result<()> {
+        if spec::spec(pod).and_then(|spec| spec.host_users) == Some(false) {
+            // Never ignored: the pod's author relies on it.
+            let text = "Failed to create pod sandbox: user namespaces (hostUsers: false) are not \
+                supported on this node";
+            self.tell(pod, None, "FailedCreatePodSandBox", text);
+            return Err(Error::Unsupported("user namespaces (hostUsers: false)"));
+        }
         let config = self.sandbox_config(pod, attempt);
         std::fs::create_dir_all(&config.log_directory).map_err(Error::Stream)?;
         if let Err(error) = self.shared.runtime.run_pod_sandbox(&config).await {
@@ -116,6 +139,9 @@ impl Worker {
         attempt: u32,
     ) -> Result<()> {
         let Some(container) = spec::find_container(pod, name) else { return Ok(()) };
+        if self.memory.failures.get(name).is_some_and(|failure| failure.image != container.image) {
+            self.image_backoff.remove(name);
+        }
         match self.try_start(pod, observed, &container, attempt).await {
             Ok(()) => {
                 self.memory.failures.remove(name);
@@ -123,7 +149,8 @@ impl Worker {
             }
             Err(failure) => {
                 let retry_at = after(Timestamp::now(), failure.retry_after);
-                let failure = Failure { waiting: failure.waiting, retry_at };
+                let image = container.image.clone();
+                let failure = Failure { waiting: failure.waiting, retry_at, image };
                 self.memory.failures.insert(name.to_owned(), failure);
             }
         }
@@ -145,6 +172,8 @@ impl Worker {
         let volumes = self.volumes.clone().unwrap_or_default();
         self.write_hosts(pod, observed)
             .map_err(|e| not_started("CreateContainerError", e.to_string()))?;
+        let pid_target = pid_target(pod, observed, &container.name)
+            .map_err(|text| not_started("CreateContainerConfigError", text))?;
         let config = self.with_sources(pod, observed, |shared, sources| {
             let mounts =
                 volume::container_mounts(&shared.paths, sources, container, attempt, &volumes)?;
@@ -156,6 +185,7 @@ impl Worker {
                     mounts,
                     sources,
                     node,
+                    pid_target,
                 })
             })
         });
@@ -174,9 +204,12 @@ impl Worker {
             not_started("CreateContainerError", error.to_string())
         })?;
         let name = container.name.as_str();
-        self.event(pod, name, "Created", &format!("Created container: {name}"));
+        self.event(pod, name, "Created", "Container created");
         if attempt > 0 {
-            let entry = raise(self.memory.backoff.get(name), Timestamp::now());
+            let now = Timestamp::now();
+            let ended = observed.latest(name).and_then(|latest| latest.finished_at).unwrap_or(now);
+            let same = observed.latest(name).is_none_or(|l| !spec::image_changed(container, l));
+            let entry = raise(self.memory.backoff.get(name).filter(|_| same), ended, now);
             self.memory.backoff.insert(name.to_owned(), entry);
         }
         if let Err(error) = runtime.start_container(&id).await {
@@ -184,7 +217,7 @@ impl Worker {
             self.shared.events.pod(pod, Some(name), Kind::Warning, "Failed", &text);
             return Err(not_started("RunContainerError", error.to_string()));
         }
-        self.event(pod, name, "Started", &format!("Started container {name}"));
+        self.event(pod, name, "Started", "Container started");
         self.post_start(pod, observed, container, &id).await?;
         if container.startup_probe.is_none() {
             self.memory.started.insert(id);
@@ -267,11 +300,13 @@ impl Worker {
         let name = container.name.clone();
         let full = normalize(&wanted).map_err(|error| {
             self.tell(pod, Some(&name), "InspectFailed", &error);
+            self.tell(pod, Some(&name), "Failed", "Error: InvalidImageName");
             not_started("InvalidImageName", error)
         })?;
         let present = self.shared.puller.present(&full).await.map_err(|error| {
             let text = format!("Failed to inspect image \"{wanted}\": {error}");
             self.tell(pod, Some(&name), "InspectFailed", &text);
+            self.tell(pod, Some(&name), "Failed", "Error: ImageInspectError");
             not_started("ImageInspectError", text)
         })?;
         match (policy(container), present) {
@@ -313,11 +348,10 @@ impl Worker {
         let auths = credentials(full, &self.shared.pull_secrets(pod));
         match self.shared.puller.pull(full, &auths).await {
             Ok(pulled) => {
-                let seconds = |duration: Duration| format!("{}ms", duration.as_millis());
                 let text = format!(
                     "Successfully pulled image \"{wanted}\" in {} ({} including waiting). Image size: {} bytes.",
-                    seconds(pulled.took),
-                    seconds(pulled.waited),
+                    go_millis(pulled.took),
+                    go_millis(pulled.waited),
                     pulled.image.size_bytes
                 );
                 self.event(pod, name, "Pulled", &text);
@@ -339,17 +373,14 @@ impl Worker {
             }
             Err(error) => {
                 let text = format!("Failed to pull image \"{wanted}\": {error}");
-                let reason = match error {
-                    Error::RegistryUnavailable(_) => "RegistryUnavailable",
-                    _ => "ErrImagePull",
-                };
+                let reason = "ErrImagePull";
                 let warn = |text: &str| {
                     self.shared.events.pod(pod, Some(name), Kind::Warning, "Failed", text);
                 };
                 warn(&text);
                 warn(&format!("Error: {reason}"));
                 let now = Timestamp::now();
-                let entry = raise(self.image_backoff.get(name), now);
+                let entry = raise(self.image_backoff.get(name), now, now);
                 self.image_backoff.insert(name.to_owned(), entry);
                 Err(NotStarted {
                     retry_after: entry.delay,
@@ -366,7 +397,7 @@ impl Worker {
         let mut next: Option<Timestamp> = None;
         let mut announce = Vec::new();
         for (name, failure) in &mut self.memory.failures {
-            if !matches!(failure.waiting.reason.as_str(), "ErrImagePull" | "RegistryUnavailable") {
+            if failure.waiting.reason != "ErrImagePull" {
                 continue;
             }
             let Some(entry) = self.image_backoff.get(name) else { continue };

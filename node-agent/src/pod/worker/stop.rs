@@ -23,6 +23,9 @@ use crate::volume;
 /// Every container gets this long at least, whatever its pod says.
 const GRACE_MIN: Duration = Duration::from_secs(2);
 
+/// Evicted pods get no more, whatever they ask for.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// One round for a pod that should end, or has.
     pub(super) async fn stop(
@@ -33,7 +36,8 @@ impl Worker {
     ) -> Result<Step> {
         if observed.alive().next().is_some() && observed.ready_sandbox().is_some() {
             self.report(pod, &observed, &Plan::default(), false);
-            let grace = spec::grace_period(pod);
+            let evicted = self.ended.as_ref().is_some_and(|ended| ended.reason == "Evicted");
+            let grace = if evicted { EVICTION_GRACE } else { spec::grace_period(pod) };
             let (shared, uid, wake) = (self.shared.clone(), self.uid.clone(), self.wake.clone());
             let shortened = async {
                 loop {
