@@ -1,6 +1,6 @@
 //! A small HTTPS client for the command line: JSON to and from a master's API, gRPC for joins.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::config;
 use crate::data_dir;
+use crate::kubeconfig;
 
 /// A call ends after this, with an error. Longer than a master works on one (34 s for a request, 35 s
 /// until a node has opened a channel), so that its own reason arrives. The body of an answered stream
@@ -37,60 +37,95 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const LOCAL_ADMIN: &str = "quorate:local-admin";
 
 /// A way to a master's API.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiClient {
     server: Uri,
     tls: Arc<ClientConfig>,
+    /// `Authorization` header, when the user has a token instead of a certificate.
+    bearer: Option<String>,
+    /// The cluster's CA, when this machine is a master's and so knows it for certain.
+    cluster_ca_pem: Option<String>,
 }
 
 impl ApiClient {
-    /// To the master whose data directory is on this machine, as its administrator; or as the
-    /// kubeconfig says.
-    pub fn open(data: Option<&Path>, kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
-        if let Some(data) = data {
-            return Self::of_data_dir(data);
-        }
-        let path = kubeconfig.map(Path::to_owned).or_else(config::default_kubeconfig).context(
-            "no --data, no --kubeconfig, and neither $KUBECONFIG nor $HOME to find one by",
-        )?;
-        Self::of_kubeconfig(&path).with_context(|| format!("kubeconfig {}", path.display()))
-    }
-
-    fn of_data_dir(data: &Path) -> anyhow::Result<Self> {
+    /// To the master whose data directory is on this machine, as its administrator.
+    pub fn of_data_dir(data: &Path, server: Option<&str>) -> anyhow::Result<Self> {
         let cluster = data_dir::read_cluster(data)?
             .with_context(|| format!("{} is not the data directory of a master", data.display()))?;
         let keys = ClusterKeys::load(&data.join("pki"))?;
         let subject =
             Subject::Client { name: LOCAL_ADMIN.to_owned(), group: "system:masters".to_owned() };
         let client = keys.cluster.issue(&subject, jiff::Timestamp::now())?;
-        let server = format!("https://{}", cluster.api_address);
-        Self::new(&server, keys.cluster.certificate_pem(), Some(&client))
+        let own = format!("https://{}", cluster.api_address);
+        let ca_pem = keys.cluster.certificate_pem();
+        let mut all = Self::new(server.unwrap_or(&own), ca_pem, Some(&client))?;
+        all.cluster_ca_pem = Some(ca_pem.to_owned());
+        Ok(all)
     }
 
-    fn of_kubeconfig(path: &Path) -> anyhow::Result<Self> {
-        let config: Value = serde_saphyr::from_str(&files::read(path)?)?;
-        let context = named(&config, "contexts", &config["current-context"])?["context"].clone();
-        let cluster = named(&config, "clusters", &context["cluster"])?["cluster"].clone();
-        let user = named(&config, "users", &context["user"])?["user"].clone();
-        let data = |value: &Value, key: &str| -> anyhow::Result<String> {
-            if let Some(text) = value[format!("{key}-data")].as_str() {
-                return Ok(String::from_utf8(BASE64.decode(text)?)?);
-            }
-            let file = value[key].as_str().with_context(|| format!("it has no {key}-data"))?;
-            Ok(files::read(&path.parent().unwrap_or_else(|| Path::new(".")).join(file))?)
+    /// As kubeconfig files say, in the named context or the current one.
+    pub fn of_kubeconfig(
+        files: &[PathBuf],
+        context: Option<&str>,
+        server: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let what = || format!("kubeconfig {}", names.join(", "));
+        if !files.iter().any(|file| file.exists()) {
+            bail!("{} does not exist: give --data DIR, or --kubeconfig FILE", what());
+        }
+        let config = kubeconfig::load(files)?;
+        let name = context.map_or_else(|| config["current-context"].clone(), Value::from);
+        if name.is_null() {
+            bail!("{} has no current context: give one with --context", what());
+        }
+        Self::of_context(&config, &name, server).with_context(what)
+    }
+
+    fn of_context(config: &Value, name: &Value, server: Option<&str>) -> anyhow::Result<Self> {
+        let context = named(config, "contexts", name)?["context"].clone();
+        let cluster = named(config, "clusters", &context["cluster"])?["cluster"].clone();
+        let user = named(config, "users", &context["user"])?["user"].clone();
+        let bearer = match (user["token"].as_str(), user["tokenFile"].as_str()) {
+            (Some(token), _) => Some(token.to_owned()),
+            (None, Some(file)) => Some(files::read(Path::new(file))?.trim().to_owned()),
+            (None, None) => None,
         };
-        let client = Certified {
-            certificate_pem: data(&user, "client-certificate")?,
-            key_pem: data(&user, "client-key")?,
+        let client = match pem(&user, "client-certificate")? {
+            Some(certificate_pem) => Some(Certified {
+                certificate_pem,
+                key_pem: pem(&user, "client-key")?.context("its user has no client-key-data")?,
+            }),
+            None if bearer.is_some() => None,
+            None => bail!("its user has neither a client certificate nor a token"),
         };
-        let server = cluster["server"].as_str().context("its cluster has no server")?;
-        Self::new(server, &data(&cluster, "certificate-authority")?, Some(&client))
+        let own = cluster["server"].as_str().context("its cluster has no server")?;
+        let ca_pem = pem(&cluster, "certificate-authority")?
+            .context("its cluster has no certificate-authority-data")?;
+        let mut all = Self::new(server.unwrap_or(own), &ca_pem, client.as_ref())?;
+        all.bearer = bearer.map(|token| format!("Bearer {token}"));
+        Ok(all)
     }
 
     fn new(server: &str, ca_pem: &str, client: Option<&Certified>) -> anyhow::Result<Self> {
         let tls = Arc::new(crate::tls::client_config(ca_pem, client)?);
-        let server = server.parse().with_context(|| format!("{server:?} is not a URL"))?;
-        Ok(Self { server, tls })
+        let server = parse_url(server)?;
+        Ok(Self { server, tls, bearer: None, cluster_ca_pem: None })
+    }
+
+    /// The same, to another master.
+    pub fn at(&self, server: &str) -> anyhow::Result<Self> {
+        Ok(Self { server: parse_url(server)?, ..self.clone() })
+    }
+
+    /// The master that is asked.
+    pub fn server(&self) -> String {
+        self.server.to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// The cluster's CA, as far as known without asking.
+    pub fn cluster_ca_pem(&self) -> Option<&str> {
+        self.cluster_ca_pem.as_deref()
     }
 
     /// One call. An error answer becomes an error with the `Status`' message.
@@ -100,11 +135,22 @@ impl ApiClient {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let what = || format!("{method} {}{path}", self.server);
+        self.call_within(CALL_TIMEOUT, method, path, body).await
+    }
+
+    /// As [`ApiClient::call`], with less patience.
+    pub async fn call_within(
+        &self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let what = || format!("{method} {}{path}", self.server());
         let call = self.send(method.clone(), path, body);
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        match tokio::time::timeout(patience, call).await {
             Ok(result) => result.with_context(what),
-            Err(_) => bail!("{}: no answer within {} s", what(), CALL_TIMEOUT.as_secs()),
+            Err(_) => bail!("{}: no answer within {} s", what(), patience.as_secs()),
         }
     }
 
@@ -120,7 +166,11 @@ impl ApiClient {
         tokio::spawn(connection);
         let host = self.server.authority().map(ToString::to_string).unwrap_or_default();
         let content = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", bearer);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header("host", host)
@@ -141,6 +191,22 @@ impl ApiClient {
         }
         Ok(value)
     }
+}
+
+fn parse_url(server: &str) -> anyhow::Result<Uri> {
+    let uri: Uri = server.parse().ok().with_context(|| format!("{server:?} is not a URL"))?;
+    if uri.scheme_str() != Some("https") || uri.host().is_none() {
+        bail!("{server:?}: give a URL such as https://10.0.0.1:6443");
+    }
+    Ok(uri)
+}
+
+/// What a kubeconfig holds itself (`…-data`) or in a file that it names.
+fn pem(value: &Value, key: &str) -> anyhow::Result<Option<String>> {
+    if let Some(text) = value[format!("{key}-data")].as_str() {
+        return Ok(Some(String::from_utf8(BASE64.decode(text)?)?));
+    }
+    value[key].as_str().map(|file| Ok(files::read(Path::new(file))?)).transpose()
 }
 
 fn named<'a>(config: &'a Value, list: &str, name: &Value) -> anyhow::Result<&'a Value> {
@@ -173,10 +239,7 @@ async fn connect(
 
 /// A gRPC channel to a master's API port.
 pub async fn grpc_channel(server: &str, tls: ClientConfig) -> anyhow::Result<Channel> {
-    let uri: Uri = server.parse().with_context(|| format!("{server:?} is not a URL"))?;
-    if uri.scheme_str() != Some("https") {
-        bail!("{server:?} must be an https:// URL");
-    }
+    let uri = parse_url(server)?;
     let mut tls = tls;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let tls = Arc::new(tls);

@@ -14,6 +14,12 @@ use serde::Deserialize;
 /// Largest configuration file that is read.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+const ADDRESSES: &str = "Addresses";
+const JOINING: &str = "Joining";
+const PODS: &str = "Pods";
+const RAFT: &str = "Raft";
+const LOGS: &str = "Logs";
+
 /// Which container runtime the node agent uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,11 +50,11 @@ macro_rules! options {
         pub struct Options {
             $(
                 $(#[doc = $doc])+
-                #[arg(long, env = $env, $($($arg)*)?)]
+                #[arg(long, env = $env, hide_env_values = true, $($($arg)*)?)]
                 pub $field: Option<$type>,
             )*
             /// YAML file with any of these settings, under the same names as the flags
-            #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+            #[arg(long, env = "QUORATE_CONFIG", hide_env_values = true, value_name = "FILE")]
             #[serde(skip)]
             pub config: Option<PathBuf>,
         }
@@ -69,70 +75,76 @@ options! {
     /// Directory for everything this process owns
     #[arg(value_name = "DIR")]
     data: PathBuf, "QUORATE_DATA";
-    /// Address of the HTTPS API [dev: 127.0.0.1:6443, server: 0.0.0.0:6443]
-    #[arg(value_name = "ADDR")]
-    listen: String, "QUORATE_LISTEN";
-    /// Address for the other masters (mTLS) [default: the API's address, port 6444]
-    #[arg(value_name = "ADDR")]
-    peer_listen: String, "QUORATE_PEER_LISTEN";
-    /// Host name or address under which others reach this machine [default: found out]
-    #[arg(value_name = "ADDR")]
-    advertise: String, "QUORATE_ADVERTISE";
     /// Name of this master or node [default: the host name]
     #[arg(value_name = "NAME")]
     name: String, "QUORATE_NAME";
-    /// Further names and addresses for the serving certificate, comma-separated
-    #[arg(value_name = "NAMES")]
-    tls_san: String, "QUORATE_TLS_SAN";
     /// Where the admin's kubeconfig is written [default: $KUBECONFIG or ~/.kube/config]
     #[arg(value_name = "FILE")]
     kubeconfig: PathBuf, "QUORATE_KUBECONFIG";
-    /// URL of a master to join (server), or of the masters, comma-separated (agent: --server)
-    #[arg(value_name = "URL")]
+    /// Name of cluster, user and context in the kubeconfig [default: quorate]
+    #[arg(value_name = "NAME")]
+    context: String, "QUORATE_CONTEXT";
+    /// Address of the HTTPS API [default: 127.0.0.1:6443 for dev, 0.0.0.0:6443 for server]
+    #[arg(value_name = "ADDR", help_heading = ADDRESSES)]
+    listen: String, "QUORATE_LISTEN";
+    /// Address for the other masters (mTLS) [default: the API's address, port 6444]
+    #[arg(value_name = "ADDR", help_heading = ADDRESSES)]
+    peer_listen: String, "QUORATE_PEER_LISTEN";
+    /// Host name or address under which others reach this machine [default: found out]
+    #[arg(value_name = "ADDR", help_heading = ADDRESSES)]
+    advertise: String, "QUORATE_ADVERTISE";
+    /// Further names and addresses for the serving certificate, comma-separated
+    #[arg(value_name = "NAMES", help_heading = ADDRESSES)]
+    tls_san: String, "QUORATE_TLS_SAN";
+    /// Address range of Services [default: 10.43.0.0/16]
+    #[arg(value_name = "CIDR", help_heading = ADDRESSES)]
+    service_cidr: String, "QUORATE_SERVICE_CIDR";
+    /// Address range of pods [default: 10.42.0.0/16]
+    #[arg(value_name = "CIDR", help_heading = ADDRESSES)]
+    cluster_cidr: String, "QUORATE_CLUSTER_CIDR";
+    /// DNS domain of the cluster [default: cluster.local]
+    #[arg(value_name = "DOMAIN", help_heading = ADDRESSES)]
+    cluster_domain: String, "QUORATE_CLUSTER_DOMAIN";
+    /// URL of a master of the cluster to join
+    #[arg(value_name = "URL", help_heading = JOINING)]
     join: String, "QUORATE_JOIN";
-    /// API addresses of the masters, comma-separated
-    #[arg(value_name = "URL[,URL...]")]
+    /// URLs of the masters; one is enough to begin with
+    #[arg(value_name = "URL[,URL...]", help_heading = JOINING)]
     server: String, "QUORATE_SERVER";
-    /// Join token, as `quorate token create` prints it
-    #[arg(value_name = "TOKEN")]
+    /// Join token, as `quorate token create` prints it; needed at the first start only
+    #[arg(value_name = "TOKEN", help_heading = JOINING)]
     token: String, "QUORATE_TOKEN";
-    /// File that holds the join token
-    #[arg(value_name = "FILE")]
+    /// File that holds the join token, so that `ps` does not show it
+    #[arg(value_name = "FILE", help_heading = JOINING)]
     token_file: PathBuf, "QUORATE_TOKEN_FILE";
     /// Container runtime of the node agent [default: auto]
+    #[arg(help_heading = PODS)]
     runtime: Runtime, "QUORATE_RUNTIME";
     /// Socket of the CRI runtime [default: /run/containerd/containerd.sock]
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", help_heading = PODS)]
     containerd_socket: PathBuf, "QUORATE_CONTAINERD_SOCKET";
     /// Where containerd reads its CNI configuration; one is written when there is none
     /// [default: /etc/cni/net.d]
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", help_heading = PODS)]
     cni_conf_dir: PathBuf, "QUORATE_CNI_CONF_DIR";
     /// Labels for this node, comma-separated key=value
-    #[arg(value_name = "LABELS")]
+    #[arg(value_name = "LABELS", help_heading = PODS)]
     node_labels: String, "QUORATE_NODE_LABELS";
-    /// Address range of Services [default: 10.43.0.0/16]
-    #[arg(value_name = "CIDR")]
-    service_cidr: String, "QUORATE_SERVICE_CIDR";
-    /// Address range of pods [default: 10.42.0.0/16]
-    #[arg(value_name = "CIDR")]
-    cluster_cidr: String, "QUORATE_CLUSTER_CIDR";
-    /// DNS domain of the cluster [default: cluster.local]
-    #[arg(value_name = "DOMAIN")]
-    cluster_domain: String, "QUORATE_CLUSTER_DOMAIN";
     /// Raft heartbeat interval, milliseconds [default: 75]
-    #[arg(value_name = "MS")]
+    #[arg(value_name = "MS", help_heading = RAFT)]
     raft_heartbeat_ms: u64, "QUORATE_RAFT_HEARTBEAT_MS";
     /// Raft election timeout, smallest, milliseconds [default: 200]
-    #[arg(value_name = "MS")]
+    #[arg(value_name = "MS", help_heading = RAFT)]
     raft_election_min_ms: u64, "QUORATE_RAFT_ELECTION_MIN_MS";
     /// Raft election timeout, largest, and the leader's lease, milliseconds [default: 400]
-    #[arg(value_name = "MS")]
+    #[arg(value_name = "MS", help_heading = RAFT)]
     raft_election_max_ms: u64, "QUORATE_RAFT_ELECTION_MAX_MS";
-    /// What is logged: error, warn, info, debug, trace, or a tracing filter [default: info]
-    #[arg(value_name = "LEVEL")]
+    /// What is logged: error, warn, info, debug, trace, or a filter such as warn,quorate_raft=debug
+    /// [default: info; dev: warn]
+    #[arg(value_name = "LEVEL", help_heading = LOGS)]
     log_level: String, "QUORATE_LOG_LEVEL";
     /// How log lines look [default: text]
+    #[arg(help_heading = LOGS)]
     log_format: LogFormat, "QUORATE_LOG_FORMAT";
 }
 
@@ -174,15 +186,25 @@ fn read_file(path: &Path) -> anyhow::Result<Options> {
     serde_saphyr::from_str(&text).with_context(what)
 }
 
-/// The kubeconfig that kubectl would use: the first file of `$KUBECONFIG`, or `~/.kube/config`.
+/// The kubeconfig files that kubectl would read: those of `$KUBECONFIG`, or `~/.kube/config`.
 #[allow(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
-pub fn default_kubeconfig() -> Option<PathBuf> {
-    if let Ok(list) = std::env::var("KUBECONFIG")
-        && let Some(first) = list.split(':').find(|file| !file.is_empty())
-    {
-        return Some(first.into());
+pub fn kubeconfig_files() -> Vec<PathBuf> {
+    if let Some(list) = kubeconfig_variable() {
+        return std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect();
     }
-    std::env::var("HOME").ok().map(|home| Path::new(&home).join(".kube/config"))
+    let home = std::env::var("HOME").ok().filter(|home| !home.is_empty());
+    home.map(|home| Path::new(&home).join(".kube/config")).into_iter().collect()
+}
+
+/// `$KUBECONFIG`, if it is set.
+pub fn kubeconfig_variable() -> Option<std::ffi::OsString> {
+    std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty())
+}
+
+/// The kubeconfig file that kubectl would add a cluster to: the first that exists, else the last.
+pub fn default_kubeconfig() -> Option<PathBuf> {
+    let files = kubeconfig_files();
+    files.iter().find(|file| file.exists()).or_else(|| files.last()).cloned()
 }
 
 /// Whether the terminal's owner asked for plain text (<https://no-color.org>).

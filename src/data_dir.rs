@@ -2,13 +2,16 @@
 //! with room to work in.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use quorate_pki::files;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
+
+use crate::settings::Network;
 
 /// A process does not start in a new directory with less free space than this: with less, a master
 /// would refuse to write from the beginning.
@@ -37,6 +40,9 @@ pub struct ClusterFile {
     pub peer_address: String,
     /// `host:port` of its API, as clients reach it.
     pub api_address: String,
+    /// What all masters agree on.
+    #[serde(default)]
+    pub network: Network,
 }
 
 /// A claimed data directory. Dropping it gives up the claim.
@@ -49,8 +55,7 @@ pub struct DataDir {
 impl DataDir {
     /// Creates the directory if need be and claims it for this process.
     pub fn claim(path: &Path) -> anyhow::Result<Self> {
-        files::create_private_dir(path)
-            .with_context(|| format!("cannot use {} as data directory", path.display()))?;
+        create(path)?;
         let path = path.canonicalize().with_context(|| format!("{}", path.display()))?;
         refuse_foreign(&path)?;
         let lock = lock(&path)?;
@@ -68,7 +73,42 @@ impl DataDir {
                 needed >> 20,
             );
         }
+        // Keys and what Secrets say are below: whoever made the directory, others stay outside.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot make {} private to its owner", path.display()))?;
         Ok(Self { path, _lock: lock })
+    }
+
+    /// For `quorate agent`: a master's directory is not taken over.
+    pub fn refuse_masters(&self) -> anyhow::Result<()> {
+        let Some(cluster) = self.cluster()? else { return Ok(()) };
+        bail!(
+            "{} belongs to master {:?}: give the agent a directory of its own with --data",
+            self.path.display(),
+            cluster.name
+        )
+    }
+
+    /// For `quorate server` and `quorate dev`: what is an agent's, or was a master's and is not
+    /// whole, is not taken over.
+    pub fn refuse_agents(&self) -> anyhow::Result<()> {
+        if self.cluster()?.is_some() {
+            return Ok(());
+        }
+        let path = self.path.display();
+        if self.pki().join("node.crt").exists() {
+            bail!(
+                "{path} belongs to a node agent: give the master a directory of its own with --data"
+            );
+        }
+        let log = self.path.join("raft");
+        if fs::read_dir(&log).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!(
+                "{path} holds a master's log but no {CLUSTER_FILE}, which says whose it is: put that \
+                 file back, or give another directory with --data"
+            );
+        }
+        Ok(())
     }
 
     /// The directory itself.
@@ -103,38 +143,49 @@ impl DataDir {
 /// Reads `cluster.json` of a directory that need not be claimed.
 pub fn read_cluster(path: &Path) -> anyhow::Result<Option<ClusterFile>> {
     let file = path.join(CLUSTER_FILE);
-    if !file.exists() {
-        return Ok(None);
-    }
-    let cluster: ClusterFile = serde_json::from_str(&files::read(&file)?)
-        .with_context(|| format!("{} is damaged", file.display()))?;
-    if cluster.version != 1 {
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let damaged = || format!("{} is damaged", file.display());
+    // The version first: what a newer one writes need not decode here.
+    let form: serde_json::Value = serde_json::from_str(&text).with_context(damaged)?;
+    if let Some(version) = form["version"].as_u64().filter(|version| *version > 1) {
         bail!(
-            "{} was written by a newer Quorate (form {}): use that version",
-            file.display(),
-            cluster.version
+            "{} was written by a newer Quorate (form {version}): use that version",
+            file.display()
         );
     }
-    Ok(Some(cluster))
+    serde_json::from_value(form).map(Some).with_context(damaged)
+}
+
+/// The directory, and those above it that are missing, for their owner only.
+fn create(path: &Path) -> anyhow::Result<()> {
+    let refused = || format!("cannot use {} as data directory", path.display());
+    files::create_private_dir(path).map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        anyhow::anyhow!("{}: {}", refused(), source.unwrap_or_else(|| error.to_string()))
+    })
 }
 
 /// A directory with other things in it is not taken over: it may be somebody's home.
 fn refuse_foreign(path: &Path) -> anyhow::Result<()> {
-    const OURS: [&str; 7] =
-        [CLUSTER_FILE, LOCK_FILE, "pki", "raft", "snapshots", "backups", "agent"];
+    const OURS: [&str; 8] =
+        [CLUSTER_FILE, LOCK_FILE, "pki", "raft", "snapshots", "backups", "agent", "lost+found"];
     let entries = fs::read_dir(path)
         .with_context(|| format!("cannot read the data directory {}", path.display()))?;
-    let mut foreign = None;
+    let mut names = Vec::new();
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if OURS.contains(&name.as_str()) {
-            return Ok(());
-        }
-        foreign.get_or_insert(name);
+        names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    match foreign {
+    names.sort();
+    // These two nobody else writes; the rest are names that others may use as well.
+    if names.iter().any(|name| name == CLUSTER_FILE || name == LOCK_FILE) {
+        return Ok(());
+    }
+    match names.iter().find(|name| !OURS.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) if name == "lost+found" => Ok(()),
         Some(name) => bail!(
             "{} is not a Quorate data directory: it holds {name:?}. \
              Give an empty or new directory with --data",
@@ -151,6 +202,7 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&file)
         .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -162,9 +214,13 @@ fn lock(path: &Path) -> anyhow::Result<File> {
             if holder.trim().is_empty() { "another process" } else { holder.trim() },
         );
     }
-    lock.set_len(0)?;
-    lock.rewind()?;
-    writeln!(lock, "process {} ({})", std::process::id(), command_line())?;
+    let since = jiff::Timestamp::now().round(jiff::Unit::Second)?;
+    let mut write = || -> io::Result<()> {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "process {} since {since} ({})", std::process::id(), command_line())
+    };
+    write().with_context(|| format!("cannot write to the data directory {}", path.display()))?;
     Ok(lock)
 }
 
@@ -216,6 +272,39 @@ mod tests {
     }
 
     #[test]
+    fn names_that_others_use_as_well_do_not_make_a_directory_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("agent")).unwrap();
+        drop(DataDir::claim(directory.path()).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("backups")).unwrap();
+        fs::write(directory.path().join("photos.zip"), "").unwrap();
+        assert!(error(directory.path()).contains("it holds \"photos.zip\""));
+    }
+
+    #[test]
+    fn a_log_without_its_owner_and_an_agents_directory_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::claim(directory.path()).unwrap();
+        data.refuse_agents().unwrap();
+        fs::create_dir_all(directory.path().join("raft/db")).unwrap();
+        let text = data.refuse_agents().unwrap_err().to_string();
+        assert!(text.contains("holds a master's log but no cluster.json"), "{text}");
+        fs::create_dir(data.pki()).unwrap();
+        fs::write(data.pki().join("node.crt"), "").unwrap();
+        let text = data.refuse_agents().unwrap_err().to_string();
+        assert!(text.contains("belongs to a node agent"), "{text}");
+    }
+
+    #[test]
+    fn a_newer_versions_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(CLUSTER_FILE), r#"{"version": 2, "else": []}"#).unwrap();
+        let text = read_cluster(directory.path()).unwrap_err().to_string();
+        assert!(text.ends_with("written by a newer Quorate (form 2): use that version"), "{text}");
+    }
+
+    #[test]
     fn a_file_in_the_way_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
@@ -235,6 +324,7 @@ mod tests {
             name: "a".to_owned(),
             peer_address: "h:6444".to_owned(),
             api_address: "h:6443".to_owned(),
+            network: Network::default(),
         };
         data.save_cluster(&cluster).unwrap();
         assert_eq!(data.cluster().unwrap(), Some(cluster));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use quorate_api_server::agents::AgentHub;
 use quorate_pki::{ClusterKeys, JoinToken, Subject, authority};
 use quorate_proto::join::join_client::JoinClient;
 use quorate_proto::join::join_server::{Join, JoinServer};
@@ -22,11 +23,15 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::client;
+use crate::settings::{Network, NetworkWish};
 use crate::tls;
 use crate::tokens::{self, Refusal, Role};
 
 /// A joiner tries again for so long when no leader answers.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A node that was heard from so recently is running: agents report every few seconds.
+const NODE_ALIVE: Duration = Duration::from_secs(5);
 
 /// Pause between two tries.
 const JOIN_RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -43,6 +48,8 @@ pub struct JoinService {
     pub masters: Masters,
     pub keys: Arc<ClusterKeys>,
     pub cluster_id: String,
+    pub network: Network,
+    pub hub: AgentHub,
     /// Set once the API server runs.
     pub admit: Arc<OnceCell<Arc<dyn Admit>>>,
 }
@@ -53,8 +60,16 @@ impl JoinService {
         JoinServer::new(self)
     }
 
+    /// Checks and spends a token for `who`; a refusal is told to the caller and to our own log.
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-    async fn check(&self, token: &str, role: Role) -> Result<(), Status> {
+    async fn check(&self, token: &str, role: Role, who: &str) -> Result<(), Status> {
+        self.spend(token, role).await.inspect_err(|status| {
+            tracing::warn!(name = who, role = role.name(), why = status.message(), "join refused");
+        })
+    }
+
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    async fn spend(&self, token: &str, role: Role) -> Result<(), Status> {
         let token: JoinToken = token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
         let pin = self.keys.pin().map_err(|error| Status::internal(error.to_string()))?;
         if token.pin() != pin {
@@ -75,6 +90,25 @@ impl JoinService {
     }
 }
 
+impl JoinService {
+    /// Two agents under one name would fight over their pods: while the one is heard from, no other
+    /// gets a certificate for its name.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn refuse_living(&self, node: &str) -> Result<(), Status> {
+        let liveness = self.hub.liveness();
+        let elsewhere = liveness.master_of(node).is_some_and(|master| master != self.hub.master())
+            && liveness.age(node).is_some_and(|age| age < NODE_ALIVE);
+        if !self.hub.holds(node) && !elsewhere {
+            return Ok(());
+        }
+        let why = format!(
+            "a node named {node:?} is running already: give this one another --name, or stop that one"
+        );
+        tracing::warn!(name = node, why, "join refused");
+        Err(Status::already_exists(why))
+    }
+}
+
 fn refuse(error: &dyn std::fmt::Display) -> Status {
     Status::unauthenticated(error.to_string())
 }
@@ -88,7 +122,8 @@ impl Join for JoinService {
         let request = request.into_inner();
         check_name(&request.node_name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.check(&request.token, Role::Agent).await?;
+        self.refuse_living(&request.node_name)?;
+        self.check(&request.token, Role::Agent, &request.node_name).await?;
         let subject = node_subject(&request.node_name);
         let certificate_pem = self
             .keys
@@ -110,7 +145,11 @@ impl Join for JoinService {
     ) -> Result<Response<JoinMasterReply>, Status> {
         let request = request.into_inner();
         check_name(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.check(&request.token, Role::Server).await?;
+        let wish = [request.service_cidr, request.cluster_cidr, request.cluster_domain];
+        NetworkWish::parse(wish)
+            .and_then(|wish| wish.check(&self.network))
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.check(&request.token, Role::Server, &request.name).await?;
         let member = Member {
             name: request.name,
             peer_address: request.peer_address,
@@ -139,6 +178,9 @@ impl Join for JoinService {
             node_id: id.0,
             pki,
             masters: masters.collect(),
+            service_cidr: self.network.service_cidr.to_string(),
+            cluster_cidr: self.network.cluster_cidr.to_string(),
+            cluster_domain: self.network.cluster_domain.clone(),
         }))
     }
 
@@ -229,12 +271,14 @@ async fn dial(server: &str, token: &JoinToken) -> anyhow::Result<(JoinClient<Cha
 #[error("the token is for another cluster than the server's")]
 struct OtherCluster;
 
-/// Calls until it succeeds, is refused, or time is up.
+/// Calls until it succeeds, is refused, or time is up. `told` gets one line whenever the reason for
+/// another try is a new one.
 async fn patiently<T, F: Future<Output = anyhow::Result<Result<T, Status>>>>(
-    what: &str,
+    told: &mut dyn FnMut(&str),
     mut call: impl FnMut() -> F,
 ) -> anyhow::Result<T> {
     let began = tokio::time::Instant::now();
+    let mut last = String::new();
     loop {
         let why = match call().await {
             Ok(Ok(done)) => return Ok(done),
@@ -242,15 +286,20 @@ async fn patiently<T, F: Future<Output = anyhow::Result<Result<T, Status>>>>(
                 tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => {
                     anyhow::anyhow!("{}", status.message())
                 }
-                _ => bail!("{what} was refused: {}", status.message()),
+                _ => bail!("the join was refused: {}", status.message()),
             },
             Err(error) if error.is::<OtherCluster>() => return Err(error),
             Err(error) => error,
         };
+        let seconds = JOIN_TIMEOUT.as_secs();
         if began.elapsed() > JOIN_TIMEOUT {
-            return Err(why.context(format!("{what}: no success in {JOIN_TIMEOUT:?}")));
+            return Err(why.context(format!("no master could be joined within {seconds} s")));
         }
-        tracing::info!("{what}: {why:#}; trying again");
+        let text = format!("{why:#}");
+        if text != last {
+            told(&format!("{text}; trying again for up to {seconds} s"));
+            last = text;
+        }
         tokio::time::sleep(JOIN_RETRY_PAUSE).await;
     }
 }
@@ -260,6 +309,7 @@ pub struct Admission {
     pub cluster_id: String,
     pub node_id: u64,
     pub keys: ClusterKeys,
+    pub network: Network,
 }
 
 /// Joins as a master.
@@ -267,15 +317,21 @@ pub async fn join_master(
     server: &str,
     token: &JoinToken,
     member: &Member,
+    wish: &NetworkWish,
+    told: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Admission> {
-    let reply = patiently("joining", || async {
+    let reply = patiently(told, || async {
         let (mut client, _) = dial(server, token).await?;
+        let [service_cidr, cluster_cidr, cluster_domain] = wish.texts();
         let request = JoinMasterRequest {
             token: token.to_string(),
             name: member.name.clone(),
             peer_address: member.peer_address.clone(),
             api_address: member.api_address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            service_cidr,
+            cluster_cidr,
+            cluster_domain,
         };
         Ok(client.master(request).await.map(Response::into_inner))
     })
@@ -294,7 +350,12 @@ pub async fn join_master(
     if keys.pin()? != token.pin() {
         bail!("the master sent the keys of another cluster than the token is for");
     }
-    Ok(Admission { cluster_id: reply.cluster_id, node_id: reply.node_id, keys })
+    let network = Network {
+        service_cidr: reply.service_cidr.parse()?,
+        cluster_cidr: reply.cluster_cidr.parse()?,
+        cluster_domain: reply.cluster_domain,
+    };
+    Ok(Admission { cluster_id: reply.cluster_id, node_id: reply.node_id, keys, network })
 }
 
 /// Follows a join until this master votes. `told` gets one line per change.
@@ -306,7 +367,12 @@ pub async fn follow_master(
 ) -> anyhow::Result<()> {
     let mut last = String::new();
     loop {
-        let (mut client, _) = dial(server, token).await?;
+        let dialled = dial(server, token).await;
+        let Ok((mut client, _)) = dialled else {
+            // Admitted already: the leader promotes this master whoever watches.
+            tokio::time::sleep(JOIN_RETRY_PAUSE).await;
+            continue;
+        };
         let request = MasterProgressRequest { token: token.to_string(), node_id };
         let Ok(stream) = client.master_progress(request).await else {
             tokio::time::sleep(JOIN_RETRY_PAUSE).await;
@@ -341,13 +407,13 @@ pub async fn join_node(
     servers: &[String],
     token: &JoinToken,
     name: &str,
+    told: &mut dyn FnMut(&str),
 ) -> anyhow::Result<NodeCredentials> {
     check_name(name)?;
     let (key_pem, csr_pem) = authority::request(&format!("system:node:{name}"))?;
     let mut tries = servers.iter().cycle();
-    let server = || tries.next().cloned().unwrap_or_default();
-    let mut server = server;
-    let (reply, ca_pem) = patiently("joining", || {
+    let mut server = || tries.next().cloned().unwrap_or_default();
+    let (reply, ca_pem) = patiently(told, || {
         let server = server();
         let request = JoinNodeRequest {
             token: token.to_string(),

@@ -1,6 +1,9 @@
 //! kubeconfig files: made, merged into an existing one, never damaging it.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine as _;
@@ -11,23 +14,28 @@ use serde_json::{Value, json};
 /// Largest kubeconfig that is merged into.
 const KUBECONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// A lock of another program's that does not go away in this time ends ours with an error.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
 /// How a user reaches a cluster, and as whom.
 #[derive(Debug)]
-pub struct Access<'a> {
+pub struct Access {
     /// Name of cluster, user and context.
-    pub name: &'a str,
+    pub name: String,
     /// `https://host:port`.
-    pub server: &'a str,
+    pub server: String,
     /// Whom to trust.
-    pub ca_pem: &'a str,
+    pub ca_pem: String,
     /// Whom to be.
-    pub client: &'a Certified,
+    pub client: Certified,
 }
 
-impl Access<'_> {
+impl Access {
     /// A whole kubeconfig with this access alone.
     pub fn document(&self) -> Value {
-        let mut config = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}});
+        let mut config = empty();
         self.merge_into(&mut config);
         config
     }
@@ -35,32 +43,128 @@ impl Access<'_> {
     fn merge_into(&self, config: &mut Value) {
         let cluster = json!({
             "server": self.server,
-            "certificate-authority-data": BASE64.encode(self.ca_pem),
+            "certificate-authority-data": BASE64.encode(&self.ca_pem),
         });
         let user = json!({
             "client-certificate-data": BASE64.encode(&self.client.certificate_pem),
             "client-key-data": BASE64.encode(&self.client.key_pem),
         });
         let context = json!({"cluster": self.name, "user": self.name});
-        upsert(config, "clusters", "cluster", self.name, cluster);
-        upsert(config, "users", "user", self.name, user);
-        upsert(config, "contexts", "context", self.name, context);
-        config["current-context"] = self.name.into();
+        upsert(config, "clusters", "cluster", &self.name, cluster);
+        upsert(config, "users", "user", &self.name, user);
+        upsert(config, "contexts", "context", &self.name, context);
+        config["current-context"] = self.name.as_str().into();
     }
 
     /// Adds this access to the file, or replaces the one of the same name, and makes it the current
     /// one. What else is in the file stays. Written beside and renamed; a link is followed.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let mut config = read(path)?;
-        self.merge_into(&mut config);
+        let path = &behind_links(path);
         if let Some(directory) = path.parent()
             && !directory.as_os_str().is_empty()
         {
             files::create_private_dir(directory)?;
         }
+        let _lock = Lock::take(path)?;
+        let mut config = read(path)?;
+        self.merge_into(&mut config);
         files::write_private(path, to_yaml(&config)?.as_bytes())?;
         Ok(())
+    }
+}
+
+fn empty() -> Value {
+    json!({"apiVersion": "v1", "kind": "Config", "preferences": {}})
+}
+
+/// Whether an access could be merged into the file.
+pub fn check(path: &Path) -> anyhow::Result<()> {
+    read(&behind_links(path)).map(|_| ())
+}
+
+/// The file that a path leads to, also when it is not there yet.
+fn behind_links(path: &Path) -> PathBuf {
+    // Absolute: a bare file name has no directory that could be opened.
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // As many links as the kernel follows; then opening fails and says so.
+    for _ in 0..40 {
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or_else(|| Path::new(".")).join(target);
+    }
+    path
+}
+
+/// The lock by which kubectl keeps others from the file while it changes it: a file of that name and
+/// `.lock`.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn take(path: &Path) -> anyhow::Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = PathBuf::from(name);
+        let began = tokio::time::Instant::now();
+        loop {
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock) {
+                Ok(_) => return Ok(Self(lock)),
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("cannot write {}", path.display()));
+                }
+                Err(_) if began.elapsed() > LOCK_PATIENCE => bail!(
+                    "{} is locked by another program (such as kubectl config): if none runs, remove {}",
+                    path.display(),
+                    lock.display()
+                ),
+                Err(_) => std::thread::sleep(LOCK_POLL),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Several kubeconfig files as one, as kubectl sees them: the first that says something wins. Files
+/// that are not there say nothing; paths in a file are relative to it.
+pub fn load(paths: &[PathBuf]) -> anyhow::Result<Value> {
+    let mut all = empty();
+    for path in paths {
+        let mut config = read(path)?;
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        for (list, entry) in LISTS {
+            for item in config.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(content) = item.get_mut(entry) {
+                    make_absolute(content, directory);
+                }
+                let has = all[list]
+                    .as_array()
+                    .is_some_and(|known| known.iter().any(|known| known["name"] == item["name"]));
+                if !has {
+                    push(&mut all, list, item.take());
+                }
+            }
+        }
+        let current = config["current-context"].as_str().filter(|name| !name.is_empty());
+        if let (None, Some(current)) = (all["current-context"].as_str(), current) {
+            all["current-context"] = current.into();
+        }
+    }
+    Ok(all)
+}
+
+const LISTS: [(&str, &str); 3] =
+    [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
+
+fn make_absolute(content: &mut Value, directory: &Path) {
+    for key in ["certificate-authority", "client-certificate", "client-key", "tokenFile"] {
+        if let Some(Value::String(file)) = content.get_mut(key)
+            && !file.is_empty()
+        {
+            *file = directory.join(&*file).display().to_string();
+        }
     }
 }
 
@@ -70,9 +174,8 @@ pub fn to_yaml(config: &Value) -> anyhow::Result<String> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Value> {
-    let empty = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}});
     if !path.exists() {
-        return Ok(empty);
+        return Ok(empty());
     }
     let refuse = || {
         format!(
@@ -80,12 +183,15 @@ fn read(path: &Path) -> anyhow::Result<Value> {
             path.display()
         )
     };
+    if !path.metadata()?.is_file() {
+        bail!("{}", refuse());
+    }
     if path.metadata()?.len() > KUBECONFIG_BYTES_MAX {
         bail!("{} is larger than {KUBECONFIG_BYTES_MAX} bytes", path.display());
     }
     let text = files::read(path)?;
     if text.trim().is_empty() {
-        return Ok(empty);
+        return Ok(empty());
     }
     let config: Value = serde_saphyr::from_str(&text).with_context(refuse)?;
     let list = |name: &str| config.get(name).is_none_or(|v| v.is_null() || v.is_array());
@@ -95,15 +201,21 @@ fn read(path: &Path) -> anyhow::Result<Value> {
     Ok(config)
 }
 
-fn upsert(config: &mut Value, list: &str, entry: &str, name: &str, content: Value) {
+fn push(config: &mut Value, list: &str, item: Value) {
     let list = &mut config[list];
     if !list.is_array() {
         *list = json!([]);
     }
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
+fn upsert(config: &mut Value, list: &str, entry: &str, name: &str, content: Value) {
     let mut item = json!({"name": name});
     item[entry] = content;
-    let Some(items) = list.as_array_mut() else { return };
-    match items.iter_mut().find(|item| item["name"] == name) {
+    let items = config.get_mut(list).and_then(Value::as_array_mut);
+    match items.and_then(|items| items.iter_mut().find(|item| item["name"] == name)) {
         Some(existing) => {
             // A namespace that the user has set for the context stays.
             if let Some(namespace) = existing[entry].get("namespace").cloned() {
@@ -111,7 +223,7 @@ fn upsert(config: &mut Value, list: &str, entry: &str, name: &str, content: Valu
             }
             *existing = item;
         }
-        None => items.push(item),
+        None => push(config, list, item),
     }
 }
 
@@ -119,12 +231,13 @@ fn upsert(config: &mut Value, list: &str, entry: &str, name: &str, content: Valu
 mod tests {
     use super::*;
 
-    fn access(client: &Certified) -> Access<'_> {
-        Access { name: "quorate", server: "https://127.0.0.1:6443", ca_pem: "ca", client }
-    }
-
-    fn client() -> Certified {
-        Certified { certificate_pem: "cert".to_owned(), key_pem: "key".to_owned() }
+    fn access() -> Access {
+        Access {
+            name: "quorate".to_owned(),
+            server: "https://127.0.0.1:6443".to_owned(),
+            ca_pem: "ca".to_owned(),
+            client: Certified { certificate_pem: "cert".to_owned(), key_pem: "key".to_owned() },
+        }
     }
 
     #[test]
@@ -138,7 +251,7 @@ mod tests {
              current-context: other\nextensions: [{name: e}]\n",
         )
         .unwrap();
-        access(&client()).write(&path).unwrap();
+        access().write(&path).unwrap();
         let merged = read(&path).unwrap();
         assert_eq!(merged["clusters"][0]["name"], "other");
         assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://127.0.0.1:6443");
@@ -150,12 +263,72 @@ mod tests {
     }
 
     #[test]
+    fn links_are_followed_also_to_where_nothing_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir(path("real")).unwrap();
+        std::os::unix::fs::symlink("real/config", path("link")).unwrap();
+        for _ in 0..2 {
+            access().write(&path("link")).unwrap();
+            assert!(path("link").is_symlink());
+            assert_eq!(read(&path("real/config")).unwrap()["current-context"], "quorate");
+        }
+        let mode = std::os::unix::fs::PermissionsExt::mode;
+        assert_eq!(mode(&path("real/config").metadata().unwrap().permissions()) & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(path("real")).unwrap().count(), 1, "no lock is left");
+    }
+
+    #[test]
+    fn somebody_elses_lock_is_respected() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let lock = directory.path().join("config.lock");
+        std::fs::write(&lock, "").unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || access().write(&path)
+        });
+        // However long that takes to be seen, the file is only written once the lock is gone.
+        assert!(!path.exists());
+        std::fs::remove_file(&lock).unwrap();
+        waiting.join().unwrap().unwrap();
+        assert!(path.exists() && !lock.exists());
+    }
+
+    #[test]
+    fn several_files_are_one_and_the_first_wins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(
+            path("a"),
+            "clusters: [{name: c, cluster: {server: https://a, certificate-authority: ca.crt}}]\n",
+        )
+        .unwrap();
+        std::fs::write(
+            path("b"),
+            "clusters:\n- {name: c, cluster: {server: https://b}}\n\
+             - {name: d, cluster: {server: https://d}}\ncurrent-context: x\n",
+        )
+        .unwrap();
+        let all = load(&[path("a"), path("missing"), path("b")]).unwrap();
+        let ca = path("ca.crt").display().to_string();
+        assert_eq!(
+            all["clusters"],
+            json!([
+                {"name": "c", "cluster": {"server": "https://a", "certificate-authority": ca}},
+                {"name": "d", "cluster": {"server": "https://d"}},
+            ])
+        );
+        assert_eq!(all["current-context"], "x");
+    }
+
+    #[test]
     fn writing_twice_adds_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/config");
-        access(&client()).write(&path).unwrap();
+        access().write(&path).unwrap();
         let once = files::read(&path).unwrap();
-        access(&client()).write(&path).unwrap();
+        access().write(&path).unwrap();
         assert_eq!(files::read(&path).unwrap(), once);
     }
 
@@ -165,7 +338,7 @@ mod tests {
         let path = directory.path().join("config");
         for content in ["{{{", "- a\n- b\n", "clusters: none\n"] {
             std::fs::write(&path, content).unwrap();
-            let error = format!("{:#}", access(&client()).write(&path).unwrap_err());
+            let error = format!("{:#}", access().write(&path).unwrap_err());
             assert!(error.contains("is not a kubeconfig; it was left as it is"), "{error}");
             assert_eq!(files::read(&path).unwrap(), content);
         }

@@ -23,7 +23,9 @@ mod master;
 mod metrics;
 mod node;
 mod progress;
+mod settings;
 mod status;
+mod stop;
 mod tls;
 mod tokens;
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -12,21 +12,21 @@ use quorate_api_server::agents::{AgentHub, HubConfig};
 use quorate_api_server::{
     ApiConfig, ApiServer, ClusterFacts, Extras, ServiceAccountKeys, SystemClock, TlsMaterial,
 };
-use quorate_pki::{Certified, ClusterKeys, JoinToken, Subject, authority, files};
-use quorate_raft::{Member, NodeId, PeerTls, Timing};
+use quorate_pki::{Certified, ClusterKeys, Subject, authority, files};
+use quorate_raft::{Member, NodeId, PeerTls};
 use quorate_store::{Clock, Masters, Relay, Started, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
 use crate::leadership::{self, Roles};
-use crate::metrics::RaftCollector;
+use crate::metrics::{ProcessCollector, RaftCollector};
 use crate::progress::Progress;
+use crate::settings::{Settings, host_name, host_port};
 use crate::status::{self, STATUS_PATH};
 
 /// Each master relays its nodes' heartbeats to the leader this often.
@@ -44,136 +44,29 @@ const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
 /// A master that has not answered the leader for so long is not listed behind the `kubernetes` Service.
 const MASTER_ALIVE: Duration = Duration::from_secs(5);
 
+/// Whether the others know where this master is, is looked at this often.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether what a new cluster begins with is written, and whether a joining master votes, is looked
+/// at this often.
+const BEGINNING_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Connections that wait to be accepted; the kernel refuses more.
 const LISTEN_BACKLOG: u32 = 128;
 
-/// How long a first start or a restart may take until reads work; then it goes on, and `/readyz` says
-/// what is missing.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a master is started with.
-pub struct Settings {
-    pub name: String,
-    pub listen: SocketAddr,
-    pub peer_listen: SocketAddr,
-    /// Host under which others reach this master.
-    pub advertise: String,
-    pub extra_names: Vec<String>,
-    pub service_cidr: ipnet::IpNet,
-    pub cluster_cidr: ipnet::IpNet,
-    pub cluster_domain: String,
-    pub timing: Timing,
-    pub join: Option<(String, JoinToken)>,
-    /// A further address for the API, of this host only: where its pods reach it when `listen` is the
-    /// loopback address.
-    pub pod_facing: Option<SocketAddr>,
-}
-
-impl Settings {
-    /// From the options; `listen` is the default address of the API.
-    pub fn new(options: &Options, listen: &str) -> anyhow::Result<Self> {
-        let text = options.listen.as_deref().unwrap_or(listen);
-        let listen = parse_address("--listen", text)?;
-        let peer_listen = match &options.peer_listen {
-            Some(text) => parse_address("--peer-listen", text)?,
-            None => SocketAddr::new(listen.ip(), 6444),
-        };
-        let name = match &options.name {
-            Some(name) => name.clone(),
-            None => host_name()?,
-        };
-        join::check_name(&name)?;
-        let advertise = match &options.advertise {
-            Some(host) => host.clone(),
-            None if listen.ip().is_unspecified() => own_address()?.to_string(),
-            None => listen.ip().to_string(),
-        };
-        let cidr = |flag: &str, text: &Option<String>, default: &str| {
-            let text = text.as_deref().unwrap_or(default);
-            text.parse::<ipnet::IpNet>().with_context(|| format!("{flag} {text:?} is not a CIDR"))
-        };
-        let default = Timing::default();
-        let millis = |value: Option<u64>, default| value.map_or(default, Duration::from_millis);
-        let join = match (&options.join, options.join_token()?) {
-            (Some(url), Some(token)) => Some((url.clone(), token)),
-            (None, None) => None,
-            (Some(_), None) => {
-                bail!("--join needs --token (from `quorate token create` on a master)")
-            }
-            (None, Some(_)) => bail!("--token is given without --join URL: join which cluster?"),
-        };
-        Ok(Self {
-            name,
-            listen,
-            peer_listen,
-            advertise,
-            extra_names: split(options.tls_san.as_deref()),
-            service_cidr: cidr("--service-cidr", &options.service_cidr, "10.43.0.0/16")?,
-            cluster_cidr: cidr("--cluster-cidr", &options.cluster_cidr, "10.42.0.0/16")?,
-            cluster_domain: options
-                .cluster_domain
-                .clone()
-                .unwrap_or_else(|| "cluster.local".to_owned()),
-            timing: Timing {
-                heartbeat: millis(options.raft_heartbeat_ms, default.heartbeat),
-                election_min: millis(options.raft_election_min_ms, default.election_min),
-                election_max: millis(options.raft_election_max_ms, default.election_max),
-            },
-            join,
-            pod_facing: None,
-        })
-    }
-
-    /// Also listens on the first address of the first node's pod range, which that node's bridge will
-    /// have: pods cannot reach the host's loopback address.
-    pub fn face_pods(&mut self) {
-        if self.listen.ip().is_loopback() && self.listen.port() != 0 {
-            let gateway = self.cluster_cidr.hosts().next();
-            self.pod_facing = gateway.map(|ip| SocketAddr::new(ip, self.listen.port()));
-        }
-    }
-}
-
-/// Parts of a comma-separated text.
-pub fn split(text: Option<&str>) -> Vec<String> {
-    let parts = text.unwrap_or_default().split(',');
-    parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-fn parse_address(flag: &str, text: &str) -> anyhow::Result<SocketAddr> {
-    text.parse().with_context(|| {
-        format!("{flag} {text:?}: give address and port, such as 0.0.0.0:6443 or [::]:6443")
-    })
-}
-
-/// The machine's name, as a node's or master's default.
-pub fn host_name() -> anyhow::Result<String> {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    if name.is_empty() {
-        bail!("this machine has no host name: give one with --name");
-    }
-    Ok(name)
-}
-
-/// The address that this machine uses towards the default route. Nothing is sent.
-fn own_address() -> anyhow::Result<IpAddr> {
-    let what = || "cannot find out this machine's address: give one with --advertise";
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").with_context(what)?;
-    // Any address outside will do: connecting a datagram socket only looks up the route.
-    match socket.connect("192.0.2.1:9") {
-        Ok(()) => Ok(socket.local_addr().with_context(what)?.ip()),
-        Err(_) => Ok(IpAddr::from([127, 0, 0, 1])),
-    }
-}
+/// A consistent read at the start is asked for again after this.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Binds a listener; a port in use is told as such.
-async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(what: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{what} address {address} is in use by another process. Stop it, or choose another"
+            "{what} address {address} is in use by another process. Stop it, or choose another with \
+             {flag}"
         ),
         _ => {
-            anyhow::Error::new(error).context(format!("cannot listen on {what} address {address}"))
+            anyhow::Error::new(error)
+                .context(format!("cannot listen on {what} address {address} (see {flag})"))
         }
     })
 }
@@ -220,7 +113,7 @@ impl Master {
         let serving = certificates(data, settings, &cluster, &keys)?;
         progress.done("certificates");
         let Listeners { api, peer, pods } = listeners;
-        let started = start_store(data, settings, &cluster, &keys, (member, peer)).await?;
+        let started = start_store(data, settings, &cluster, &keys, (member.clone(), peer)).await?;
         let (store, masters) = (started.store.clone(), started.masters.clone());
         progress.done("replicated store");
 
@@ -232,11 +125,12 @@ impl Master {
         let relay: Arc<dyn Relay> = Arc::new(HeartbeatRelay { hub: hub.clone() });
         started.serve(&relay);
         tasks.spawn(relay_heartbeats(masters.clone(), hub.clone(), stop.clone()));
+        tasks.spawn(announce(masters.clone(), member, stop.clone()));
 
         let pod_facing = pods.as_ref().and(settings.pod_facing);
         let listeners = std::iter::once(api).chain(pods).collect();
         let parts = ApiParts { listeners, api_address, serving, hub: hub.clone() };
-        let (server, metrics) = start_api(settings, &cluster, &keys, &started, parts)?;
+        let (server, metrics) = start_api(&cluster, &keys, &started, parts)?;
         progress.done(&format!("API on https://{}", cluster.api_address));
         let roles = Roles {
             pod_facing,
@@ -244,7 +138,7 @@ impl Master {
             masters: masters.clone(),
             admit: server.admit(),
             hub: hub.clone(),
-            controllers: controllers_config(settings, &keys),
+            controllers: controllers_config(&cluster, &keys),
             controllers_metrics: metrics.0,
             scheduler_metrics: metrics.1,
         };
@@ -263,13 +157,28 @@ impl Master {
         })
     }
 
-    /// Waits until this master serves consistent reads (what `/readyz` says).
-    pub async fn ready(&self) -> anyhow::Result<()> {
-        self.store
-            .read_within(quorate_store::Consistency::Linearizable, READY_TIMEOUT)
-            .await
-            .map(|_| ())
-            .context("the master is not ready")
+    /// Completes when this master serves consistent reads, and what every cluster begins with is there
+    /// (what `/readyz` says).
+    pub async fn ready(&self) {
+        let consistency = quorate_store::Consistency::Linearizable;
+        while self.store.read_within(consistency, READY_TIMEOUT).await.is_err() {
+            tokio::time::sleep(BEGINNING_INTERVAL).await;
+        }
+        while !self.server.has_begun() {
+            tokio::time::sleep(BEGINNING_INTERVAL).await;
+        }
+    }
+
+    /// Completes when this master votes.
+    pub async fn voter(&self) {
+        loop {
+            let status = self.masters.status();
+            let own = status.members.iter().find(|member| member.id == status.id);
+            if own.is_some_and(|member| member.voter) && !status.joint {
+                return;
+            }
+            tokio::time::sleep(BEGINNING_INTERVAL).await;
+        }
     }
 
     /// Completes, with the reason, when the process must exit.
@@ -303,8 +212,8 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let api = bind("API", settings.listen).await?;
-        let peer = bind("peer", settings.peer_listen).await?;
+        let api = bind("API", "--listen", settings.listen).await?;
+        let peer = bind("peer", "--peer-listen", settings.peer_listen).await?;
         let pods = settings.pod_facing.and_then(|address| {
             bind_early(address)
                 .inspect_err(|error| tracing::warn!(%address, %error, "pods cannot reach the API"))
@@ -356,14 +265,15 @@ fn agent_hub(
     keys: &Arc<ClusterKeys>,
     masters: watch::Receiver<Vec<String>>,
 ) -> AgentHub {
-    let dns = settings.service_cidr.hosts().nth(9).map(|address| address.to_string());
+    let network = &cluster.network;
+    let dns = network.service_cidr.hosts().nth(9).map(|address| address.to_string());
     let hub = AgentHub::new(HubConfig {
         store: started.store.clone(),
         clock: Clock::system(),
         cluster_id: cluster.cluster_id.clone(),
         master: settings.name.clone(),
         masters,
-        cluster_domain: settings.cluster_domain.clone(),
+        cluster_domain: network.cluster_domain.clone(),
         cluster_dns: dns.into_iter().collect(),
     });
     let dialer = Dialer::new(&settings.name, started.masters.clone(), keys.clone());
@@ -382,7 +292,6 @@ struct ApiParts {
 type RoleMetrics = (quorate_controllers::ControllersMetrics, quorate_scheduler::Metrics);
 
 fn start_api(
-    settings: &Settings,
     cluster: &ClusterFile,
     keys: &Arc<ClusterKeys>,
     started: &Started,
@@ -394,12 +303,15 @@ fn start_api(
     controllers_metrics.register(&mut registry);
     let scheduler_metrics = quorate_scheduler::Metrics::register(&mut registry);
     registry.register_collector(Box::new(RaftCollector(masters.clone())));
+    registry.register_collector(Box::new(ProcessCollector));
     let admit = Arc::new(OnceCell::new());
     let joins = JoinService {
         store: store.clone(),
         masters: masters.clone(),
         keys: keys.clone(),
         cluster_id: cluster.cluster_id.clone(),
+        network: cluster.network.clone(),
+        hub: parts.hub.clone(),
         admit: admit.clone(),
     };
     let hub = parts.hub;
@@ -425,9 +337,9 @@ fn start_api(
         },
         facts: ClusterFacts {
             cluster_id: cluster.cluster_id.clone(),
-            cluster_domain: settings.cluster_domain.clone(),
-            service_cidrs: vec![settings.service_cidr],
-            issuer: format!("https://kubernetes.default.svc.{}", settings.cluster_domain),
+            cluster_domain: cluster.network.cluster_domain.clone(),
+            service_cidrs: vec![cluster.network.service_cidr],
+            issuer: format!("https://kubernetes.default.svc.{}", cluster.network.cluster_domain),
             api_port: parts.api_address.port(),
             ..ClusterFacts::default()
         },
@@ -443,14 +355,6 @@ fn start_api(
     Ok((server, (controllers_metrics, scheduler_metrics)))
 }
 
-/// `host:port`, with an IPv6 address in brackets.
-pub fn host_port(host: &str, port: u16) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
-        _ => format!("{host}:{port}"),
-    }
-}
-
 /// Who this master is: as its directory says, or a new cluster's first, or as a cluster admits it.
 async fn identity(
     data: &DataDir,
@@ -459,25 +363,25 @@ async fn identity(
     progress: &mut Progress,
 ) -> anyhow::Result<(ClusterFile, ClusterKeys)> {
     if let Some(mut cluster) = data.cluster()? {
-        if cluster.name != settings.name && settings.join.is_some() {
-            bail!("this directory belongs to master {:?} already", cluster.name);
-        }
         let keys = ClusterKeys::load(&data.pki())?;
         cluster.peer_address.clone_from(&member.peer_address);
         cluster.api_address.clone_from(&member.api_address);
         data.save_cluster(&cluster)?;
         return Ok((cluster, keys));
     }
-    let (cluster_id, node_id, keys) = match &settings.join {
+    let (cluster_id, node_id, keys, network) = match &settings.join {
         None => {
+            let network = settings.network.fresh()?;
             let cluster_id = uuid::Uuid::new_v4().to_string();
             let keys = ClusterKeys::generate(&cluster_id, Timestamp::now())?;
-            (cluster_id, quorate_raft::FIRST_NODE_ID.0, keys)
+            (cluster_id, quorate_raft::FIRST_NODE_ID.0, keys, network)
         }
         Some((url, token)) => {
-            let admission = join::join_master(url, token, member).await?;
+            let mut told = |why: &str| progress.line(&format!("    {why}"));
+            let wish = &settings.network;
+            let admission = join::join_master(url, token, member, wish, &mut told).await?;
             progress.done(&format!("admitted as master {} (learner)", admission.node_id));
-            (admission.cluster_id, admission.node_id, admission.keys)
+            (admission.cluster_id, admission.node_id, admission.keys, admission.network)
         }
     };
     keys.save(&data.pki())?;
@@ -488,6 +392,7 @@ async fn identity(
         name: settings.name.clone(),
         peer_address: member.peer_address.clone(),
         api_address: member.api_address.clone(),
+        network,
     };
     // Last: a directory with this file is complete.
     data.save_cluster(&cluster)?;
@@ -504,9 +409,9 @@ fn certificates(
     let mut names: Vec<String> =
         ["localhost", "kubernetes", "kubernetes.default"].into_iter().map(str::to_owned).collect();
     names.push("kubernetes.default.svc".to_owned());
-    names.push(format!("kubernetes.default.svc.{}", settings.cluster_domain));
+    names.push(format!("kubernetes.default.svc.{}", cluster.network.cluster_domain));
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-    addresses.extend(settings.service_cidr.hosts().next());
+    addresses.extend(cluster.network.service_cidr.hosts().next());
     addresses.extend(settings.pod_facing.map(|address| address.ip()));
     let mut others = settings.extra_names.clone();
     others.extend([settings.advertise.clone(), settings.name.clone()]);
@@ -557,20 +462,24 @@ fn peer_tls(keys: &ClusterKeys, cluster: &ClusterFile) -> anyhow::Result<PeerTls
     })
 }
 
+/// Name and group in the administrator's certificate, as kubeadm's.
+pub const ADMIN: &str = "kubernetes-admin";
+/// See [`ADMIN`]. The authorizer lets this group do everything.
+pub const ADMIN_GROUP: &str = "system:masters";
+
 /// The certificate of the admin's kubeconfig.
 pub fn admin_certificate(keys: &ClusterKeys, now: Timestamp) -> anyhow::Result<Certified> {
-    let subject =
-        Subject::Client { name: "kubernetes-admin".to_owned(), group: "system:masters".to_owned() };
+    let subject = Subject::Client { name: ADMIN.to_owned(), group: ADMIN_GROUP.to_owned() };
     Ok(keys.cluster.issue(&subject, now)?)
 }
 
 fn controllers_config(
-    settings: &Settings,
+    cluster: &ClusterFile,
     keys: &ClusterKeys,
 ) -> quorate_controllers::ControllersConfig {
     quorate_controllers::ControllersConfig {
-        cluster_cidr: vec![settings.cluster_cidr],
-        service_cluster_ip_range: vec![settings.service_cidr],
+        cluster_cidr: vec![cluster.network.cluster_cidr],
+        service_cluster_ip_range: vec![cluster.network.service_cidr],
         root_ca_pem: keys.cluster.certificate_pem().to_owned(),
         ..Default::default()
     }
@@ -585,6 +494,24 @@ pub fn living(masters: &Masters, pod_facing: Option<SocketAddr>) -> Vec<SocketAd
     });
     let addresses = alive.filter_map(|member| member.member.api_address.parse().ok());
     addresses.chain(pod_facing).filter(|address: &SocketAddr| !address.ip().is_loopback()).collect()
+}
+
+/// Tells the cluster where this master is now, when that is not what the others know: it may have
+/// been started with another `--listen` or `--advertise` than before.
+async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
+    loop {
+        let status = masters.status();
+        let known = status.members.iter().find(|known| known.id == status.id);
+        if known.is_some_and(|known| known.member != member)
+            && let Err(error) = masters.announce(&member).await
+        {
+            tracing::info!(%error, "the other masters do not know yet where this one is now");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ANNOUNCE_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 /// Answers what other masters ask beside the log.

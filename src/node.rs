@@ -17,8 +17,9 @@ use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
 use crate::data_dir::DataDir;
 use crate::join::{self, NodeCredentials};
-use crate::master::{Master, split};
-use crate::progress;
+use crate::master::Master;
+use crate::progress::{self, Progress};
+use crate::settings::split;
 
 const CA: &str = "node-ca.crt";
 const CERTIFICATE: &str = "node.crt";
@@ -29,6 +30,7 @@ pub async fn credentials(
     data: &DataDir,
     options: &Options,
     name: &str,
+    progress: &Progress,
 ) -> anyhow::Result<NodeCredentials> {
     let servers = split(options.server.as_deref());
     let pki = data.pki();
@@ -47,7 +49,8 @@ pub async fn credentials(
     let token = options.join_token()?.context(
         "--token is needed to join: `quorate token create --role agent` on a master prints one",
     )?;
-    let mut credentials = join::join_node(&servers, &token, name).await?;
+    let mut told = |why: &str| progress.line(&format!("    {why}"));
+    let mut credentials = join::join_node(&servers, &token, name, &mut told).await?;
     files::create_private_dir(&pki)?;
     files::write_private(&pki.join(CA), credentials.ca_pem.as_bytes())?;
     files::write_private(&pki.join(KEY), credentials.key_pem.as_bytes())?;

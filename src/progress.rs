@@ -9,18 +9,17 @@ use crate::config;
 /// Prints steps to standard output.
 #[derive(Debug)]
 pub struct Progress {
-    quiet: bool,
     colour: bool,
     last: Instant,
     first: Instant,
 }
 
 impl Progress {
-    /// Steps for people; `quiet` prints none (log lines tell the same).
-    pub fn new(quiet: bool) -> Self {
+    /// The clock of the first step begins to run.
+    pub fn new() -> Self {
         let colour = io::stdout().is_terminal() && !config::no_color();
         let now = Instant::now();
-        Self { quiet, colour, last: now, first: now }
+        Self { colour, last: now, first: now }
     }
 
     /// A step that is done.
@@ -33,10 +32,8 @@ impl Progress {
     }
 
     /// A line of its own.
-    pub fn line(&mut self, text: &str) {
-        if !self.quiet {
-            say(text);
-        }
+    pub fn line(&self, text: &str) {
+        say(text);
     }
 
     /// Milliseconds since the first step began.

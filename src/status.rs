@@ -46,7 +46,9 @@ pub fn document(status: &Status, view: &View) -> Value {
         .iter()
         .find(|member| Some(member.id) == leader)
         .map(|member| member.member.name.clone());
+    let own = status.members.iter().find(|member| member.id == status.id);
     json!({
+        "answeredBy": own.map(|member| member.member.name.clone()),
         "leader": leader_name,
         "term": status.term.0,
         "appliedIndex": status.applied.map(|index| index.0),

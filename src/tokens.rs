@@ -44,7 +44,7 @@ impl Role {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such id, or not its secret.
-    #[error("token {0} is not known here: it is wrong, or was deleted")]
+    #[error("token {0} is not known here: it is wrong, has expired or was deleted")]
     Unknown(String),
     /// Too late.
     #[error("token {id} expired at {at}: create another with `quorate token create`")]

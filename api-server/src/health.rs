@@ -9,12 +9,24 @@ use crate::parameters::{Query, quoted};
 use crate::reply::{self, Body};
 use crate::server::Shared;
 
-/// The checks of an endpoint, in the order they are listed.
+/// What every cluster begins with is written: named as upstream names its hook.
+const BEGINNINGS: &str = "poststarthook/rbac/bootstrap-roles";
+
+/// The checks of an endpoint, in the order they are listed. `livez` is about this process alone: a
+/// master without a quorum must not be restarted for it.
 fn checks(endpoint: &str) -> &'static [&'static str] {
     match endpoint {
         "livez" => &["ping", "log"],
-        "readyz" => &["ping", "log", "store", "leader", "informer-sync", "shutdown"],
-        _ => &["ping", "log", "store", "leader"],
+        "readyz" => &["ping", "log", "store", "leader", "informer-sync", BEGINNINGS, "shutdown"],
+        _ => &["ping", "log", "store", "leader", BEGINNINGS],
+    }
+}
+
+/// Tools ask for upstream's storage checks by name; here the store is that.
+fn own_name(name: &str) -> &str {
+    match name {
+        "etcd" | "etcd-readiness" => "store",
+        other => other,
     }
 }
 
@@ -23,6 +35,7 @@ pub(crate) async fn answer(shared: &Shared, path: &str, query: &Query) -> Option
     let mut words = path.trim_start_matches('/').splitn(2, '/');
     let endpoint = words.next().filter(|word| matches!(*word, "livez" | "readyz" | "healthz"))?;
     if let Some(one) = words.next().filter(|one| !one.is_empty()) {
+        let one = own_name(one);
         if !checks(endpoint).contains(&one) {
             return None;
         }
@@ -38,7 +51,7 @@ async fn all(shared: &Shared, endpoint: &str, query: &Query) -> Response<Body> {
     let mut report = String::new();
     let mut failed = Vec::new();
     for name in checks(endpoint) {
-        if query.all("exclude").any(|excluded| excluded == *name) {
+        if query.all("exclude").any(|excluded| own_name(excluded) == *name) {
             report.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
@@ -52,7 +65,7 @@ async fn all(shared: &Shared, endpoint: &str, query: &Query) -> Response<Body> {
     }
     let unknown: Vec<String> = query
         .all("exclude")
-        .filter(|excluded| !checks(endpoint).contains(excluded))
+        .filter(|excluded| !checks(endpoint).contains(&own_name(excluded)))
         .map(quoted)
         .collect();
     if !unknown.is_empty() {
@@ -86,6 +99,9 @@ async fn check(shared: &Shared, name: &str) -> Result<(), String> {
                 Err("no leader is known".to_owned())
             }
         },
+        BEGINNINGS if !shared.has_begun() => {
+            Err("the default roles are not written yet".to_owned())
+        }
         "shutdown" if shared.stop.is_cancelled() => Err("process is shutting down".to_owned()),
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Metrics under Kubernetes' names, as OpenMetrics text.
+//! Metrics under Kubernetes' names, as Prometheus' text format; as OpenMetrics for who asks for it.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,8 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Content type of the text.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
@@ -138,8 +139,18 @@ impl Metrics {
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Everything as text; `current` is (reading, writing) requests in progress.
-    pub(crate) fn text(&self, current: (usize, usize)) -> String {
+    /// Everything in the format that an `Accept` header prefers, with its content type; `current` is
+    /// (reading, writing) requests in progress.
+    pub(crate) fn answer(&self, accept: &str, current: (usize, usize)) -> (&'static str, String) {
+        let text = self.text(current);
+        if accept.contains("application/openmetrics-text") {
+            (OPENMETRICS, text)
+        } else {
+            (PROMETHEUS, prometheus(&text))
+        }
+    }
+
+    fn text(&self, current: (usize, usize)) -> String {
         for (kind, value) in [("readOnly", current.0), ("mutating", current.1)] {
             self.in_flight
                 .get_or_create(&KindLabels { request_kind: kind.to_owned() })
@@ -150,5 +161,55 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut out, &registry);
         out
+    }
+}
+
+/// OpenMetrics as the older text format: there a counter's `_total` is part of its name, and neither
+/// units nor an end are written.
+fn prometheus(openmetrics: &str) -> String {
+    let mut counters = std::collections::BTreeSet::new();
+    for line in openmetrics.lines() {
+        if let Some((name, "counter")) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            counters.insert(name);
+        }
+    }
+    let mut out = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => {}
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                out.push_str(&format!("# {what} {name}_total {rest}\n"));
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_their_whole_name_in_the_older_format() {
+        let metrics = Metrics::new(Registry::default());
+        metrics.watch_events.inc();
+        let (content_type, text) = metrics.answer("*/*", (3, 0));
+        assert!(content_type.starts_with("text/plain; version=0.0.4"));
+        assert!(text.contains("# TYPE apiserver_watch_events_total counter\n"), "{text}");
+        assert!(text.contains("\napiserver_watch_events_total 1\n"), "{text}");
+        let in_flight = "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 3";
+        assert!(text.contains(in_flight), "{text}");
+        assert!(!text.contains("EOF"));
+        let (content_type, text) = metrics.answer("application/openmetrics-text", (0, 0));
+        assert!(
+            content_type.starts_with("application/openmetrics-text") && text.ends_with("# EOF\n")
+        );
     }
 }

@@ -133,11 +133,12 @@ impl Shared {
         }
         match path.trim_end_matches('/') {
             "/version" => Ok(pretty_json(&version::document(&self.facts))),
-            "/metrics" => Ok(reply::bytes(
-                200,
-                crate::metrics::CONTENT_TYPE,
-                self.metrics.text(self.in_flight.current()),
-            )),
+            "/metrics" => {
+                let accept = call.parts.headers.get(http::header::ACCEPT);
+                let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+                let (content_type, text) = self.metrics.answer(accept, self.in_flight.current());
+                Ok(reply::bytes(200, content_type, text))
+            }
             "/.well-known/openid-configuration" => Ok(self.openid_configuration()),
             "/openid/v1/jwks" => {
                 let body = self.authenticator.jwks().to_string();

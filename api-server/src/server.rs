@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use quorate_state_machine::View;
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Context;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::bootstrap;
 use crate::clock::Clock;
 use crate::config::{ApiConfig, ClusterFacts};
 use crate::in_flight::InFlight;
@@ -52,12 +54,23 @@ pub(crate) struct Shared {
     pub(crate) fanout: Fanout,
     /// Watches and streams end when this does.
     pub(crate) stop: CancellationToken,
+    /// Whether what every cluster begins with was seen once: nobody takes that back.
+    begun: AtomicBool,
 }
 
 impl Shared {
     /// What admission looks at.
     pub(crate) fn context<'a>(&'a self, view: &'a View) -> Context<'a> {
         Context { view, facts: &self.facts, authorizer: &self.authorizer, now: self.clock.now() }
+    }
+
+    /// Whether what every cluster begins with (namespaces, default roles) is written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) || {
+            let begun = bootstrap::has_begun(&self.store.view());
+            self.begun.store(begun, Ordering::Relaxed);
+            begun
+        }
     }
 
     /// A view with everything that was acknowledged before the call.
@@ -103,6 +116,7 @@ impl ApiServer {
             streams,
             fanout: Fanout::default(),
             stop: stop.clone(),
+            begun: AtomicBool::new(false),
         });
         let tasks = TaskTracker::new();
         let mut addresses = Vec::new();
@@ -131,6 +145,13 @@ impl ApiServer {
     /// Answers one request without a socket: anonymous unless it carries a bearer token. For tests.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         self.shared.clone().answer(Peer::default(), request).await
+    }
+
+    /// Whether what every cluster begins with (namespaces, default roles) is written, as far as this
+    /// master has heard.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.shared.has_begun()
     }
 
     /// How controllers' writes become operations.

@@ -54,7 +54,7 @@ pub enum Subject {
     Client {
         /// User name.
         name: String,
-        /// Group.
+        /// Group; empty for none.
         group: String,
     },
     /// The API's serving certificate.
@@ -89,7 +89,9 @@ impl Subject {
         match self {
             Self::Client { name: user, group } => {
                 name.push(DnType::CommonName, user.as_str());
-                name.push(DnType::OrganizationName, group.as_str());
+                if !group.is_empty() {
+                    name.push(DnType::OrganizationName, group.as_str());
+                }
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }
             Self::Serving { names, addresses } => {

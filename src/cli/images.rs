@@ -11,7 +11,7 @@ pub enum ImagesCommand {
         /// Archive or directory
         file: PathBuf,
         /// Data directory of the agent (or of `quorate dev`)
-        #[arg(long, value_name = "DIR", env = "QUORATE_DATA")]
+        #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
         data: Option<PathBuf>,
         /// Name for an image that the archive does not name
         #[arg(long, value_name = "REF")]
@@ -20,7 +20,7 @@ pub enum ImagesCommand {
     /// List images
     List {
         /// Data directory of the agent (or of `quorate dev`)
-        #[arg(long, value_name = "DIR", env = "QUORATE_DATA")]
+        #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
         data: Option<PathBuf>,
     },
     /// Remove an image
@@ -28,7 +28,7 @@ pub enum ImagesCommand {
         /// Which
         image: String,
         /// Data directory of the agent (or of `quorate dev`)
-        #[arg(long, value_name = "DIR", env = "QUORATE_DATA")]
+        #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
         data: Option<PathBuf>,
     },
 }

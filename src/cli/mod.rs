@@ -2,6 +2,7 @@
 
 mod chaos;
 mod dev;
+mod help;
 mod images;
 pub use images::ImagesCommand;
 pub use server::default_data_dir;
@@ -13,7 +14,9 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use quorate_node_agent::builtin::shim;
 
@@ -27,9 +30,7 @@ use crate::progress;
     version = version::LONG,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Every option can also be given as QUORATE_<OPTION> in the environment, or in a YAML \
-                  file named by --config (keys are the long option names). A flag wins over the \
-                  environment, the environment over the file."
+    after_help = help::QUORATE
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,24 +40,29 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a whole cluster on this machine: one master and one node agent
-    #[command(after_help = "Starting again on the same --data keeps everything. Ctrl-C stops it.")]
+    #[command(after_help = help::DEV)]
     Dev(Box<Options>),
     /// Run a master: the first of a new cluster, or a further one with --join URL --token T
+    #[command(after_help = help::SERVER)]
     Server(Box<Options>),
     /// Run a node agent: --server URL[,URL...] --token T; or manage the images of the built-in runtime
+    #[command(after_help = help::AGENT)]
     Agent(Box<AgentArgs>),
     /// Create, list and delete join tokens
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::TOKEN)]
     Token(token::TokenCommand),
-    /// Print an admin kubeconfig of the master whose --data is given
+    /// Print a kubeconfig for the cluster of a master on this machine
+    #[command(after_help = help::KUBECONFIG)]
     Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Show masters and nodes
+    #[command(after_help = help::STATUS)]
     Status(status::StatusArgs),
     /// Inject faults into masters on this machine, and check what clients saw
     Chaos(quorate_chaos::cli::ChaosArgs),
     /// Print the version
     Version(version::VersionArgs),
     /// Print a completion script for a shell
+    #[command(after_help = help::COMPLETION)]
     Completion {
         /// Which shell
         shell: Shell,
@@ -87,7 +93,7 @@ pub fn run() -> ExitCode {
     if arguments.next().is_some_and(|first| first == shim::SUBCOMMAND) {
         return shim::shim_main(arguments);
     }
-    let result = match Cli::parse().command {
+    let result = match parse().command {
         Command::Dev(options) => dev::run(*options),
         Command::Server(options) => server::run(*options),
         Command::Agent(args) => match args.command {
@@ -101,7 +107,7 @@ pub fn run() -> ExitCode {
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut script);
+            clap_complete::generate(shell, &mut commands(), "quorate", &mut script);
             progress::say_raw(&String::from_utf8_lossy(&script));
             Ok(())
         }
@@ -113,6 +119,69 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Options of [`Options`] that a command has no use for: not shown in its help, refused as flags.
+/// In the environment and in the file they are left alone, since those may be shared by several.
+const OF_OTHERS: &[(&str, &[&str])] = &[
+    ("dev", &["join", "server", "token", "token_file"]),
+    ("server", &["server", "runtime", "containerd_socket", "cni_conf_dir", "node_labels"]),
+    (
+        "agent",
+        &[
+            "kubeconfig",
+            "context",
+            "listen",
+            "peer_listen",
+            "advertise",
+            "tls_san",
+            "service_cidr",
+            "cluster_cidr",
+            "cluster_domain",
+            "join",
+            "raft_heartbeat_ms",
+            "raft_election_min_ms",
+            "raft_election_max_ms",
+        ],
+    ),
+];
+
+/// The commands, each with the options that are its own.
+fn commands() -> clap::Command {
+    OF_OTHERS.iter().fold(Cli::command(), |all, (name, others)| {
+        all.mut_subcommand(name, |command| {
+            others.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
+        })
+    })
+}
+
+fn parse() -> Cli {
+    let mut commands = commands();
+    let matches = commands.get_matches_mut();
+    match refuse_of_others(&matches) {
+        Some(why) => commands.error(ErrorKind::UnknownArgument, why).exit(),
+        None => Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()),
+    }
+}
+
+/// Which option was given to a command that has no use for it, and what to do instead.
+fn refuse_of_others(matches: &ArgMatches) -> Option<String> {
+    let (name, given) = matches.subcommand()?;
+    let (_, others) = OF_OTHERS.iter().find(|(command, _)| *command == name)?;
+    let wrong =
+        others.iter().find(|id| given.value_source(id) == Some(ValueSource::CommandLine))?;
+    let users: Vec<String> = OF_OTHERS
+        .iter()
+        .filter(|(_, others)| !others.contains(wrong))
+        .map(|(command, _)| format!("`quorate {command}`"))
+        .collect();
+    let hint = match (name, *wrong) {
+        ("server", "server") => ". To join a cluster give --join URL",
+        ("agent", "join") => ". To name the masters give --server URL[,URL...]",
+        _ => "",
+    };
+    let flag = wrong.replace('_', "-");
+    Some(format!("--{flag} is an option of {}, not of `quorate {name}`{hint}", users.join(" and ")))
 }
 
 /// Runs a command's future on a runtime of its own.
@@ -128,28 +197,31 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 /// What has not ended by then when the process stops is left behind.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Completes at Ctrl-C or SIGTERM.
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => drop(signals.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        commands().debug_assert();
+    }
+
+    #[test]
+    fn an_option_of_another_command_is_refused_with_a_hint() {
+        let refused = |line: &str| {
+            let matches = commands().try_get_matches_from(line.split(' ')).unwrap();
+            refuse_of_others(&matches)
+        };
+        assert_eq!(
+            refused("quorate agent --join https://a:1").unwrap(),
+            "--join is an option of `quorate server`, not of `quorate agent`. To name the masters \
+             give --server URL[,URL...]"
+        );
+        assert_eq!(
+            refused("quorate server --node-labels a=b").unwrap(),
+            "--node-labels is an option of `quorate dev` and `quorate agent`, not of `quorate server`"
+        );
+        assert_eq!(refused("quorate server --join https://a:1 --token t"), None);
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! `quorate server` and `quorate agent`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::config::{self, Options};
 use crate::data_dir::{self, DataDir};
 use crate::join;
-use crate::kubeconfig::Access;
+use crate::kubeconfig::{self, Access};
 use crate::logging;
-use crate::master::{self, Master, Settings};
+use crate::master::{self, Master};
 use crate::node;
 use crate::progress::Progress;
+use crate::settings::{Settings, host_name};
+use crate::stop::Stop;
+
+/// Somebody who waits for a quorum is told so after this.
+const QUORUM_NOTICE: Duration = Duration::from_secs(3);
 
 /// Where a command keeps its data when no --data is given.
 pub fn default_data_dir(role: &str) -> PathBuf {
@@ -44,72 +50,104 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    let mut progress = Progress::new(false);
-    let settings = Settings::new(&options, "0.0.0.0:6443")?;
+    let stop = Stop::listen()?;
+    let mut progress = Progress::new();
+    let mut settings = Settings::new(&options, "0.0.0.0:6443")?;
     let path = options.data.clone().unwrap_or_else(|| default_data_dir("server"));
-    progress.line(&format!("quorate server {:?} on {}", settings.name, path.display()));
     let data = DataDir::claim(&path)?;
-    progress.done("data directory");
+    data.refuse_agents()?;
+    settings.with_past(&options, &data)?;
+    progress.line(&format!("quorate server {:?}", settings.name));
+    progress.done(&format!("data directory {}", data.path().display()));
     let fresh = data.cluster()?.is_none();
-    let master = Master::start(&data, &settings, &mut progress).await?;
+    let kubeconfig = kubeconfig_target(&options).filter(|_| fresh && settings.join.is_none());
+    kubeconfig.as_deref().map_or(Ok(()), kubeconfig::check)?;
+    let starting = Master::start(&data, &settings, &mut progress);
+    let master = stop.or(starting).await?;
     if let (true, Some((url, token))) = (fresh, &settings.join) {
         let follow = join::follow_master(url, token, master.cluster.node_id, |line| {
             progress.done(line);
         });
         tokio::select! {
             joined = follow => joined?,
+            () = master.voter() => {}
             reason = master.fatal() => bail!("{reason}"),
-            () = super::stopped() => {
+            () = stop.requested() => {
                 master.shutdown().await;
                 bail!("stopped before the join was finished; starting again on the same --data goes on");
             }
         }
-    } else if settings.join.is_none() {
-        master.ready().await?;
-        progress.done("consistent reads");
+    } else if !until_ready(&stop, &master, &mut progress).await? {
+        master.shutdown().await;
+        return Ok(());
     }
-    if fresh && settings.join.is_none() {
-        let file = options.kubeconfig.clone().or_else(config::default_kubeconfig);
-        if let Some(file) = file {
-            write_kubeconfig(&master, &master.cluster.api_address, &file)?;
-            progress.done(&format!("kubeconfig {}", file.display()));
-        }
+    if let Some(file) = kubeconfig {
+        let access = admin_access(&master, &options, &master.cluster.api_address)?;
+        access.write(&file)?;
+        progress.done(&format!("kubeconfig {}, context {:?}", file.display(), access.name));
     }
     progress.line(&format!("ready after {} ms", progress.total_ms()));
-    wait_and_stop(master, None, progress).await
+    wait_and_stop(&stop, master, None, progress).await
 }
 
-/// Merges the admin's access into a kubeconfig file.
-pub fn write_kubeconfig(
+/// Where the admin's kubeconfig goes: as told, or where kubectl would add a cluster.
+pub fn kubeconfig_target(options: &Options) -> Option<PathBuf> {
+    options.kubeconfig.clone().or_else(config::default_kubeconfig)
+}
+
+/// The admin's access to the API at an address.
+pub fn admin_access(master: &Master, options: &Options, address: &str) -> anyhow::Result<Access> {
+    Ok(Access {
+        name: options.context.clone().unwrap_or_else(|| "quorate".to_owned()),
+        server: format!("https://{address}"),
+        ca_pem: master.keys.cluster.certificate_pem().to_owned(),
+        client: master::admin_certificate(&master.keys, jiff::Timestamp::now())?,
+    })
+}
+
+/// Waits until the master serves consistent reads, however long its quorum is away; `false` when
+/// somebody asked to stop before.
+pub async fn until_ready(
+    stop: &Stop,
     master: &Master,
-    address: &str,
-    file: &std::path::Path,
-) -> anyhow::Result<()> {
-    let client = master::admin_certificate(&master.keys, jiff::Timestamp::now())?;
-    let access = Access {
-        name: "quorate",
-        server: &format!("https://{address}"),
-        ca_pem: master.keys.cluster.certificate_pem(),
-        client: &client,
-    };
-    access.write(file)
+    progress: &mut Progress,
+) -> anyhow::Result<bool> {
+    let ready = master.ready();
+    let mut ready = std::pin::pin!(ready);
+    let notice = tokio::time::sleep(QUORUM_NOTICE);
+    let mut notice = std::pin::pin!(notice);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            () = ready.as_mut() => break,
+            () = notice.as_mut(), if !told => {
+                progress.line("    no quorum yet: waiting for the other masters");
+                told = true;
+            }
+            reason = master.fatal() => bail!("{reason}"),
+            () = stop.requested() => return Ok(false),
+        }
+    }
+    progress.done("consistent reads");
+    Ok(true)
 }
 
-/// Serves until Ctrl-C or SIGTERM, or until the store cannot go on.
+/// Serves until somebody asks to stop, or until the store cannot go on.
 pub async fn wait_and_stop(
+    stop: &Stop,
     master: Master,
     agent: Option<node::Node>,
     mut progress: Progress,
 ) -> anyhow::Result<()> {
     let fatal = tokio::select! {
-        () = super::stopped() => None,
+        () = stop.requested() => None,
         reason = master.fatal() => Some(reason),
     };
     if let Some(reason) = fatal {
         // Nobody knows what is on the disk now: leave at once, and start again from it.
         bail!("{reason}");
     }
-    progress.line("stopping (pods keep running)");
+    progress.line("stopping (pods keep running); once more to stop at once");
     if let Some(agent) = agent {
         agent.shutdown().await;
         progress.done("node agent stopped");
@@ -122,22 +160,29 @@ pub async fn wait_and_stop(
 pub fn run_agent(options: Options) -> anyhow::Result<()> {
     let options = options.with_file()?;
     logging::start(&options, None)?;
-    super::block_on(async {
-        let mut progress = Progress::new(false);
-        let path = options.data.clone().unwrap_or_else(|| default_data_dir("agent"));
-        let name = options.name.clone().map_or_else(master::host_name, Ok)?;
-        join::check_name(&name)?;
-        progress.line(&format!("quorate agent {name:?} on {}", path.display()));
-        let data = DataDir::claim(&path)?;
-        progress.done("data directory");
-        let credentials = node::credentials(&data, &options, &name).await?;
+    super::block_on(serve_agent(options))
+}
+
+async fn serve_agent(options: Options) -> anyhow::Result<()> {
+    let stop = Stop::listen()?;
+    let mut progress = Progress::new();
+    let path = options.data.clone().unwrap_or_else(|| default_data_dir("agent"));
+    let name = options.name.clone().map_or_else(host_name, Ok)?;
+    join::check_name(&name)?;
+    let data = DataDir::claim(&path)?;
+    data.refuse_masters()?;
+    progress.line(&format!("quorate agent {name:?}"));
+    progress.done(&format!("data directory {}", data.path().display()));
+    let start = async {
+        let credentials = node::credentials(&data, &options, &name, &progress).await?;
         progress.done("certificate");
-        let node = node::Node::start(&data, &options, &name, credentials).await?;
-        progress.done(&format!("node agent with the {} runtime", node.runtime()));
-        super::stopped().await;
-        progress.line("stopping (pods keep running)");
-        node.shutdown().await;
-        Ok(())
-    })
-    .context("the node agent ended")
+        node::Node::start(&data, &options, &name, credentials).await
+    };
+    let node = stop.or(start).await?;
+    progress.done(&format!("node agent with the {} runtime", node.runtime()));
+    stop.requested().await;
+    progress.line("stopping (pods keep running); once more to stop at once");
+    node.shutdown().await;
+    progress.done("node agent stopped");
+    Ok(())
 }

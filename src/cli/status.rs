@@ -1,18 +1,37 @@
 //! `quorate status`: masters and nodes.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::token::Target;
+use crate::client::ApiClient;
 use crate::progress;
 use crate::status::STATUS_PATH;
+
+/// A master that has not answered by then is listed as one that does not.
+const MASTER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How machines want it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// JSON
     Json,
+    /// YAML
+    Yaml,
+}
+
+impl Output {
+    /// Prints a value.
+    pub fn show(self, value: &Value) -> anyhow::Result<()> {
+        match self {
+            Self::Json => progress::say(&serde_json::to_string_pretty(value)?),
+            Self::Yaml => progress::say_raw(&serde_saphyr::to_string(value)?),
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -25,24 +44,27 @@ pub struct StatusArgs {
 }
 
 pub fn run(args: StatusArgs) -> anyhow::Result<()> {
-    let status = super::block_on(async {
-        let mut to = args.to;
-        if to.data.is_none() && to.kubeconfig.is_none() {
-            to.data = super::server::found_data_dir().ok();
-        }
-        to.client()?.call(Method::GET, STATUS_PATH, None).await
-    })?;
-    if args.output.is_some() {
-        progress::say(&serde_json::to_string_pretty(&status)?);
-        return Ok(());
+    let status = super::block_on(async { whole(&args.to.client()?).await })?;
+    if let Some(output) = args.output {
+        return output.show(&status);
     }
     let rows = |list: &str, columns: &[&str]| -> Vec<Vec<String>> {
         let items = status[list].as_array().into_iter().flatten();
         items.map(|item| columns.iter().map(|column| text(&item[*column])).collect()).collect()
     };
-    let header = ["MASTER", "ID", "ROLE", "ADDRESS", "TERM", "APPLIED", "TRAILS BY", "VERSION"];
-    let columns =
-        ["name", "nodeId", "role", "apiAddress", "term", "appliedIndex", "trailsBy", "version"];
+    let header =
+        ["MASTER", "ID", "ROLE", "ANSWERS", "ADDRESS", "TERM", "APPLIED", "TRAILS BY", "VERSION"];
+    let columns = [
+        "name",
+        "nodeId",
+        "role",
+        "answers",
+        "apiAddress",
+        "term",
+        "appliedIndex",
+        "trailsBy",
+        "version",
+    ];
     progress::say_raw(&progress::table(&header, &rows("masters", &columns)));
     progress::say(&text(&status["summary"]));
     progress::say("");
@@ -52,10 +74,121 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What one master says, with what each of the others says of itself.
+async fn whole(client: &ApiClient) -> anyhow::Result<Value> {
+    let first = client.call(Method::GET, STATUS_PATH, None).await?;
+    let masters = first["masters"].as_array().cloned().unwrap_or_default();
+    let mut asked = Vec::new();
+    for master in &masters {
+        let address = master["apiAddress"].as_str().unwrap_or_default();
+        let of_first = master["name"] == first["answeredBy"];
+        let other = client.at(&format!("https://{address}")).ok().filter(|_| !of_first);
+        asked.push(tokio::spawn(async move {
+            let other = other?;
+            other.call_within(MASTER_TIMEOUT, Method::GET, STATUS_PATH, None).await.ok()
+        }));
+    }
+    let mut answers = vec![first];
+    for answer in asked {
+        answers.extend(answer.await.ok().flatten());
+    }
+    Ok(merged(answers, masters))
+}
+
+/// Who is ahead is right about who leads; each is right about itself; the leader about who trails.
+fn merged(answers: Vec<Value>, masters: Vec<Value>) -> Value {
+    let newest = answers.iter().max_by_key(|answer| {
+        (answer["term"].as_u64(), answer["leader"].is_string(), answer["appliedIndex"].as_u64())
+    });
+    let mut status = newest.cloned().unwrap_or_default();
+    let row_of = |answer: &Value, name: &Value| {
+        let rows = answer["masters"].as_array();
+        rows.into_iter().flatten().find(|row| row["name"] == *name).cloned()
+    };
+    let leader = answers.iter().find(|answer| answer["answeredBy"] == status["leader"]);
+    let known = status["masters"].as_array().cloned().unwrap_or(masters);
+    let rows: Vec<Value> = known
+        .into_iter()
+        .map(|row| {
+            let name = row["name"].clone();
+            let own = answers.iter().find(|answer| answer["answeredBy"] == name);
+            let mut shown = own.and_then(|own| row_of(own, &name)).unwrap_or_else(|| row.clone());
+            let by_leader = leader.and_then(|leader| row_of(leader, &name)).unwrap_or_default();
+            for field in ["trailsBy", "lastContactMs"] {
+                shown[field] = by_leader.get(field).cloned().unwrap_or_default();
+            }
+            shown["role"] = row["role"].clone();
+            shown["answers"] = if own.is_some() { "yes" } else { "no" }.into();
+            if own.is_none() {
+                // What others think it has seen is not what it has.
+                shown["term"] = Value::Null;
+            }
+            shown
+        })
+        .collect();
+    status["masters"] = json!(rows);
+    status
+}
+
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(by: &str, leader: &str, term: u64, rows: Value) -> Value {
+        json!({
+            "answeredBy": by, "leader": leader, "term": term, "appliedIndex": 7, "masters": rows,
+        })
+    }
+
+    #[test]
+    fn each_master_speaks_for_itself_and_the_silent_are_named() {
+        let row = |name: &str, role: &str, applied: Value, trails: Value| {
+            json!({
+                "name": name, "role": role, "term": 3, "appliedIndex": applied, "trailsBy": trails,
+            })
+        };
+        // The follower has not heard of the election yet.
+        let follower = answer(
+            "b",
+            "c",
+            2,
+            json!([
+                row("a", "follower", Value::Null, Value::Null),
+                row("b", "follower", json!(6), Value::Null),
+                row("c", "leader", Value::Null, Value::Null),
+            ]),
+        );
+        let leader = answer(
+            "a",
+            "a",
+            3,
+            json!([
+                row("a", "leader", json!(7), json!(0)),
+                row("b", "follower", json!(5), json!(1)),
+                row("c", "follower", json!(2), json!(5)),
+            ]),
+        );
+        let masters = follower["masters"].as_array().cloned().unwrap();
+        let status = merged(vec![follower, leader], masters);
+        assert_eq!(status["leader"], "a");
+        let shown: Vec<String> = status["masters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                ["name", "role", "answers", "appliedIndex", "trailsBy", "term"]
+                    .map(|field| text(&row[field]))
+                    .join(" ")
+            })
+            .collect();
+        assert_eq!(shown, ["a leader yes 7 0 3", "b follower yes 6 1 3", "c follower no 2 5 -"]);
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::status::Output;
 use crate::client::ApiClient;
+use crate::config;
 use crate::progress;
 use crate::tokens::{self, Role};
 
@@ -36,6 +37,12 @@ pub enum TokenCommand {
         /// What it is for
         #[arg(long, default_value = "")]
         description: String,
+        /// Print the whole command that joins with it
+        #[arg(long)]
+        print_join_command: bool,
+        /// Output format
+        #[arg(short, long, value_enum, conflicts_with = "print_join_command")]
+        output: Option<Output>,
     },
     /// List tokens (without their secrets)
     List {
@@ -55,28 +62,74 @@ pub enum TokenCommand {
     },
 }
 
-/// Which cluster a command is about.
+/// Which cluster a command is about, and which of its masters is asked.
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Data directory of a master on this machine
-    #[arg(long, value_name = "DIR", env = "QUORATE_DATA")]
-    pub data: Option<PathBuf>,
+    /// Data directory of a master on this machine [default: a usual one, if a master is there]
+    #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
     /// Admin kubeconfig [default: $KUBECONFIG or ~/.kube/config]
-    #[arg(long, value_name = "FILE", env = "QUORATE_KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "QUORATE_KUBECONFIG", hide_env_values = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", env = "QUORATE_CONTEXT", hide_env_values = true)]
+    context: Option<String>,
+    /// URL of the master to ask [default: as the directory or the kubeconfig says]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
 }
 
 impl Target {
     pub fn client(&self) -> anyhow::Result<ApiClient> {
-        ApiClient::open(self.data.as_deref(), self.kubeconfig.as_deref())
+        let server = self.server.as_deref();
+        if let Some(data) = &self.data {
+            return ApiClient::of_data_dir(data, server);
+        }
+        // What was chosen by name goes before what lies about.
+        let chosen = self.kubeconfig.is_some()
+            || self.context.is_some()
+            || config::kubeconfig_variable().is_some();
+        if !chosen && let Ok(data) = super::server::found_data_dir() {
+            return ApiClient::of_data_dir(&data, server);
+        }
+        let files = match &self.kubeconfig {
+            Some(file) => vec![file.clone()],
+            None => config::kubeconfig_files(),
+        };
+        if files.is_empty() {
+            bail!(
+                "no master's data directory is in its usual place, and there is no kubeconfig: give \
+                 --data DIR or --kubeconfig FILE"
+            );
+        }
+        ApiClient::of_kubeconfig(&files, self.context.as_deref(), server)
     }
 }
 
 pub fn run(command: TokenCommand) -> anyhow::Result<()> {
     super::block_on(async {
         match command {
-            TokenCommand::Create { to, role, ttl, uses, description } => {
-                create(&to, &role, &ttl, uses, &description).await
+            TokenCommand::Create {
+                to,
+                role,
+                ttl,
+                uses,
+                description,
+                print_join_command,
+                output,
+            } => {
+                let client = to.client()?;
+                let (token, secret) = create(&client, &role, &ttl, uses, &description).await?;
+                match output {
+                    None if print_join_command => print_joins(&client, &token, &role),
+                    None => progress::say(&token.to_string()),
+                    Some(output) => {
+                        let mut shown = describe(&secret, Timestamp::now());
+                        shown["token"] = token.to_string().into();
+                        output.show(&shown)?;
+                    }
+                }
+                Ok(())
             }
             TokenCommand::List { to, output } => list(&to, output).await,
             TokenCommand::Delete { to, tokens } => delete(&to, &tokens).await,
@@ -84,36 +137,60 @@ pub fn run(command: TokenCommand) -> anyhow::Result<()> {
     })
 }
 
+/// Makes a token; gives it and its Secret as it was stored.
 async fn create(
-    to: &Target,
+    client: &ApiClient,
     roles: &[Role],
     ttl: &str,
     uses: Option<u32>,
     description: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(JoinToken, Value)> {
     let ttl = parse_ttl(ttl)?;
-    let client = to.client()?;
-    let root = client
-        .call(Method::GET, "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt", None)
-        .await?;
-    let ca_pem = root["data"]["ca.crt"].as_str().context("kube-root-ca.crt has no ca.crt")?;
-    let pin = authority::public_key_hash(&authority::der_of_pem(ca_pem)?)?;
+    if uses == Some(0) {
+        bail!("--uses 0: a token that cannot be used is of no use; leave --uses away for no limit");
+    }
+    let ca_pem = match client.cluster_ca_pem() {
+        Some(ca_pem) => ca_pem.to_owned(),
+        None => {
+            let path = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt";
+            let root = client.call(Method::GET, path, None).await?;
+            root["data"]["ca.crt"].as_str().context("kube-root-ca.crt has no ca.crt")?.to_owned()
+        }
+    };
+    let pin = authority::public_key_hash(&authority::der_of_pem(&ca_pem)?)?;
     let token = JoinToken::generate(&pin);
     let expires = (!ttl.is_zero()).then(|| Timestamp::now() + ttl);
     let secret = tokens::secret(&token, roles, expires, uses, description);
-    client.call(Method::POST, SECRETS, Some(&secret)).await?;
-    progress::say(&token.to_string());
-    Ok(())
+    let stored = client.call(Method::POST, SECRETS, Some(&secret)).await?;
+    Ok((token, stored))
+}
+
+fn print_joins(client: &ApiClient, token: &JoinToken, roles: &[Role]) {
+    let server = client.server();
+    for role in roles {
+        match role {
+            Role::Agent => {
+                progress::say(&format!("quorate agent --server {server} --token {token}"));
+            }
+            Role::Server => {
+                progress::say(&format!("quorate server --join {server} --token {token}"));
+            }
+        }
+    }
 }
 
 async fn list(to: &Target, output: Option<Output>) -> anyhow::Result<()> {
     let path = format!("{SECRETS}?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken");
     let secrets = to.client()?.call(Method::GET, &path, None).await?;
-    let tokens: Vec<Value> =
-        secrets["items"].as_array().into_iter().flatten().map(describe).collect();
-    if output.is_some() {
-        progress::say(&serde_json::to_string_pretty(&json!({"items": tokens}))?);
-        return Ok(());
+    let now = Timestamp::now();
+    let tokens: Vec<Value> = secrets["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|secret| describe(secret, now))
+        .collect();
+    if let Some(output) = output {
+        return output.show(&json!({"items": tokens}));
     }
     let text = |value: &Value, none: &str| match value {
         Value::String(text) if !text.is_empty() => text.clone(),
@@ -124,30 +201,49 @@ async fn list(to: &Target, output: Option<Output>) -> anyhow::Result<()> {
         .map(|token| {
             vec![
                 text(&token["id"], ""),
-                text(&token["roles"], "<none>"),
+                text(&token["ttl"], "<forever>"),
                 text(&token["expiration"], "<never>"),
+                text(&token["roles"], "<none>"),
                 text(&token["usesLeft"], "<unlimited>"),
-                text(&token["description"], ""),
+                text(&token["description"], "<none>"),
             ]
         })
         .collect();
-    let header = ["ID", "ROLES", "EXPIRES", "USES LEFT", "DESCRIPTION"];
+    let header = ["ID", "TTL", "EXPIRES", "ROLES", "USES LEFT", "DESCRIPTION"];
     progress::say_raw(&progress::table(&header, &rows));
     Ok(())
 }
 
-fn describe(secret: &Value) -> Value {
+/// A token without its secret.
+fn describe(secret: &Value, now: Timestamp) -> Value {
     let field = |name: &str| {
         let bytes = BASE64.decode(secret["data"][name].as_str()?).ok()?;
         String::from_utf8(bytes).ok()
     };
+    let ttl = field("expiration").map(|at| match at.parse::<Timestamp>() {
+        Ok(at) if at > now => duration(at.duration_since(now)),
+        Ok(_) | Err(_) => "<expired>".to_owned(),
+    });
     json!({
         "id": field("token-id"),
+        "ttl": ttl,
         "roles": field("quorate-join-roles"),
         "expiration": field("expiration"),
         "usesLeft": field("quorate-uses-left"),
         "description": field("description"),
     })
+}
+
+/// As kubectl prints how long something lasts: its two largest units.
+fn duration(time: SignedDuration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{}s", seconds % 60),
+        3600..86400 => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
 }
 
 async fn delete(to: &Target, tokens: &[String]) -> anyhow::Result<()> {
@@ -158,8 +254,8 @@ async fn delete(to: &Target, tokens: &[String]) -> anyhow::Result<()> {
             bail!("{token:?} is neither a token nor the id of one");
         }
         let path = format!("{SECRETS}/{}", tokens::secret_name(id));
-        client.call(Method::DELETE, &path, None).await?;
-        progress::say(&format!("token {id} deleted"));
+        client.call(Method::DELETE, &path, None).await.with_context(|| format!("token {id}"))?;
+        progress::say(&format!("bootstrap token {id:?} deleted"));
     }
     Ok(())
 }
@@ -185,6 +281,15 @@ fn parse_ttl(text: &str) -> anyhow::Result<SignedDuration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lifetimes_are_shown_as_kubectl_does() {
+        for (seconds, text) in
+            [(9, "9s"), (75, "1m15s"), (86_340, "23h59m"), (7 * 86_400 + 7200, "7d2h")]
+        {
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn lifetimes_are_read() {

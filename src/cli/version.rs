@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::status::Output;
 use crate::progress;
 
 /// The Kubernetes API level.
@@ -14,16 +15,17 @@ pub const LONG: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.36.0)
 pub struct VersionArgs {
     /// Output format
     #[arg(short, long, value_enum)]
-    output: Option<super::status::Output>,
+    output: Option<Output>,
 }
 
 pub fn run(args: VersionArgs) -> anyhow::Result<()> {
-    if args.output.is_some() {
-        let version =
-            json!({"version": env!("CARGO_PKG_VERSION"), "kubernetesVersion": KUBERNETES});
-        progress::say(&serde_json::to_string_pretty(&version)?);
-    } else {
+    let Some(output) = args.output else {
         progress::say(&format!("quorate {LONG}"));
-    }
-    Ok(())
+        return Ok(());
+    };
+    output.show(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "kubernetesVersion": KUBERNETES,
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    }))
 }

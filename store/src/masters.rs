@@ -157,6 +157,27 @@ impl Masters {
         }
     }
 
+    /// Tells the members where this master is now, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn announce(&self, member: &Member) -> Result<(), JoinError> {
+        let state = self.raft.leadership().borrow().clone();
+        match state {
+            LeadershipState::Leader(_) => moved(&self.raft, self.id(), member.clone()).await,
+            LeadershipState::Follower { leader: None } => {
+                Err(JoinError::Unavailable("none is known".to_owned()))
+            }
+            LeadershipState::Follower { leader: Some((leader, _)) } => {
+                let body = serde_json::to_vec(member)
+                    .map_err(|error| JoinError::Refused(error.to_string()))?;
+                let call = self.raft.call(leader, method::MOVED, body.into(), MEMBERSHIP_TIMEOUT);
+                let answer = call.await;
+                answer.map(|_| ()).map_err(|error| JoinError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
     /// Makes a learner that has caught up a voter. On the leader only.
     ///
     /// # Errors
@@ -196,7 +217,15 @@ impl Masters {
 }
 
 async fn add_learner(raft: &RaftNode, member: Member) -> Result<NodeId, JoinError> {
-    raft.add_learner(member).await.map_err(|error| match error {
+    raft.add_learner(member).await.map_err(of_membership)
+}
+
+async fn moved(raft: &RaftNode, node: NodeId, member: Member) -> Result<(), JoinError> {
+    raft.update_member(node, member).await.map_err(of_membership)
+}
+
+fn of_membership(error: MembershipError) -> JoinError {
+    match error {
         MembershipError::Duplicate { .. }
         | MembershipError::TooMany(_)
         | MembershipError::UnknownNode(_) => JoinError::Refused(error.to_string()),
@@ -204,7 +233,7 @@ async fn add_learner(raft: &RaftNode, member: Member) -> Result<NodeId, JoinErro
         | MembershipError::NotCaughtUp { .. }
         | MembershipError::Unknown { .. }
         | MembershipError::Fatal(_) => JoinError::Unavailable(error.to_string()),
-    })
+    }
 }
 
 #[async_trait]
@@ -230,6 +259,12 @@ impl Handler for CallsHandler {
                     Err(JoinError::Unavailable(why)) => return Err(Refused(why)),
                 };
                 codec::encode(&answer).map(Bytes::from).map_err(|e| Refused(e.to_string()))
+            }
+            method::MOVED => {
+                let member = serde_json::from_slice(&body)
+                    .map_err(|error| Refused(format!("member does not decode: {error}")))?;
+                let answer = moved(raft, from, member).await;
+                answer.map(|()| Bytes::new()).map_err(|error| Refused(error.to_string()))
             }
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;

@@ -57,6 +57,11 @@ impl Process {
         }
     }
 
+    /// The exit status of a process that has ended.
+    pub fn stopped(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

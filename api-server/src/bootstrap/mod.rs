@@ -24,6 +24,9 @@ use crate::model::text;
 /// Who the writes are made as.
 const USER: &str = "system:apiserver";
 
+/// The namespaces that every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /// Operations that are proposed together.
 const BATCH: usize = 100;
 
@@ -61,8 +64,7 @@ pub async fn bootstrap(
     leader: &LeaderStore,
     admit: &ControllerAdmit,
 ) -> Result<(), BootstrapError> {
-    let names = ["default", "kube-system", "kube-public", "kube-node-lease"];
-    let namespaces = names.map(|name| {
+    let namespaces = NAMESPACES.map(|name| {
         let object = json!({
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -74,6 +76,16 @@ pub async fn bootstrap(
     ensure(leader, admit, priority_classes().into()).await?;
     ensure(leader, admit, rbac::wanted()).await?;
     aggregate(leader, admit).await
+}
+
+/// Whether [`bootstrap`] has written everything: the namespaces come first, then the roles; the
+/// aggregated ones are filled last.
+#[must_use]
+pub fn has_begun(view: &View) -> bool {
+    let has = |key: &Key| view.get(key).is_some();
+    NAMESPACES.iter().all(|name| has(&Key::new("", "namespaces", "", name)))
+        && rbac::wanted().iter().all(|wanted| has(&wanted.key))
+        && rbac::aggregated(view).is_empty()
 }
 
 fn priority_classes() -> [Wanted; 2] {
@@ -211,7 +223,21 @@ pub async fn publish_masters(
     admit: &ControllerAdmit,
     masters: &[SocketAddr],
 ) -> Result<(), BootstrapError> {
-    ensure(leader, admit, masters::wanted(admit.facts(), masters)).await
+    ensure(leader, admit, masters::wanted(admit.facts(), masters)).await?;
+    let view = leader.view();
+    let mut ops = Vec::new();
+    for stored in masters::outdated(&view, admit.facts(), masters) {
+        let object = stored.key.to_string();
+        let write =
+            Write::Delete { stored, grace_period_seconds: Some(0), propagation: "Background" };
+        let admitted = admit.admit(&view, USER, write).await;
+        ops.extend(admitted.map_err(|source| BootstrapError::Refused { object, source })?);
+    }
+    if !ops.is_empty() {
+        // A conflict means that somebody wrote or deleted it just now: the next round looks again.
+        leader.write(ops).await?;
+    }
+    Ok(())
 }
 
 /// The leader's duties, until `stop`: keeps aggregated roles and the `kubernetes` Service right.

@@ -1,7 +1,7 @@
 //! Changes of the membership. One at a time, on the leader only; what a dead leader left half done
 //! is finished by the next one (`finish_joint`, called by the upkeep).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
@@ -22,7 +22,8 @@ const POLL: Duration = Duration::from_millis(25);
 
 impl RaftNode {
     /// Adds a master that receives the log but does not vote. Gives its number: the index of a log
-    /// entry written for it, so that no two masters ever had the same.
+    /// entry written for it, so that no two masters ever had the same. One that was added before and
+    /// never got anything (it died before it could keep its number) gets the same again.
     ///
     /// # Errors
     /// `Duplicate` when its name or an address is taken; `NotLeader`; `Unknown`, after which
@@ -31,12 +32,43 @@ impl RaftNode {
         let inner = self.inner.clone();
         self.on_runtime(async move {
             let _one_at_a_time = inner.membership_lock.lock().await;
-            inner.check_new(&inner.leader_metrics()?, &member)?;
+            let metrics = inner.leader_metrics()?;
+            if let Some(id) = inner.never_began(&metrics, &member) {
+                return Ok(id);
+            }
+            inner.check_addresses(&metrics, None, &member)?;
             let blank = inner.limited(inner.raft.write_blank()).await?;
             let id = NodeId(blank.log_id.index);
             inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
             tracing::info!(%id, name = member.name, "added a learner");
             Ok(id)
+        })
+        .await
+    }
+
+    /// Replaces what the members know of one of them: its addresses, after it moved. Does nothing when
+    /// it is known like that. Peers prove who they are, so a wrong address cannot make another master
+    /// count as this one.
+    ///
+    /// # Errors
+    /// `UnknownNode`; `Duplicate` when another one has an address; `NotLeader`; `Unknown`, after which
+    /// `members()` tells.
+    pub async fn update_member(&self, node: NodeId, member: Member) -> Result<(), MembershipError> {
+        let inner = self.inner.clone();
+        self.on_runtime(async move {
+            let _one_at_a_time = inner.membership_lock.lock().await;
+            let metrics = inner.leader_metrics()?;
+            let known = metrics.membership_config.membership().get_node(&node).cloned();
+            match known {
+                None => return Err(MembershipError::UnknownNode(node)),
+                Some(known) if known == member => return Ok(()),
+                Some(_) => {}
+            }
+            inner.check_addresses(&metrics, Some(node), &member)?;
+            tracing::info!(%node, %member, "a master has moved");
+            let change = ChangeMembers::SetNodes(BTreeMap::from([(node, member)]));
+            inner.limited(inner.raft.change_membership(change, true)).await?;
+            Ok(())
         })
         .await
     }
@@ -82,9 +114,22 @@ impl Inner {
         Err(MembershipError::NotLeader { leader })
     }
 
-    fn check_new(&self, metrics: &Metrics, new: &Member) -> Result<(), MembershipError> {
+    /// A learner of exactly this name and these addresses that has never answered.
+    fn never_began(&self, metrics: &Metrics, new: &Member) -> Option<NodeId> {
+        let members = self.members_of(metrics);
+        let same = members.into_iter().find(|known| known.member == *new)?;
+        (!same.voter && same.matched.is_none()).then_some(same.id)
+    }
+
+    /// No other member (than `own`) may have the name or an address.
+    fn check_addresses(
+        &self,
+        metrics: &Metrics,
+        own: Option<NodeId>,
+        new: &Member,
+    ) -> Result<(), MembershipError> {
         let membership = metrics.membership_config.membership();
-        for (id, member) in membership.nodes() {
+        for (id, member) in membership.nodes().filter(|(id, _)| Some(**id) != own) {
             let same = [
                 ("name", &member.name, &new.name),
                 ("peer address", &member.peer_address, &new.peer_address),
@@ -96,7 +141,11 @@ impl Inner {
             }
         }
         let count = membership.nodes().count();
-        if count >= MEMBERS_MAX { Err(MembershipError::TooMany(count)) } else { Ok(()) }
+        if own.is_none() && count >= MEMBERS_MAX {
+            Err(MembershipError::TooMany(count))
+        } else {
+            Ok(())
+        }
     }
 
     async fn wait_caught_up(&self, nodes: &BTreeSet<NodeId>) -> Result<(), MembershipError> {

@@ -20,7 +20,9 @@ pub(crate) fn start(inner: &Arc<Inner>) {
     );
     every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.look_after_disk().await });
     every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move {
-        inner.peers.keep_only(|node| inner.member_of(node).is_some());
+        let metrics = inner.metrics();
+        let members = metrics.membership_config.membership().nodes();
+        inner.peers.follow(members.map(|(id, node)| (*id, node.peer_address.clone())).collect());
         inner.finish_joint().await;
     });
     tokio::spawn(watch_raft(Arc::downgrade(inner)));

@@ -41,6 +41,8 @@ pub(crate) struct Peers {
     tls: Arc<Tls>,
     route: Option<Route>,
     open: Arc<Mutex<BTreeMap<(NodeId, Purpose), Open>>>,
+    /// Where the members are now. Raft's own clients keep the address they were made with.
+    addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
 }
 
 /// A connection and the address it goes to.
@@ -57,7 +59,7 @@ pub(crate) struct NotConnected {
 
 impl Peers {
     pub(crate) fn new(tls: Arc<Tls>, route: Option<Route>) -> Self {
-        Self { tls, route, open: Arc::default() }
+        Self { tls, route, open: Arc::default(), addresses: Arc::default() }
     }
 
     pub(crate) fn tls(&self) -> Arc<Tls> {
@@ -75,6 +77,8 @@ impl Peers {
         address: &str,
         purpose: Purpose,
     ) -> RaftClient<Channel> {
+        let now = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let address = now.as_deref().unwrap_or(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known = open.get(&(node, purpose)).filter(|(known, _)| known == address);
         let channel = match known {
@@ -90,10 +94,11 @@ impl Peers {
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
     }
 
-    /// Closes the connections to masters that are not members any more.
-    pub(crate) fn keep_only(&self, members: impl Fn(NodeId) -> bool) {
+    /// Takes over where the members are; closes the connections to masters that are none any more.
+    pub(crate) fn follow(&self, members: BTreeMap<NodeId, String>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(node, _), _| members(*node));
+        open.retain(|(node, _), _| members.contains_key(node));
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
     fn connect_lazily(&self, node: NodeId, address: String) -> Channel {

@@ -17,6 +17,8 @@ pub(crate) mod method {
     pub(crate) const HEARTBEATS: u32 = 3;
     /// As `PROPOSE`, of what frees space in the end: also when the disk is nearly full.
     pub(crate) const PROPOSE_FREEING: u32 = 4;
+    /// Where the calling master is now, to the leader.
+    pub(crate) const MOVED: u32 = 5;
 }
 
 /// What became of a forwarded proposal.

@@ -1,0 +1,70 @@
+//! What stands below the options in `--help`: examples to begin from, and what is not obvious.
+
+pub const QUORATE: &str = "\
+Examples:
+  quorate dev                      a whole cluster on this machine, kubeconfig included
+  quorate status                   masters and nodes
+  quorate server --help            how to run several masters
+
+Every option of dev, server and agent can also be given as QUORATE_<OPTION> in the environment
+(--peer-listen as QUORATE_PEER_LISTEN), or in a YAML file named by --config (peer-listen: ADDR).
+A flag wins over the environment, the environment over the file.";
+
+pub const DEV: &str = "\
+Examples:
+  quorate dev
+  quorate dev --data ./try --listen 127.0.0.1:7443 --peer-listen 127.0.0.1:7444 --context try
+
+Pods run in containerd when its socket is there, else in the built-in runtime, which needs nothing
+installed but nft; both need root. Without --cluster-cidr and --service-cidr, ranges are taken that
+nothing on this machine uses yet. Starting again on the same --data keeps everything. Ctrl-C stops
+the cluster in order (pods keep running), a second Ctrl-C at once.";
+
+pub const SERVER: &str = "\
+Examples:
+  quorate server                                          the first master of a new cluster
+  quorate token create --role server                      on a master: a token for further ones
+  quorate server --join https://10.0.0.1:6443 --token T   a further master: learner, then voter
+  quorate server --config /etc/quorate/server.yaml
+
+Without --data, everything is kept in /var/lib/quorate/server. Later starts need neither --join nor
+--token, and may give another --listen or --advertise: the other masters are told.";
+
+pub const AGENT: &str = "\
+Examples:
+  quorate token create --role agent                            on a master
+  quorate agent --server https://10.0.0.1:6443 --token T       on the node
+  quorate agent images import busybox.tar                      for a machine without a registry
+
+Without --data, everything is kept in /var/lib/quorate/agent. The agent learns the addresses of all
+masters from the first that it reaches. Stopping it leaves its pods running; the next start adopts
+them.";
+
+pub const TOKEN: &str = "\
+Examples:
+  quorate token create --role agent --ttl 1h --uses 3 --description 'the new rack'
+  quorate token create --role server --print-join-command
+  quorate token list
+  quorate token delete abcdef";
+
+pub const KUBECONFIG: &str = "\
+Examples:
+  quorate kubeconfig > admin.conf                        the administrator, who may do everything
+  quorate kubeconfig --server https://lb.example:6443 --kubeconfig ~/.kube/config
+  quorate kubeconfig --user jane --group developers      a user with what RBAC gives her
+
+It signs a client certificate, good for a year, with the keys in the master's data directory.";
+
+pub const STATUS: &str = "\
+Examples:
+  quorate status
+  quorate status -o json | jq -r .leader
+  quorate status --server https://10.0.0.2:6443        ask another master than the kubeconfig names
+
+Each master is asked for itself; one that does not answer is listed with what the others know.";
+
+pub const COMPLETION: &str = "\
+Examples:
+  source <(quorate completion bash)
+  quorate completion zsh > \"${fpath[1]}/_quorate\"
+  quorate completion fish > ~/.config/fish/completions/quorate.fish";
