@@ -63,8 +63,8 @@ fn logs(kubectl: &Kubectl) {
     follow.kill();
 
     // A container that was restarted has a log of before.
-    let again =
-        "echo run $(date +%s%N); test -e /shared/once && sleep 3600; touch /shared/once; exit 1";
+    let again = "if test -e /shared/once; then echo second; sleep 3600; fi; \
+                 echo first; touch /shared/once; exit 1";
     let pod = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "again"},
         "spec": {
@@ -81,11 +81,13 @@ fn logs(kubectl: &Kubectl) {
         let status = &pod["status"]["containerStatuses"][0];
         status["restartCount"] == 1 && status["started"] == true
     });
-    let (now, before) = (kubectl.run(&["logs", "again"]), kubectl.run(&["logs", "-p", "again"]));
-    assert!(
-        now.starts_with("run ") && before.starts_with("run ") && now != before,
-        "{now}{before}"
-    );
+    let mut now = String::new();
+    until("the second run has spoken", PATIENCE, || {
+        now = kubectl.run(&["logs", "again"]);
+        !now.is_empty()
+    });
+    let before = kubectl.run(&["logs", "-p", "again"]);
+    assert_eq!((now.as_str(), before.as_str()), ("second\n", "first\n"));
     kubectl.run(&["delete", "pod", "again", "--wait=false"]);
 }
 
