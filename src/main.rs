@@ -30,5 +30,17 @@ mod tls;
 mod tokens;
 
 fn main() -> ExitCode {
+    quiet_when_the_log_opens();
     cli::run()
+}
+
+/// sled panics on some damage. While the log is opened that is caught and becomes one line that names the directory; the
+/// panic's own text would only hide it.
+fn quiet_when_the_log_opens() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(quorate_raft::OPENER_THREAD) {
+            print(panic);
+        }
+    }));
 }

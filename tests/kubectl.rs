@@ -31,7 +31,7 @@ fn streams_of_a_pod() {
     port_forward(kubectl);
     attach(kubectl);
     let describe = kubectl.run(&["describe", "pod", "talker"]);
-    for part in ["Started container talker", "Successfully assigned default/talker", "Normal"] {
+    for part in ["Container started", "Successfully assigned default/talker", "Normal"] {
         assert!(describe.contains(part), "{part:?} not in {describe}");
     }
     kubectl.run(&["delete", "pod", "talker", "--timeout=60s"]);

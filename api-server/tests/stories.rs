@@ -407,6 +407,13 @@ async fn answers_come_in_the_form_that_is_asked_for() {
         world.send("POST", MAPS, &[("content-type", "application/json")], warned.to_string()).await;
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["warning"], "299 - \"unknown field \\\"datum\\\"\"");
+    // Ready when the default roles are there.
+    for _ in 0..600 {
+        if world.send("GET", "/readyz", &[], "").await.status() == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     for path in
         ["/readyz?verbose", "/livez/ping", "/healthz?exclude=log", "/openapi/v3", "/metrics"]
     {

@@ -29,10 +29,10 @@ pub use error::{
     TransferError,
 };
 pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
-pub use node::RaftNode;
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
 pub use node::status::{MemberStatus, Role, Status};
+pub use node::{OPENER_THREAD, RaftNode};
 pub use peer::client::Route;
 pub use peer::{Handler, NoCalls, Refused};
 pub use types::{FIRST_NODE_ID, LogIndex, Member, NodeId, Term};

@@ -160,6 +160,12 @@ async fn joining_is_checked_and_numbers_are_never_reused() {
     let members = leader.members();
     assert_eq!(members.len(), 2);
     assert!(members[0].voter && !members[1].voter);
+    // Before it has answered, the same one may come again, under another number.
+    let id = cluster.masters[two].id;
+    eventually("the learner has answered", || {
+        leader.status().members.iter().find(|member| member.id == id)?.matched.map(drop)
+    })
+    .await;
 
     let mut again = cluster.masters[two].member.clone();
     let error = leader.add_learner(again.clone()).await.unwrap_err();

@@ -178,7 +178,15 @@ async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
     .await;
     limit.store(LIMIT, Ordering::Relaxed);
     cluster.start(behind).await;
-    cluster.masters[behind].node().read_index(LONG).await.unwrap();
+    // Many tries, each with its pause: on a busy machine longer than one patience.
+    let node = cluster.masters[behind].node().clone();
+    let mut read = node.read_index(LONG).await;
+    for _ in 0..3 {
+        if read.is_err() {
+            read = node.read_index(LONG).await;
+        }
+    }
+    read.unwrap();
     assert!(broken.load(Ordering::Relaxed) >= 2, "nothing was broken off");
     let leader = cluster.leader().await;
     let states = [leader, behind].map(|at| cluster.masters[at].state.lock().unwrap().map.clone());

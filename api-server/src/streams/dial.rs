@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_api::status::Status;
 use quorate_proto::agent::OpenChannel;
 use quorate_proto::agent::channel_frame::Frame;
+use tokio::time::Instant;
 
 use crate::agents::{AgentHub, Channel, ChannelError};
 use crate::limits::{NODE_MOVE_TIMEOUT, NODE_SILENT_AFTER};
@@ -13,33 +14,33 @@ use crate::status_error::Refusal;
 /// How often a stream's new place is looked for, while it moves.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Opens a channel to a node, wherever its stream is. A node that has just moved is looked for once
-/// more, for [`NODE_MOVE_TIMEOUT`] at most.
+/// Opens a channel to a node, wherever its stream is. A node that has just moved is looked for again,
+/// for [`NODE_MOVE_TIMEOUT`] at most.
 pub(super) async fn open(
     hub: &AgentHub,
     node: &str,
     request: OpenChannel,
 ) -> Result<Channel, ChannelError> {
-    let tried = match attempt(hub, node, &request).await {
-        (_, Ok(channel)) => return Ok(channel),
-        (tried, Err(ChannelError::NotConnected(_))) => tried,
-        (_, Err(error)) => return Err(error),
-    };
+    match attempt(hub, node, &request).await {
+        Err(ChannelError::NotConnected(_)) => {}
+        other => return other,
+    }
     let not_connected = || ChannelError::NotConnected(node.to_owned());
     if hub.liveness().age(node).is_none_or(|age| age > NODE_SILENT_AFTER) {
         return Err(not_connected());
     }
-    let moved = async {
-        // The place is known by polling only: heartbeats are relayed, nobody signals a change.
-        let mut interval = tokio::time::interval(LOOK_INTERVAL);
-        while place(hub, node) == tried {
-            interval.tick().await;
+    // The place is known by polling only: heartbeats are relayed, nobody signals a change. What is said of it may be old, so
+    // one answer that the node is not there settles nothing.
+    let until = Instant::now() + NODE_MOVE_TIMEOUT;
+    let mut interval = tokio::time::interval(LOOK_INTERVAL);
+    while Instant::now() < until {
+        interval.tick().await;
+        match attempt(hub, node, &request).await {
+            Err(ChannelError::NotConnected(_)) => {}
+            other => return other,
         }
-    };
-    if tokio::time::timeout(NODE_MOVE_TIMEOUT, moved).await.is_err() {
-        return Err(not_connected());
     }
-    attempt(hub, node, &request).await.1
+    Err(not_connected())
 }
 
 /// The master that has the node's stream, as far as known here; `None` when nobody seems to have it.
@@ -54,14 +55,12 @@ async fn attempt(
     hub: &AgentHub,
     node: &str,
     request: &OpenChannel,
-) -> (Option<String>, Result<Channel, ChannelError>) {
-    let place = place(hub, node);
-    let opened = match &place {
+) -> Result<Channel, ChannelError> {
+    match place(hub, node) {
         None => Err(ChannelError::NotConnected(node.to_owned())),
         Some(master) if master == hub.master() => hub.open(node, request.clone()).await,
-        Some(master) => hub.open_through(master, node, request.clone()).await,
-    };
-    (place, opened)
+        Some(master) => hub.open_through(&master, node, request.clone()).await,
+    }
 }
 
 /// What a client is told when its channel was not opened, in the shape of a kube-apiserver that

@@ -22,8 +22,9 @@ const POLL: Duration = Duration::from_millis(25);
 
 impl RaftNode {
     /// Adds a master that receives the log but does not vote. Gives its number: the index of a log
-    /// entry written for it, so that no two masters ever had the same. One that was added before and
-    /// never got anything (it died before it could keep its number) gets the same again.
+    /// entry written for it, so that no two masters ever had the same. When a learner of exactly this name
+    /// and these addresses has never answered this leader (it died before it could keep its number), it goes, and
+    /// the new one gets a number of its own.
     ///
     /// # Errors
     /// `Duplicate` when its name or an address is taken; `NotLeader`; `Unknown`, after which
@@ -33,10 +34,13 @@ impl RaftNode {
         self.on_runtime(async move {
             let _one_at_a_time = inner.membership_lock.lock().await;
             let metrics = inner.leader_metrics()?;
-            if let Some(id) = inner.never_began(&metrics, &member) {
-                return Ok(id);
+            let stillborn = inner.never_answered(&metrics, &member);
+            inner.check_addresses(&metrics, stillborn, &member)?;
+            if let Some(id) = stillborn {
+                tracing::info!(%id, %member, "a learner that never answered is replaced");
+                let change = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
+                inner.limited(inner.raft.change_membership(change, true)).await?;
             }
-            inner.check_addresses(&metrics, None, &member)?;
             let blank = inner.limited(inner.raft.write_blank()).await?;
             let id = NodeId(blank.log_id.index);
             inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
@@ -114,8 +118,8 @@ impl Inner {
         Err(MembershipError::NotLeader { leader })
     }
 
-    /// A learner of exactly this name and these addresses that has never answered.
-    fn never_began(&self, metrics: &Metrics, new: &Member) -> Option<NodeId> {
+    /// A learner of exactly this name and these addresses that has never answered this leader.
+    fn never_answered(&self, metrics: &Metrics, new: &Member) -> Option<NodeId> {
         let members = self.members_of(metrics);
         let same = members.into_iter().find(|known| known.member == *new)?;
         (!same.voter && same.matched.is_none()).then_some(same.id)

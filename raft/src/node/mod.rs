@@ -14,6 +14,8 @@ pub(crate) mod stop;
 mod transfer;
 pub(crate) mod upkeep;
 
+pub use start::OPENER_THREAD;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

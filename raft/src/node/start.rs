@@ -130,11 +130,14 @@ async fn open_stores(
         Ok((config, stores))
     };
     std::thread::Builder::new()
-        .name("raft-open".to_owned())
+        .name(OPENER_THREAD.to_owned())
         .spawn(move || drop(done.send(open())))
         .map_err(|source| StartError::Io { path, action: "start a thread", source })?;
     opened.await.map_err(|_| Fatal("opening the log panicked".to_owned()))?
 }
+
+/// Name of the thread that opens the log. A panic of sled on it, at damage, is caught and named as such.
+pub const OPENER_THREAD: &str = "raft-open";
 
 struct Runtime {
     handle: Handle,
