@@ -27,6 +27,9 @@ const USER: &str = "system:apiserver";
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
+/// How deep roles may be made of each other before [`bootstrap`] leaves the rest to [`duties`].
+const AGGREGATION_LEVELS_MAX: usize = 8;
+
 /// Operations that are proposed together.
 const BATCH: usize = 100;
 
@@ -75,7 +78,13 @@ pub async fn bootstrap(
     ensure(leader, admit, namespaces.into()).await?;
     ensure(leader, admit, priority_classes().into()).await?;
     ensure(leader, admit, rbac::wanted()).await?;
-    aggregate(leader, admit).await
+    // Roles are made of roles that are made of roles: what a round changed may be part of others.
+    for _ in 0..AGGREGATION_LEVELS_MAX {
+        if !aggregate(leader, admit).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether [`bootstrap`] has written everything: the namespaces come first, then the roles; the
@@ -193,8 +202,8 @@ async fn op_for(
         .map_err(|source| BootstrapError::Refused { object: wanted.key.to_string(), source })
 }
 
-/// Fills roles that are made of others (`aggregationRule`).
-async fn aggregate(leader: &LeaderStore, admit: &ControllerAdmit) -> Result<(), BootstrapError> {
+/// Fills roles that are made of others (`aggregationRule`). Tells whether one had to be changed.
+async fn aggregate(leader: &LeaderStore, admit: &ControllerAdmit) -> Result<bool, BootstrapError> {
     let view = leader.view();
     let mut ops = Vec::new();
     for (stored, object) in rbac::aggregated(&view) {
@@ -210,7 +219,7 @@ async fn aggregate(leader: &LeaderStore, admit: &ControllerAdmit) -> Result<(), 
         // A conflict means that somebody wrote the role just now: the next round looks again.
         leader.write(batch.to_vec()).await?;
     }
-    Ok(())
+    Ok(!ops.is_empty())
 }
 
 /// The `kubernetes` Service, Endpoints and EndpointSlice for these masters (the addresses and ports
@@ -253,10 +262,9 @@ pub async fn duties(
     let mut changes = leader.watch(roles, leader.view().revision());
     loop {
         let addresses = masters.borrow_and_update().clone();
-        let mut results = vec![aggregate(&leader, &admit).await];
-        if !addresses.is_empty() {
-            results.push(publish_masters(&leader, &admit, &addresses).await);
-        }
+        let mut results = vec![aggregate(&leader, &admit).await.map(drop)];
+        // Without an address that pods can reach there is still the Service.
+        results.push(publish_masters(&leader, &admit, &addresses).await);
         for error in results.into_iter().filter_map(Result::err) {
             if !leader.holds() {
                 return;
