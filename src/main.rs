@@ -34,8 +34,8 @@ fn main() -> ExitCode {
     cli::run()
 }
 
-/// sled panics on some damage. While the log is opened that is caught and becomes one line that names the directory; the
-/// panic's own text would only hide it.
+/// sled panics on some damage. While the log is opened that is caught and becomes one line that
+/// names the directory; the panic's own text would only hide it.
 fn quiet_when_the_log_opens() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

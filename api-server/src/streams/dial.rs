@@ -29,8 +29,8 @@ pub(super) async fn open(
     if hub.liveness().age(node).is_none_or(|age| age > NODE_SILENT_AFTER) {
         return Err(not_connected());
     }
-    // The place is known by polling only: heartbeats are relayed, nobody signals a change. What is said of it may be old, so
-    // one answer that the node is not there settles nothing.
+    // The place is known by polling only: heartbeats are relayed, nobody signals a change. What is
+    // said of it may be old, so one answer that the node is not there settles nothing.
     let until = Instant::now() + NODE_MOVE_TIMEOUT;
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     while Instant::now() < until {
