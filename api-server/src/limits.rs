@@ -5,6 +5,13 @@ use std::time::Duration;
 /// Bytes of a request body. Beyond it: 413 with kube-apiserver's text.
 pub const REQUEST_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// Bytes of a refused body that are read and thrown away, so that its sender sees the refusal. Beyond it the
+/// connection is closed while it sends.
+pub const REFUSED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a refused body is read. Beyond it the connection is closed while its sender sends.
+pub const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Reading requests in progress at a time, watches and streams apart. Beyond it: 429, `Retry-After:
 /// 1`.
 pub const READS_IN_FLIGHT_MAX: usize = 400;

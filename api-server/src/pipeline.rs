@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use quorate_api::status::Status;
 use tokio::time::Instant;
@@ -54,6 +54,7 @@ impl Shared {
         let gzip = reply::takes_gzip(request.headers());
         let audit = audit_id(&request);
         let (parts, body) = request.into_parts();
+        let keeps_alive = parts.version == Version::HTTP_11;
         let query = Query::of(&parts.uri);
         let info = Arc::new(RequestInfo::of(&parts, &query));
         let long_running = info.long_running().then(|| LongRunning::enter(&self, &info));
@@ -98,6 +99,11 @@ impl Shared {
             }
         };
         response.headers_mut().insert(AUDIT_ID, audit);
+        if keeps_alive && response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is not read, so this connection carries no further request. Go's
+            // server says so, too.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 
