@@ -1,22 +1,35 @@
-//! From the store's view to the scheduler's: each changed node and pod once.
+//! From the store's view to the scheduler's: each changed namespace, node and pod once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{GroupResource, ObjectKey, Revision, View};
 use quorate_store::{Mirror, MirrorChange};
 use serde::{Deserialize, Deserializer};
 
-use crate::node::NodeFacts;
+use crate::node::{NodeDelta, NodeFacts};
 use crate::pod::PodInfo;
 use crate::view::{Change, ClusterView};
 
-/// Follows nodes and pods.
+/// Follows namespaces, nodes and pods.
 #[derive(Debug)]
 pub struct Follower {
+    namespaces: Mirror<NamespaceLabels>,
     nodes: Mirror<Arc<NodeFacts>>,
     pods: Mirror<Known>,
+}
+
+/// What is kept of a namespace.
+#[derive(Debug)]
+struct NamespaceLabels(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for NamespaceLabels {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let namespace = Namespace::deserialize(from)?;
+        Ok(Self(namespace.metadata.labels.unwrap_or_default()))
+    }
 }
 
 /// What is kept of a pod. Not the whole object, which takes ten times the memory of its JSON.
@@ -56,6 +69,7 @@ pub struct Followed {
 impl Default for Follower {
     fn default() -> Self {
         Self {
+            namespaces: Mirror::new(GroupResource::new("", "namespaces")),
             nodes: Mirror::new(GroupResource::new("", "nodes")),
             pods: Mirror::new(GroupResource::new("", "pods")),
         }
@@ -66,6 +80,10 @@ impl Follower {
     /// Brings `cluster` to what `view` says.
     pub fn follow(&mut self, view: &View, cluster: &mut ClusterView) -> Followed {
         let mut followed = Followed::default();
+        for change in self.namespaces.follow(view) {
+            let labels = change.new.map(|new| new.object.0.clone()).unwrap_or_default();
+            followed.changes.extend(cluster.set_namespace(&change.key.name, labels));
+        }
         let nodes = self.nodes.follow(view);
         // A zone label may have changed too.
         let rearrange = !nodes.is_empty();
@@ -74,7 +92,12 @@ impl Follower {
                 Some(node) => {
                     followed.changes.extend(cluster.set_node(node.object.clone()));
                 }
-                None => cluster.remove_node(&change.key.name),
+                None => {
+                    cluster.remove_node(&change.key.name);
+                    // Pods are spread over one domain less.
+                    let (name, delta) = (change.key.name.clone(), NodeDelta::NEW);
+                    followed.changes.push(Change::Node { name, delta });
+                }
             }
         }
         if rearrange {

@@ -191,7 +191,10 @@ pub fn normalize_by_max(scores: &mut [i64], reverse: bool) {
 
 /// The node that a change is about, if it is there.
 pub(crate) fn changed_node<'a>(view: &'a ClusterView, change: &Change) -> Option<&'a NodeInfo> {
-    let (Change::Node { name, .. } | Change::Freed { node: name } | Change::Placed { node: name }) =
-        change;
-    view.node(name).map(AsRef::as_ref)
+    match change {
+        Change::Node { name, .. }
+        | Change::Freed { node: name }
+        | Change::Placed { node: name } => view.node(name).map(AsRef::as_ref),
+        Change::Namespace { .. } => None,
+    }
 }

@@ -12,6 +12,7 @@
 //! tried again when something that could help it changes; nothing spins.
 
 pub mod bind;
+pub mod company;
 pub mod decide;
 pub mod follow;
 pub mod framework;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use quorate_state_machine::{ObjectKey, Revision, Uid};
 
+use crate::company::{Company, Spread};
 use crate::resources::{self, Requests};
 use crate::selector::{Term, Terms};
 
@@ -79,6 +80,10 @@ pub struct PodInfo {
     pub required_nodes: Option<Terms>,
     /// Preferred node affinity with weights.
     pub preferred_nodes: Vec<(i64, Term)>,
+    /// Affinity and anti-affinity to other pods, if there is any.
+    pub company: Option<Arc<Company>>,
+    /// `spec.topologySpreadConstraints`.
+    pub spread: Vec<Spread>,
     /// `spec.tolerations`.
     pub tolerations: Vec<Toleration>,
     /// Images of its containers, with a tag.
@@ -102,6 +107,8 @@ impl PodInfo {
             nodes.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
         let preferred =
             nodes.and_then(|n| n.preferred_during_scheduling_ignored_during_execution.as_ref());
+        let company = Company::compile(spec.affinity.as_ref(), &key.namespace).map(Arc::new);
+        let spread = spec.topology_spread_constraints.iter().flatten();
         Self {
             key,
             uid: meta.uid.as_deref().unwrap_or_default().into(),
@@ -124,6 +131,8 @@ impl PodInfo {
                 .flatten()
                 .map(|term| (i64::from(term.weight), Term::compile(&term.preference)))
                 .collect(),
+            company,
+            spread: spread.map(Spread::compile).collect(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             images: images(spec),
             scheduled: scheduled_condition(pod),

@@ -173,7 +173,7 @@ impl Queue {
             .unschedulable
             .iter()
             .filter_map(|(_, key)| self.entries.get(key))
-            .filter(|entry| changes.iter().any(|change| entry.helped_by(profile, view, change)))
+            .filter(|entry| entry.helped_by(profile, view, changes))
             .map(|entry| entry.pod.key.clone())
             .collect();
         for key in &helped {
@@ -255,14 +255,16 @@ impl Queue {
 }
 
 impl Entry {
-    fn helped_by(&self, profile: &Profile, view: &ClusterView, change: &Change) -> bool {
+    fn helped_by(&self, profile: &Profile, view: &ClusterView, changes: &[Change]) -> bool {
         if self.refused_by.is_empty() {
             // There was no node at all.
-            return matches!(change, Change::Node { .. });
+            return changes.iter().any(|change| matches!(change, Change::Node { .. }));
         }
         // One plugin that may accept now is enough to try: the others may have refused other nodes.
         self.refused_by.iter().any(|name| {
-            profile.plugin(name).is_none_or(|plugin| plugin.could_help(view, &self.pod, change))
+            profile.plugin(name).is_none_or(|plugin| {
+                changes.iter().any(|change| plugin.could_help(view, &self.pod, change))
+            })
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Node selectors of a pod, compiled once.
+//! Selectors of a pod for nodes and for other pods, compiled once.
 //!
 //! Semantics of component-helpers/nodeaffinity: terms are alternatives, the requirements of a term
 //! hold together, an empty term matches nothing.
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::node::NodeFacts;
 
@@ -41,12 +42,16 @@ enum Test {
 
 impl Requirement {
     fn compile(requirement: &NodeSelectorRequirement) -> Option<Self> {
-        let values = requirement.values.clone().unwrap_or_default();
+        let NodeSelectorRequirement { key, operator, values } = requirement;
+        Self::new(key, operator, values.clone().unwrap_or_default())
+    }
+
+    fn new(key: &str, operator: &str, values: Vec<String>) -> Option<Self> {
         let number = || match values.as_slice() {
             [value] => value.parse::<i64>().ok(),
             _ => None,
         };
-        let test = match requirement.operator.as_str() {
+        let test = match operator {
             "In" if !values.is_empty() => Test::In(values),
             "NotIn" if !values.is_empty() => Test::NotIn(values),
             "Exists" if values.is_empty() => Test::Exists,
@@ -55,7 +60,7 @@ impl Requirement {
             "Lt" => Test::Lt(number()?),
             _ => return None,
         };
-        Some(Self { key: requirement.key.clone(), test })
+        Some(Self { key: key.to_owned(), test })
     }
 
     fn matches(&self, value: Option<&str>) -> bool {
@@ -146,4 +151,40 @@ impl Terms {
 #[must_use]
 pub fn has_labels(wanted: &BTreeMap<String, String>, node: &NodeFacts) -> bool {
     wanted.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+}
+
+/// A `LabelSelector`: requirements that must hold together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels(Option<Vec<Requirement>>);
+
+impl Labels {
+    /// A selector. One that is not there selects nothing, nor does one that does not parse (which
+    /// validation lets nobody store); an empty one selects everything.
+    #[must_use]
+    pub fn compile(selector: Option<&LabelSelector>) -> Self {
+        let Some(selector) = selector else {
+            return Self(None);
+        };
+        let equal = selector.match_labels.iter().flatten();
+        let equal = equal.map(|(key, value)| Requirement::new(key, "In", vec![value.clone()]));
+        let expressions = selector.match_expressions.iter().flatten().map(|expression| {
+            let values = expression.values.clone().unwrap_or_default();
+            Requirement::new(&expression.key, &expression.operator, values)
+        });
+        Self(equal.chain(expressions).collect())
+    }
+
+    /// Whether labels are selected.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.as_ref().is_some_and(|requirements| {
+            requirements.iter().all(|r| r.matches(labels.get(&r.key).map(String::as_str)))
+        })
+    }
+
+    /// Whether it asks for nothing and so selects everything.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.0.as_ref().is_some_and(Vec::is_empty)
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 use quorate_state_machine::ObjectKey;
 
 use crate::node::{NodeDelta, NodeFacts, NodeInfo};
@@ -32,6 +32,11 @@ pub enum Change {
         /// Which node.
         node: Arc<str>,
     },
+    /// The labels of a namespace are different: terms about other pods may mean others now.
+    Namespace {
+        /// Which namespace.
+        name: Arc<str>,
+    },
 }
 
 /// See the module.
@@ -42,6 +47,10 @@ pub struct ClusterView {
     /// Slots in the order of the search: region by region and zone by zone in turn.
     order: Arc<Vec<usize>>,
     pods: OrdMap<ObjectKey, Placement>,
+    /// Those of the pods that have terms about other pods.
+    with_company: OrdSet<ObjectKey>,
+    /// Labels of the namespaces that have some.
+    namespaces: OrdMap<Arc<str>, BTreeMap<String, String>>,
     /// Pods on nodes that are not (yet, or no more) there.
     homeless: OrdMap<Arc<str>, OrdMap<ObjectKey, Arc<PodInfo>>>,
     /// On how many nodes each image is.
@@ -95,6 +104,40 @@ impl ClusterView {
     /// All pods that hold resources, with their nodes.
     pub fn placed(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<PodInfo>)> {
         self.pods.values().map(|placement| (&placement.node, &placement.pod))
+    }
+
+    /// Pods with terms about other pods, with their nodes as far as these are there.
+    pub fn pods_with_company(&self) -> impl Iterator<Item = (&NodeInfo, &PodInfo)> {
+        self.with_company.iter().filter_map(|key| {
+            let placement = self.pods.get(key)?;
+            Some((&**self.node(&placement.node)?, &*placement.pod))
+        })
+    }
+
+    // === namespaces ===
+
+    /// The labels of a namespace.
+    #[must_use]
+    pub fn labels_of(&self, namespace: &str) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.namespaces.get(namespace).unwrap_or(&NONE)
+    }
+
+    /// Takes over the labels of a namespace; tells whether that could help a pod.
+    pub fn set_namespace(
+        &mut self,
+        name: &Arc<str>,
+        labels: BTreeMap<String, String>,
+    ) -> Option<Change> {
+        if *self.labels_of(name) == labels {
+            return None;
+        }
+        if labels.is_empty() {
+            self.namespaces.remove(name);
+        } else {
+            self.namespaces.insert(name.clone(), labels);
+        }
+        Some(Change::Namespace { name: name.clone() })
     }
 
     // === nodes ===
@@ -182,9 +225,14 @@ impl ClusterView {
         self.attach(node.clone(), pod.clone(), false);
         match before {
             Some(before) if before.node == node => {
+                // Other labels, or its end coming, matter to those who keep away from it or count it.
                 let freed = pod.requests.exact.less_somewhere(&before.pod.requests.exact)
-                    || pod.ports != before.pod.ports;
-                freed.then_some(Change::Freed { node })
+                    || pod.ports != before.pod.ports
+                    || pod.labels != before.pod.labels
+                    || pod.deleting != before.pod.deleting;
+                // That an assumption came true is news to those who want the pod's company.
+                let placed = before.assumed.then(|| Change::Placed { node: node.clone() });
+                if freed { Some(Change::Freed { node }) } else { placed }
             }
             Some(before) => Some(Change::Freed { node: before.node }),
             None => Some(Change::Placed { node }),
@@ -216,11 +264,17 @@ impl ClusterView {
             let pods = self.homeless.entry(node.clone()).or_default();
             pods.insert(pod.key.clone(), pod.clone());
         }
+        if pod.company.is_some() {
+            self.with_company.insert(pod.key.clone());
+        }
         self.pods.insert(pod.key.clone(), Placement { node, pod, assumed });
     }
 
     fn detach(&mut self, key: &ObjectKey) -> Option<Placement> {
         let placement = self.pods.remove(key)?;
+        if placement.pod.company.is_some() {
+            self.with_company.remove(key);
+        }
         let slot = self.slots.get(&placement.node).copied();
         if let Some(info) = slot.and_then(|slot| self.nodes.get_mut(slot)) {
             Arc::make_mut(info).remove(key);
@@ -242,6 +296,8 @@ impl PartialEq for ClusterView {
         };
         by_name(self) == by_name(other)
             && self.pods == other.pods
+            && self.with_company == other.with_company
+            && self.namespaces == other.namespaces
             && self.homeless == other.homeless
             && self.images == other.images
             && self.search(0).map(|n| n.name()).eq(other.search(0).map(|n| n.name()))

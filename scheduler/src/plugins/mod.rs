@@ -2,11 +2,13 @@
 
 pub mod balanced_allocation;
 pub mod image_locality;
+pub mod inter_pod_affinity;
 pub mod node_affinity;
 pub mod node_name;
 pub mod node_ports;
 pub mod node_resources_fit;
 pub mod node_unschedulable;
+pub mod pod_topology_spread;
 pub mod preemption;
 pub mod scheduling_gates;
 pub mod taint_toleration;
@@ -24,6 +26,8 @@ pub fn all() -> Vec<Box<dyn Plugin>> {
         Box::new(node_affinity::NodeAffinity),
         Box::new(node_ports::NodePorts),
         Box::new(node_resources_fit::NodeResourcesFit),
+        Box::new(pod_topology_spread::PodTopologySpread),
+        Box::new(inter_pod_affinity::InterPodAffinity),
         Box::new(preemption::DefaultPreemption),
         Box::new(balanced_allocation::NodeResourcesBalancedAllocation),
         Box::new(image_locality::ImageLocality),

@@ -16,12 +16,15 @@ const NAME: &str = "NodeAffinity";
 
 struct Required<'a>(&'a PodInfo);
 
+/// Whether the pod's `nodeSelector` and required node affinity let it run on the node.
+pub(super) fn accepts(pod: &PodInfo, node: &NodeInfo) -> bool {
+    has_labels(&pod.node_selector, &node.facts)
+        && pod.required_nodes.as_ref().is_none_or(|terms| terms.matches(&node.facts))
+}
+
 impl Filter for Required<'_> {
     fn check(&self, node: &NodeInfo) -> Option<Rejection> {
-        let facts = &node.facts;
-        let wanted = has_labels(&self.0.node_selector, facts)
-            && self.0.required_nodes.as_ref().is_none_or(|terms| terms.matches(facts));
-        (!wanted).then(|| {
+        (!accepts(self.0, node)).then(|| {
             Rejection::unresolvable(NAME, "node(s) didn't match Pod's node affinity/selector")
         })
     }

@@ -106,7 +106,7 @@ impl Plugin for NodeResourcesFit {
         let more = match change {
             Change::Node { delta, .. } => delta.allocatable,
             Change::Freed { .. } => true,
-            Change::Placed { .. } => false,
+            Change::Placed { .. } | Change::Namespace { .. } => false,
         };
         more && changed_node(view, change).is_some_and(|node| Fit(pod).check(node).is_none())
     }

@@ -41,6 +41,12 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 
 struct Taints<'a>(&'a PodInfo);
 
+/// Whether no taint of the node keeps the pod away.
+pub(super) fn accepts(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let hard = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+    node.facts.taints.iter().filter(hard).all(|taint| Taints(pod).tolerated(taint))
+}
+
 impl Taints<'_> {
     fn tolerated(&self, taint: &Taint) -> bool {
         self.0.tolerations.iter().any(|toleration| tolerates(toleration, taint))
@@ -49,11 +55,8 @@ impl Taints<'_> {
 
 impl Filter for Taints<'_> {
     fn check(&self, node: &NodeInfo) -> Option<Rejection> {
-        let hard = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-        let mut taints = node.facts.taints.iter().filter(hard);
-        let taint = taints.find(|taint| !self.tolerated(taint))?;
-        let reason = format!("node(s) had untolerated taint {{{}: {}}}", taint.key, taint.value);
-        Some(Rejection::unresolvable(NAME, reason))
+        (!accepts(self.0, node))
+            .then(|| Rejection::unresolvable(NAME, "node(s) had untolerated taint(s)"))
     }
 }
 
