@@ -194,6 +194,14 @@ impl Pod {
         condition(&self.status.conditions, "Ready").is_some_and(|ready| ready.status == "True")
     }
 
+    /// Since when it is on its node; since it was made when nobody said.
+    pub(crate) fn bound_since(&self) -> Timestamp {
+        condition(&self.status.conditions, "PodScheduled")
+            .filter(|scheduled| scheduled.status == "True")
+            .and_then(|scheduled| scheduled.last_transition_time)
+            .unwrap_or_else(|| self.metadata.created())
+    }
+
     /// Since when it is ready.
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
         let ready = condition(&self.status.conditions, "Ready")?;

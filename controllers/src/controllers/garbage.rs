@@ -5,6 +5,7 @@
 //! Orphan: before the owner goes (finalizer `orphan`), its dependents forget it. Whether an owner
 //! exists is decided by uid alone, in the same view as the dependent.
 
+use quorate_api::resource;
 use quorate_state_machine::Key;
 use quorate_state_machine::object::{Header, StoredRef};
 use quorate_store::EventDraft;
@@ -86,6 +87,10 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
 fn finish_foreground(ctx: &Ctx<'_>, stored: &StoredRef, plan: &mut Plan) {
     let uid = stored.uid();
     let blocks = |key: &Key| {
+        // Nothing waits for itself.
+        if *key == stored.key {
+            return false;
+        }
         let dependent = ctx.world.get(key).and_then(decode::<Any>).unwrap_or_default();
         let mut owners = dependent.metadata.owner_references.iter();
         owners.any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
@@ -114,8 +119,7 @@ enum Owner {
     /// It waits for this dependent to go.
     Waiting,
     Absent,
-    /// A cluster-scoped object cannot be owned from within a namespace; whether the owner is there
-    /// cannot be said.
+    /// Whether the owner is there cannot be said.
     Unresolvable,
 }
 
@@ -156,6 +160,9 @@ fn collect(ctx: &Ctx<'_>, stored: &StoredRef, plan: &mut Plan) {
         }
         return;
     }
+    if waiting > 0 && in_a_circle(ctx.world, stored) && unblock(stored, &object, plan) {
+        return;
+    }
     let header = &stored.image.header;
     let propagation = if waiting > 0 && ctx.world.dependents(&header.uid).next().is_some() {
         "Foreground"
@@ -169,6 +176,29 @@ fn collect(ctx: &Ctx<'_>, stored: &StoredRef, plan: &mut Plan) {
     plan.delete_with(stored, None, propagation);
 }
 
+/// Whether the object may be waited for by something that it would wait for itself: a dependent of it
+/// is being deleted in the foreground already.
+fn in_a_circle(world: &World, stored: &StoredRef) -> bool {
+    let dependents = world.dependents(stored.uid()).filter_map(|key| world.get(key));
+    dependents.into_iter().any(|dependent| deletes_dependents(&dependent.image.header))
+}
+
+/// Lets the owners go before the object, which would else wait for them as they wait for it. Whether
+/// there was something to change; the object is then looked at again.
+fn unblock(stored: &StoredRef, object: &Any, plan: &mut Plan) -> bool {
+    let blocks = |owner: &OwnerReference| owner.block_owner_deletion == Some(true);
+    if !object.metadata.owner_references.iter().any(blocks) {
+        return false;
+    }
+    let mut object = to_value(stored);
+    let owners = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
+    for owner in owners.into_iter().flatten().filter_map(Value::as_object_mut) {
+        owner.insert("blockOwnerDeletion".to_owned(), Value::Bool(false));
+    }
+    plan.update(stored, object, "");
+    true
+}
+
 fn owner_of(world: &World, dependent: &StoredRef, owner: &OwnerReference) -> Owner {
     let namespace = &dependent.key.object.namespace;
     let found = world.by_uid(&owner.uid).and_then(|key| world.get(key));
@@ -177,8 +207,8 @@ fn owner_of(world: &World, dependent: &StoredRef, owner: &OwnerReference) -> Own
         Some(_) if namespace.is_empty() => Owner::Unresolvable,
         Some(found) if found.key.object.namespace == *namespace => standing(found),
         Some(_) => Owner::Absent,
-        None if namespace.is_empty() && !is_cluster_scoped(owner) => Owner::Unresolvable,
-        None => Owner::Absent,
+        None if can_be_absent(owner, namespace) => Owner::Absent,
+        None => Owner::Unresolvable,
     }
 }
 
@@ -194,36 +224,14 @@ fn standing(owner: &StoredRef) -> Owner {
     if deletes_dependents(&owner.image.header) { Owner::Waiting } else { Owner::Solid }
 }
 
-/// Whether an owner that is not there would have been cluster-scoped, as far as is known.
-fn is_cluster_scoped(owner: &OwnerReference) -> bool {
-    let (group, _) = owner.api_version.rsplit_once('/').unwrap_or(("", ""));
-    CLUSTER_SCOPED.contains(&(group, owner.kind.as_str()))
+/// Whether an owner that is not there can be said to be absent. Of a kind that is not served nobody
+/// knows (its API may come back, its objects with it); and a cluster-scoped object cannot be owned
+/// from within a namespace.
+fn can_be_absent(owner: &OwnerReference, dependent_namespace: &str) -> bool {
+    let kind = resource::split_api_version(&owner.api_version)
+        .and_then(|(group, version)| resource::by_kind(group, version, &owner.kind));
+    kind.is_some_and(|kind| !dependent_namespace.is_empty() || !kind.namespaced)
 }
-
-/// Cluster-scoped kinds that own objects.
-const CLUSTER_SCOPED: &[(&str, &str)] = &[
-    ("", "Namespace"),
-    ("", "Node"),
-    ("", "PersistentVolume"),
-    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
-    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"),
-    ("apiregistration.k8s.io", "APIService"),
-    ("certificates.k8s.io", "CertificateSigningRequest"),
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
-    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
-    ("networking.k8s.io", "IngressClass"),
-    ("node.k8s.io", "RuntimeClass"),
-    ("rbac.authorization.k8s.io", "ClusterRole"),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
-    ("scheduling.k8s.io", "PriorityClass"),
-    ("storage.k8s.io", "CSIDriver"),
-    ("storage.k8s.io", "CSINode"),
-    ("storage.k8s.io", "StorageClass"),
-    ("storage.k8s.io", "VolumeAttachment"),
-];
 
 /// An owner in another namespace counts as absent, and its dependent's owner should know why.
 fn warn_of_namespace(world: &World, object: &Any, owner: &OwnerReference, plan: &mut Plan) {

@@ -1,7 +1,7 @@
 //! Taint eviction: pods leave nodes whose NoExecute taints they do not tolerate, or no longer.
 //!
-//! Desired: no pod on a node beyond the shortest of its tolerations, counted from when the taint
-//! was added. Writes: the pods' `DisruptionTarget` condition, then their deletion. For the taints
+//! Desired: no pod on a node beyond the shortest of its tolerations, counted from when the pod and the
+//! taint met: a pod that comes to a node that was tainted long ago has its full time. Writes: the pods' `DisruptionTarget` condition, then their deletion. For the taints
 //! of node lifecycle nothing is deleted before this leader has watched for one grace period: a node
 //! that came back during a failover keeps its pods.
 
@@ -50,12 +50,13 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
 /// When the pod has to go: `None` when it tolerates all taints for ever.
 fn eviction_time(ctx: &Ctx<'_>, pod: &Pod, taints: &[(&Taint, Timestamp)]) -> Option<Timestamp> {
     let of_taint = |(taint, since): &(&Taint, Timestamp)| {
+        let since = (*since).max(pod.bound_since());
         let tolerated = pod.spec.tolerations.iter().find(|toleration| tolerates(toleration, taint));
         let end = match tolerated {
-            None => *since,
+            None => since,
             Some(toleration) => {
                 let seconds = u64::try_from(toleration.toleration_seconds?).unwrap_or(0);
-                after(*since, Duration::from_secs(seconds))
+                after(since, Duration::from_secs(seconds))
             }
         };
         let watched = ctx.config.node_monitor_grace_period.saturating_sub(ctx.watching_for);
@@ -73,8 +74,15 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && match toleration.operator.as_str() {
             "Exists" => true,
             "" | "Equal" => !toleration.key.is_empty() && toleration.value == taint.value,
+            "Gt" => numbers(taint, toleration).is_some_and(|(taint, bound)| taint > bound),
+            "Lt" => numbers(taint, toleration).is_some_and(|(taint, bound)| taint < bound),
             _ => false,
         }
+}
+
+/// The values of both as whole numbers.
+fn numbers(taint: &Taint, toleration: &Toleration) -> Option<(i64, i64)> {
+    Some((taint.value.parse().ok()?, toleration.value.parse().ok()?))
 }
 
 /// First the reason on the pod, then its deletion: the two are changes of one object.

@@ -99,6 +99,43 @@ async fn dependents_of_absent_owners_go() {
 }
 
 #[tokio::test]
+async fn whether_an_owner_of_an_unknown_kind_is_there_cannot_be_said() {
+    let mut cluster = Cluster::new().await;
+    let mut owned = owned_by(&[("gone", false)]);
+    owned["metadata"]["ownerReferences"][0]["kind"] = json!("Widget");
+    owned["metadata"]["ownerReferences"][0]["apiVersion"] = json!("example.com/v1");
+    put(&mut cluster, CONFIG_MAPS, "of-a-widget", owned).await;
+    put(&mut cluster, CONFIG_MAPS, "dangling", owned_by(&[("gone", false)])).await;
+    cluster.settle().await;
+    assert_eq!(names(&cluster, CONFIG_MAPS), ["of-a-widget"]);
+}
+
+#[tokio::test]
+async fn a_circle_of_owners_goes_in_the_foreground() {
+    for others in [1, 2, 3] {
+        let mut cluster = Cluster::new().await;
+        for number in 0..=others {
+            let owner = format!("uid-{}", (number + 1) % (others + 1));
+            let mut object = owned_by(&[(owner.as_str(), true)]);
+            merge(&mut object, json!({"metadata": {"uid": format!("uid-{number}")}}));
+            put(&mut cluster, CONFIG_MAPS, &format!("m{number}"), object).await;
+        }
+        cluster.settle().await;
+        assert_eq!(names(&cluster, CONFIG_MAPS).len(), others + 1);
+        cluster.delete(CONFIG_MAPS, "default", "m0", None, "Foreground").await;
+        cluster.settle().await;
+        assert!(names(&cluster, CONFIG_MAPS).is_empty(), "{:?}", cluster.list(CONFIG_MAPS));
+    }
+    let mut cluster = Cluster::new().await;
+    let mut own = owned_by(&[("self", true)]);
+    merge(&mut own, json!({"metadata": {"uid": "self"}}));
+    put(&mut cluster, CONFIG_MAPS, "own", own).await;
+    cluster.delete(CONFIG_MAPS, "default", "own", None, "Foreground").await;
+    cluster.settle().await;
+    assert!(names(&cluster, CONFIG_MAPS).is_empty(), "nothing waits for itself");
+}
+
+#[tokio::test]
 async fn in_the_foreground_the_owner_goes_last() {
     let mut cluster = Cluster::new().await;
     put(&mut cluster, CONFIG_MAPS, "owner", json!({"metadata": {"uid": "o"}})).await;

@@ -103,6 +103,30 @@ async fn a_silent_node_becomes_unknown_and_loses_its_pods_after_their_toleration
 }
 
 #[tokio::test]
+async fn a_pod_that_meets_an_old_taint_has_its_full_time() {
+    let mut cluster = cluster(&["n1"]).await;
+    cluster
+        .edit(NODES, "", "n1", |node| {
+            node["spec"]["taints"] = json!([{"key": "mine", "effect": "NoExecute",
+                "timeAdded": "2025-12-31T00:00:00Z"}]);
+        })
+        .await;
+    let minute = json!([{"key": "mine", "operator": "Exists", "tolerationSeconds": 60}]);
+    put_pod(&mut cluster, "n1", minute).await;
+    let leaves = |cluster: &Cluster| {
+        !cluster.get(PODS, "default", "on-n1").unwrap()["metadata"]["deletionTimestamp"].is_null()
+    };
+    cluster.settle().await;
+    assert!(!leaves(&cluster));
+    cluster.advance(59);
+    cluster.settle().await;
+    assert!(!leaves(&cluster));
+    cluster.advance(1);
+    cluster.settle().await;
+    assert!(leaves(&cluster));
+}
+
+#[tokio::test]
 async fn a_node_that_comes_back_keeps_its_pods() {
     let mut cluster = cluster(&["n1", "n2"]).await;
     put_pod(&mut cluster, "n1", for_five_minutes()).await;
