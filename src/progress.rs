@@ -22,6 +22,11 @@ impl Progress {
         Self { colour, last: now, first: now }
     }
 
+    /// The clock of the next step begins to run: what was before it was no step.
+    pub fn begin(&mut self) {
+        self.last = Instant::now();
+    }
+
     /// A step that is done.
     pub fn done(&mut self, what: &str) {
         let now = Instant::now();

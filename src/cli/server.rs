@@ -148,6 +148,7 @@ pub async fn wait_and_stop(
         bail!("{reason}");
     }
     progress.line("stopping (pods keep running); once more to stop at once");
+    progress.begin();
     if let Some(agent) = agent {
         agent.shutdown().await;
         progress.done("node agent stopped");
@@ -182,6 +183,7 @@ async fn serve_agent(options: Options) -> anyhow::Result<()> {
     progress.done(&format!("node agent with the {} runtime", node.runtime()));
     stop.requested().await;
     progress.line("stopping (pods keep running); once more to stop at once");
+    progress.begin();
     node.shutdown().await;
     progress.done("node agent stopped");
     Ok(())
