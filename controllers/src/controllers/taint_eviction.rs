@@ -1,9 +1,10 @@
 //! Taint eviction: pods leave nodes whose NoExecute taints they do not tolerate, or no longer.
 //!
 //! Desired: no pod on a node beyond the shortest of its tolerations, counted from when the pod and the
-//! taint met: a pod that comes to a node that was tainted long ago has its full time. Writes: the pods' `DisruptionTarget` condition, then their deletion. For the taints
-//! of node lifecycle nothing is deleted before this leader has watched for one grace period: a node
-//! that came back during a failover keeps its pods.
+//! taint met: a pod that comes to a node that was tainted long ago has its full time. Writes: the pods'
+//! `DisruptionTarget` condition, then their deletion. For the taints of node lifecycle nothing is
+//! deleted before this leader has watched for one grace period: a node that came back during a failover
+//! keeps its pods.
 
 use std::time::Duration;
 
