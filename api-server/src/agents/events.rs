@@ -13,6 +13,9 @@ use super::hub::Inner;
 /// count is lost.
 const RETRIES_MAX: usize = 3;
 
+/// What agents write before the message of an event that stands for many similar ones.
+const COMBINED: &str = "(combined from similar events): ";
+
 /// Writes one event of a node. Best effort: what cannot be written is told in the log only.
 pub(super) async fn record(inner: &Inner, node: &str, event: &[u8]) {
     let Ok(event) = serde_json::from_slice::<Value>(event) else {
@@ -35,6 +38,8 @@ pub(super) async fn record(inner: &Inner, node: &str, event: &[u8]) {
                 };
                 known["count"] = json!(known["count"].as_i64().unwrap_or(1) + 1);
                 known["lastTimestamp"] = event["lastTimestamp"].clone();
+                // Combined events share a name and differ in their words: the last ones count.
+                known["message"] = event["message"].clone();
                 Write::Update { stored: stored.clone(), object: known, subresource: "" }
             }
         };
@@ -68,13 +73,15 @@ fn complete(mut event: Value, node: &str, now: &str) -> Value {
     };
     let mut hash = Sha256::new();
     let component = text(&event["source"]["component"]);
+    let message = text(&event["message"]);
+    let said = if message.starts_with(COMBINED) { COMBINED.to_owned() } else { message };
     for part in [
         text(&involved["kind"]),
         text(&involved["uid"]),
         text(&involved["fieldPath"]),
         text(&event["type"]),
         text(&event["reason"]),
-        text(&event["message"]),
+        said,
         component,
         node.to_owned(),
     ] {
@@ -131,6 +138,8 @@ mod tests {
         assert_ne!(event("a")["metadata"]["name"], event("b")["metadata"]["name"]);
         let name = event("a")["metadata"]["name"].as_str().unwrap().to_owned();
         assert!(name.starts_with("p.") && name.len() == 18, "{name}");
+        let combined = |text: &str| event(&format!("{COMBINED}{text}"))["metadata"]["name"].clone();
+        assert_eq!(combined("a"), combined("b"));
     }
 
     #[test]

@@ -109,6 +109,11 @@ impl Inner {
         }
     }
 
+    /// Nodes whose streams are here, in order.
+    pub(super) fn connected(&self) -> Vec<String> {
+        self.sessions().keys().cloned().collect()
+    }
+
     pub(super) fn session(&self, node: &str) -> Option<Arc<Session>> {
         self.sessions().get(node).cloned()
     }
@@ -157,6 +162,7 @@ impl AgentHub {
         inner.tasks.spawn(follow_store(inner.clone()));
         inner.tasks.spawn(follow_masters(inner.clone()));
         inner.tasks.spawn(follow_quorum(inner.clone()));
+        inner.tasks.spawn(super::leases::keep(inner.clone()));
         Self { inner }
     }
 

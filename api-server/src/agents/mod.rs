@@ -5,12 +5,13 @@
 //! [`session`] is one stream, [`desired`] decides what a node gets (pure), [`statuses`] writes what
 //! nodes report, in batches, [`tokens`] issues their pods' tokens, [`channel`] pairs a waiting client
 //! with the stream that the agent opens for it, [`liveness`] keeps heartbeats in memory and never in
-//! the log, [`proxy`] carries channels between masters.
+//! the log, [`leases`] shows them as Lease objects, [`proxy`] carries channels between masters.
 
 pub mod channel;
 mod desired;
 mod events;
 pub mod hub;
+mod leases;
 pub mod liveness;
 pub mod proxy;
 mod registration;

@@ -276,6 +276,9 @@ fn with_status(stored: &StoredRef, report: &[u8], owned: &[&str]) -> Result<Valu
     Ok(object)
 }
 
+/// Conditions that a node sets only while they are true.
+const WHILE_TRUE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 /// Conditions by type: reported ones replace, the others (readiness gates, the scheduler's) stay.
 fn merge_conditions(before: Value, reported: Option<Value>) -> Value {
     let list = |value: Value| match value {
@@ -283,6 +286,9 @@ fn merge_conditions(before: Value, reported: Option<Value>) -> Value {
         _ => Vec::new(),
     };
     let mut merged = list(before);
+    merged.retain(|known| {
+        known.get("type").and_then(Value::as_str).is_none_or(|name| !WHILE_TRUE.contains(&name))
+    });
     for condition in reported.map(list).unwrap_or_default() {
         match merged.iter_mut().find(|known| known["type"] == condition["type"]) {
             Some(known) => *known = condition,
