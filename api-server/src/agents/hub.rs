@@ -199,7 +199,7 @@ impl AgentHub {
     /// Names of the nodes whose streams are on this master.
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {
-        self.inner.sessions().keys().cloned().collect()
+        self.inner.connected()
     }
 
     /// Asks a node that is connected to this master to open a channel, and waits for it

@@ -279,22 +279,20 @@ fn with_status(stored: &StoredRef, report: &[u8], owned: &[&str]) -> Result<Valu
 /// Conditions that a node sets only while they are true.
 const WHILE_TRUE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
-/// Conditions by type: reported ones replace, the others (readiness gates, the scheduler's) stay.
+/// Conditions as the kubelet's patch leaves them: first those of others (readiness gates), as they are now, then the
+/// reported ones in the node's order.
 fn merge_conditions(before: Value, reported: Option<Value>) -> Value {
     let list = |value: Value| match value {
         Value::Array(items) => items,
         _ => Vec::new(),
     };
+    let reported = reported.map(list).unwrap_or_default();
     let mut merged = list(before);
     merged.retain(|known| {
-        known.get("type").and_then(Value::as_str).is_none_or(|name| !WHILE_TRUE.contains(&name))
+        let name = known["type"].as_str().unwrap_or_default();
+        !WHILE_TRUE.contains(&name) && !reported.iter().any(|new| new["type"] == known["type"])
     });
-    for condition in reported.map(list).unwrap_or_default() {
-        match merged.iter_mut().find(|known| known["type"] == condition["type"]) {
-            Some(known) => *known = condition,
-            None => merged.push(condition),
-        }
-    }
+    merged.extend(reported);
     Value::Array(merged)
 }
 
@@ -318,13 +316,16 @@ mod tests {
             "nominatedNodeName": "n2",
             "conditions": [
                 {"type": "PodScheduled", "status": "True"},
+                {"type": "example.com/gate", "status": "True"},
+                {"type": "PodResizePending", "status": "True"},
                 {"type": "Ready", "status": "False"},
             ],
         });
         let report = json!({
             "phase": "Running",
             "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"},
+                {"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"},
+                {"type": "PodScheduled", "status": "True"},
             ],
         });
         let object =
@@ -334,9 +335,10 @@ mod tests {
             json!({
                 "phase": "Running", "qosClass": "Burstable", "nominatedNodeName": "n2",
                 "conditions": [
-                    {"type": "PodScheduled", "status": "True"},
-                    {"type": "Ready", "status": "True"},
+                    {"type": "example.com/gate", "status": "True"},
                     {"type": "Initialized", "status": "True"},
+                    {"type": "Ready", "status": "True"},
+                    {"type": "PodScheduled", "status": "True"},
                 ],
             })
         );

@@ -25,6 +25,9 @@ pub(crate) struct Ended {
 /// What the message of a pod begins with that its node did not take.
 pub(crate) const REJECTED: &str = "Pod was rejected: ";
 
+/// Reason of `DisruptionTarget` where the agent itself set it; others set that condition, too.
+pub(crate) const BY_KUBELET: &str = "TerminationByKubelet";
+
 /// Everything a status is made from.
 pub(crate) struct Inputs<'a> {
     pub(crate) pod: &'a Pod,
@@ -123,7 +126,7 @@ pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
 fn extra_conditions(inputs: &Inputs<'_>, status: &mut PodStatus) {
     let evicted = inputs.ended.filter(|ended| ended.reason == "Evicted");
     let extra = [
-        ("DisruptionTarget", "TerminationByKubelet", evicted.map(|ended| ended.message.as_str())),
+        ("DisruptionTarget", BY_KUBELET, evicted.map(|ended| ended.message.as_str())),
         ("PodResizePending", "Infeasible", inputs.resize_refused),
     ];
     let conditions = status.conditions.get_or_insert_default();

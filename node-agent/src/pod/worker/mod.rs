@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
 use tokio::sync::Notify;
 
 use super::backoff::{Backoff, after};
 use super::observed::{Observed, SandboxView};
 use super::plan::{Memory, Plan, plan};
-use super::status::{Ended, Inputs, REJECTED, generate};
+use super::status::{BY_KUBELET, Ended, Inputs, REJECTED, generate};
 use super::{admission, resources, spec};
 use crate::events::Kind;
 use crate::limits::{
@@ -392,7 +392,7 @@ impl Worker {
                 .into_iter()
                 .flatten()
                 .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()))
-                .filter(|condition| condition.type_ != "PodResizePending"),
+                .filter(|condition| !condition.type_.starts_with("PodResize")),
         );
         let probers = &self.shared.probers;
         let ready = |status: &ContainerStatus| {
@@ -416,13 +416,14 @@ impl Worker {
             now: Timestamp::now(),
         });
         self.status = status.clone();
-        if self.reported.as_ref() == Some(&status) {
+        let said = PodStatus { conditions: own_conditions(&status), ..status };
+        if self.reported.as_ref() == Some(&said) {
             return;
         }
-        if let Ok(bytes) = serde_json::to_vec(&status) {
+        if let Ok(bytes) = serde_json::to_vec(&said) {
             self.shared.link.outbox.report(self.key(pod), Some(bytes.into()));
         }
-        self.reported = Some(status);
+        self.reported = Some(said);
     }
 
     fn key(&self, pod: &Pod) -> PodKey {
@@ -432,6 +433,17 @@ impl Worker {
             uid: self.uid.clone(),
         }
     }
+}
+
+/// The conditions that are the agent's to set. Those of others may have changed since it heard of them: it does not
+/// repeat them.
+fn own_conditions(status: &PodStatus) -> Option<Vec<PodCondition>> {
+    let own = |condition: &&PodCondition| {
+        OWN_CONDITIONS.contains(&condition.type_.as_str())
+            || condition.type_.starts_with("PodResize")
+            || condition.reason.as_deref() == Some(BY_KUBELET)
+    };
+    Some(status.conditions.iter().flatten().filter(own).cloned().collect())
 }
 
 /// Resolves when the pod is to be stopped while it is still being started.
