@@ -101,8 +101,6 @@ pub struct ClusterFacts {
     pub issuer: String,
     /// Port that the masters' API listens on, as the `kubernetes` Service's target.
     pub api_port: u16,
-    /// Version of the product, for `/version`: `0.1.0`.
-    pub version: String,
     /// Commit the product was built from; may be empty.
     pub git_commit: String,
     /// When it was built, RFC 3339; may be empty.
@@ -121,7 +119,6 @@ impl Default for ClusterFacts {
             node_ports: (30_000, 32_767),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             api_port: 6443,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
             git_commit: String::new(),
             build_date: String::new(),
         }

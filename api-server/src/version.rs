@@ -4,9 +4,6 @@ use serde_json::json;
 
 use crate::config::ClusterFacts;
 
-/// The Kubernetes version whose API is served.
-pub(crate) const KUBERNETES: &str = "v1.36.0";
-
 /// The document.
 pub(crate) fn document(facts: &ClusterFacts) -> serde_json::Value {
     let arch = match std::env::consts::ARCH {
@@ -21,7 +18,7 @@ pub(crate) fn document(facts: &ClusterFacts) -> serde_json::Value {
         "emulationMinor": "36",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "35",
-        "gitVersion": format!("{KUBERNETES}+quorate{}", facts.version),
+        "gitVersion": quorate_api::version::FULL,
         "gitCommit": facts.git_commit,
         "gitTreeState": "clean",
         "buildDate": facts.build_date,

@@ -32,6 +32,7 @@ pub mod strategy;
 pub mod table;
 pub mod text;
 pub mod validation;
+pub mod version;
 pub mod warnings;
 
 mod kinds;

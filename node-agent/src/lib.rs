@@ -40,7 +40,7 @@ pub use paths::Paths;
 
 /// The version nodes report: the API level served, and our own.
 pub fn version() -> &'static str {
-    concat!("v1.36.0+quorate-", env!("CARGO_PKG_VERSION"))
+    quorate_api::version::FULL
 }
 
 /// The CRI runtime that answers at one of its usual sockets (or `CONTAINER_RUNTIME_ENDPOINT`'s like, when `socket` is

@@ -130,6 +130,9 @@ pub const NODE_STATUS_RESEND: Duration = Duration::from_secs(300);
 /// Images named in the node's status. The largest are.
 pub const IMAGES_IN_STATUS_MAX: usize = 50;
 
+/// Names told of each; the rest is not.
+pub const NAMES_OF_IMAGE_MAX: usize = 5;
+
 /// Free memory below which the node is under memory pressure, in bytes.
 pub const MEMORY_FREE_BYTES_MIN: u64 = 100 * 1024 * 1024;
 

@@ -6,7 +6,7 @@ use super::status::Output;
 use crate::progress;
 
 /// The Kubernetes API level.
-pub const KUBERNETES: &str = "v1.36.0";
+pub use quorate_api::version::KUBERNETES;
 
 /// What `--version` prints.
 pub const LONG: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.36.0)");

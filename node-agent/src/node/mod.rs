@@ -17,7 +17,8 @@ pub(crate) use machine::{Usage, default_ips, measure};
 
 use crate::config::Config;
 use crate::limits::{
-    DISK_FREE_PERCENT_MIN, IMAGES_IN_STATUS_MAX, MEMORY_FREE_BYTES_MIN, PIDS_FREE_PERCENT_MIN,
+    DISK_FREE_PERCENT_MIN, IMAGES_IN_STATUS_MAX, MEMORY_FREE_BYTES_MIN, NAMES_OF_IMAGE_MAX,
+    PIDS_FREE_PERCENT_MIN,
 };
 use crate::pod::status::whole_second;
 use crate::runtime::{Image, RuntimeStatus, RuntimeVersion};
@@ -115,7 +116,8 @@ fn info(inputs: &Inputs<'_>) -> NodeSystemInfo {
         boot_id: usage.boot_id.clone(),
         container_runtime_version: format!("{}://{}", inputs.version.name, inputs.version.version),
         kernel_version: usage.kernel.clone(),
-        kube_proxy_version: version.clone(),
+        // Upstream's nodes have not said it since v1.31.
+        kube_proxy_version: String::new(),
         kubelet_version: version,
         machine_id: usage.machine_id.clone(),
         operating_system: "linux".to_owned(),
@@ -133,10 +135,15 @@ fn images(images: &[Image]) -> Vec<ContainerImage> {
         .into_iter()
         .take(IMAGES_IN_STATUS_MAX)
         .map(|image| ContainerImage {
-            names: Some(image.repo_digests.iter().chain(&image.repo_tags).cloned().collect()),
+            names: Some(names(image)),
             size_bytes: i64::try_from(image.size_bytes).ok(),
         })
         .collect()
+}
+
+fn names(image: &Image) -> Vec<String> {
+    let all = image.repo_digests.iter().chain(&image.repo_tags);
+    all.take(NAMES_OF_IMAGE_MAX).cloned().collect()
 }
 
 fn conditions(inputs: &Inputs<'_>) -> Vec<NodeCondition> {
