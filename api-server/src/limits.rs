@@ -160,6 +160,15 @@ pub const REPORT_BATCH_MAX: usize = 256;
 /// Bytes of objects in one proposal of reports, about; what is more goes into the next.
 pub const REPORT_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// Events of nodes that wait to be written on one master. At the limit further ones are dropped.
+pub const EVENTS_WAITING_MAX: usize = 4096;
+
+/// Events of nodes in one proposal.
+pub const EVENT_BATCH_MAX: usize = 256;
+
+/// How often events that meet another writer are tried again; then they are lost.
+pub const EVENT_RETRIES_MAX: usize = 3;
+
 /// How often a report that meets another writer is merged again; then the agent is told to come
 /// again with its newest.
 pub const REPORT_RETRIES_MAX: usize = 8;

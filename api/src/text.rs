@@ -3,6 +3,20 @@
 
 use serde_json::Value;
 
+/// Name of an Event about an object, as client-go makes it: the object's name, a dot, the time in nanoseconds as hex. So
+/// events of one object sort by their time.
+#[must_use]
+pub fn event_name(object: &str, nanoseconds: i128) -> String {
+    format!("{}.{nanoseconds:x}", event_object(object))
+}
+
+/// An object's name with room for the rest in the 253 characters of an Event's name.
+#[must_use]
+pub fn event_object(object: &str) -> &str {
+    let end = (0..=object.len().min(236)).rev().find(|end| object.is_char_boundary(*end));
+    object[..end.unwrap_or(0)].trim_end_matches(['.', '-'])
+}
+
 /// Go's `%q`: a double-quoted string with Go escapes. Printable unicode stays as it is.
 #[must_use]
 pub fn quote(text: &str) -> String {

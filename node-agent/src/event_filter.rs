@@ -1,9 +1,10 @@
 //! Which events are told at all, as client-go's correlator decides it: many that differ in their words alone become one
-//! "combined" event, and one object's events are rationed. Counting up equal ones is the masters' part. Pure.
+//! "combined" event, one object's events are rationed, and equal ones share a name and count up. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::limits::{
@@ -11,7 +12,7 @@ use crate::limits::{
     EVENT_SIMILAR_MAX,
 };
 
-/// What a combined event begins with; the masters find it by these words.
+/// What a combined event begins with.
 const COMBINED: &str = "(combined from similar events): ";
 
 struct Similar {
@@ -24,25 +25,74 @@ struct Ration {
     last: Instant,
 }
 
+/// Equal events: one Event object.
+struct Series {
+    name: String,
+    count: i32,
+    first: Timestamp,
+    last: Instant,
+}
+
+/// What is told of one more event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) message: String,
+    /// Of the Event object: the first of equal ones has given it.
+    pub(crate) name: String,
+    /// How many of them there were, with this one.
+    pub(crate) count: i32,
+    /// When the first was.
+    pub(crate) first: Timestamp,
+}
+
+/// An event as it comes.
+pub(crate) struct Said<'a> {
+    /// Names what it is about, apart from all other objects.
+    pub(crate) object: &'a str,
+    /// That object's name.
+    pub(crate) object_name: &'a str,
+    /// Which part of it.
+    pub(crate) field_path: &'a str,
+    /// Type and reason.
+    pub(crate) kind: &'a str,
+    pub(crate) message: &'a str,
+}
+
 /// Remembers what was told lately.
 #[derive(Default)]
 pub(crate) struct Filter {
     similar: BTreeMap<String, Similar>,
     rations: BTreeMap<String, Ration>,
+    series: BTreeMap<String, Series>,
+    /// In the last name given: no two are the same.
+    nanoseconds: i128,
 }
 
 impl Filter {
-    /// The message to tell of an object's event; `None`: nothing is told. `kind` is everything of the event but object
-    /// and message.
-    pub(crate) fn admit(
-        &mut self,
-        object: &str,
-        kind: &str,
-        message: &str,
-        now: Instant,
-    ) -> Option<String> {
+    /// What to tell of an event; `None`: nothing is told.
+    pub(crate) fn admit(&mut self, said: &Said<'_>, now: Instant, time: Timestamp) -> Option<Told> {
+        let Said { object, object_name, field_path, kind, message } = said;
         let message = self.combine(&format!("{object}\0{kind}"), message, now);
-        self.take(object, now).then_some(message)
+        if !self.take(object, now) {
+            return None;
+        }
+        // Combined ones differ in their words and are one all the same.
+        let words = match message.starts_with(COMBINED) {
+            true => COMBINED.to_owned(),
+            false => format!("{field_path}\0{message}"),
+        };
+        let key = format!("{object}\0{kind}\0{words}");
+        make_room(&mut self.series, &key, |series| series.last);
+        let nanoseconds = &mut self.nanoseconds;
+        let series = self.series.entry(key).or_insert_with(|| {
+            *nanoseconds = time.as_nanosecond().max(*nanoseconds + 1);
+            let name = quorate_api::text::event_name(object_name, *nanoseconds);
+            Series { name, count: 0, first: time, last: now }
+        });
+        series.count = series.count.saturating_add(1);
+        series.last = now;
+        let (name, count, first) = (series.name.clone(), series.count, series.first);
+        Some(Told { message, name, count, first })
     }
 
     fn combine(&mut self, key: &str, message: &str, now: Instant) -> String {
@@ -95,22 +145,54 @@ fn make_room<T>(map: &mut BTreeMap<String, T>, key: &str, last: impl Fn(&T) -> I
 mod tests {
     use super::*;
 
+    fn admit(filter: &mut Filter, object: &str, message: &str, now: Instant) -> Option<Told> {
+        let said = Said { object, object_name: object, field_path: "", kind: "k", message };
+        filter.admit(&said, now, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn equal_events_share_a_name_and_count_up() {
+        let (mut filter, start) = (Filter::default(), Instant::now());
+        let time = |second| Timestamp::from_second(second).unwrap();
+        let mut tell = |path: &str, message: &str, second| {
+            let said = Said { object: "o", object_name: "p", field_path: path, kind: "k", message };
+            let told = filter.admit(&said, start, time(second)).unwrap();
+            (told.name, told.count, told.first)
+        };
+        let name = |nanoseconds: i128| format!("p.{nanoseconds:x}");
+        assert_eq!(tell("a", "x", 1), (name(1_000_000_000), 1, time(1)));
+        assert_eq!(tell("a", "x", 2), (name(1_000_000_000), 2, time(1)));
+        // In the same moment: other names, in order.
+        assert_eq!(tell("b", "x", 2), (name(2_000_000_000), 1, time(2)));
+        assert_eq!(tell("a", "y", 2), (name(2_000_000_001), 1, time(2)));
+    }
+
+    #[test]
+    fn combined_events_are_one() {
+        let (mut filter, start) = (Filter::default(), Instant::now());
+        let told: Vec<Told> =
+            (0..12).map(|n| admit(&mut filter, "p", &format!("m{n}"), start).unwrap()).collect();
+        let names: BTreeSet<&str> = told.iter().map(|told| told.name.as_str()).collect();
+        assert_eq!((names.len(), told[11].count), (10, 3));
+        assert_eq!(told[11].name, told[9].name);
+    }
+
     #[test]
     fn an_objects_events_are_rationed() {
         let (mut filter, start) = (Filter::default(), Instant::now());
-        let told = (0..40).filter(|_| filter.admit("p", "k", "m", start).is_some()).count();
+        let told = (0..40).filter(|_| admit(&mut filter, "p", "m", start).is_some()).count();
         assert_eq!(told, 25);
-        assert!(filter.admit("other", "k", "m", start).is_some());
-        assert!(filter.admit("p", "k", "m", start + Duration::from_secs(299)).is_none());
-        assert!(filter.admit("p", "k", "m", start + Duration::from_secs(301)).is_some());
-        assert!(filter.admit("p", "k", "m", start + Duration::from_secs(302)).is_none());
+        assert!(admit(&mut filter, "other", "m", start).is_some());
+        assert!(admit(&mut filter, "p", "m", start + Duration::from_secs(299)).is_none());
+        assert!(admit(&mut filter, "p", "m", start + Duration::from_secs(301)).is_some());
+        assert!(admit(&mut filter, "p", "m", start + Duration::from_secs(302)).is_none());
     }
 
     #[test]
     fn many_that_differ_in_words_alone_become_one() {
         let (mut filter, start) = (Filter::default(), Instant::now());
         let mut tell =
-            |n: usize, at: Instant| filter.admit("p", "k", &format!("m{n}"), at).unwrap();
+            |n: usize, at: Instant| admit(&mut filter, "p", &format!("m{n}"), at).unwrap().message;
         for n in 0..9 {
             assert_eq!(tell(n, start), format!("m{n}"));
         }
@@ -125,10 +207,11 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (mut filter, start) = (Filter::default(), Instant::now());
         for n in 0..EVENT_OBJECTS_MAX + 5 {
-            filter.admit(&n.to_string(), "k", "m", start + Duration::from_millis(n as u64));
+            admit(&mut filter, &n.to_string(), "m", start + Duration::from_millis(n as u64));
         }
         assert_eq!(filter.similar.len(), EVENT_OBJECTS_MAX);
         assert_eq!(filter.rations.len(), EVENT_OBJECTS_MAX);
+        assert_eq!(filter.series.len(), EVENT_OBJECTS_MAX);
         assert!(!filter.rations.contains_key("0"));
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tokio::time::Instant;
 
-use crate::event_filter::Filter;
+use crate::event_filter::{Filter, Said};
 use crate::link::Link;
 use crate::pod::spec;
 use crate::pod::status::whole_second;
@@ -78,17 +78,28 @@ impl Recorder {
             involved_object.name.as_deref().unwrap_or_default(),
             involved_object.uid.as_deref().unwrap_or_default(),
         );
+        let now = jiff::Timestamp::now();
+        let said = Said {
+            object: &object,
+            object_name: involved_object.name.as_deref().unwrap_or_default(),
+            field_path: involved_object.field_path.as_deref().unwrap_or_default(),
+            kind: &format!("{kind:?} {reason}"),
+            message,
+        };
         let admitted = {
             let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
-            filter.admit(&object, &format!("{kind:?} {reason}"), message, Instant::now())
+            filter.admit(&said, Instant::now(), now)
         };
-        let Some(message) = admitted else { return };
-        let now = Time(whole_second(jiff::Timestamp::now()));
+        let Some(told) = admitted else { return };
         let event = Event {
-            metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(told.name),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
             involved_object,
             reason: Some(reason.to_owned()),
-            message: Some(message),
+            message: Some(told.message),
             type_: Some(if kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned()),
             source: Some(EventSource {
                 component: Some("kubelet".to_owned()),
@@ -96,9 +107,9 @@ impl Recorder {
             }),
             reporting_component: Some("kubelet".to_owned()),
             reporting_instance: Some(self.node_name.clone()),
-            count: Some(1),
-            first_timestamp: Some(now.clone()),
-            last_timestamp: Some(now),
+            count: Some(told.count),
+            first_timestamp: Some(Time(whole_second(told.first))),
+            last_timestamp: Some(Time(whole_second(now))),
             ..Event::default()
         };
         if let Ok(bytes) = serde_json::to_vec(&event) {

@@ -187,7 +187,7 @@ pub const EVENT_SIMILAR_MAX: usize = 10;
 /// Quiet time after which such messages are told one by one again.
 pub const EVENT_SIMILAR_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Objects whose events are remembered. At the limit the one that was quiet longest is forgotten.
+/// Objects, and series of equal events, that are remembered. At the limit the one that was quiet longest is forgotten.
 pub const EVENT_OBJECTS_MAX: usize = 4096;
 
 /// Waiting before a broken stream of the runtime's events is opened again; until then it is looked at every second.

@@ -1,101 +1,164 @@
-//! Events that nodes report. Equal events of one object share one Event object, as client-go's
-//! recorder does it: its name follows from what it says, so that any master finds it and counts it up.
+//! Events that nodes report. Agents name and count them, as client-go's recorder does it; here they are written, those that
+//! wait together in one proposal. Best effort: an event is never worth holding up a status.
 
-use quorate_state_machine::{Key, Outcome};
-use quorate_store::Write;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use quorate_state_machine::{Key, Op, Outcome, View};
 use quorate_store::clock::format_time;
+use quorate_store::{Consistency, Write};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::hub::Inner;
+use crate::limits::{EVENT_BATCH_MAX, EVENT_RETRIES_MAX, EVENTS_WAITING_MAX};
 
-/// Counting up is tried again this often when another master counts at the same time; then one
-/// count is lost.
-const RETRIES_MAX: usize = 3;
+/// One event of the node of that name.
+type Told = (String, Bytes);
 
-/// What agents write before the message of an event that stands for many similar ones.
-const COMBINED: &str = "(combined from similar events): ";
+/// The queue of events of all nodes that are connected here.
+#[derive(Debug, Clone)]
+pub(super) struct Events {
+    queue: mpsc::Sender<Told>,
+}
 
-/// Writes one event of a node. Best effort: what cannot be written is told in the log only.
-pub(super) async fn record(inner: &Inner, node: &str, event: &[u8]) {
-    let Ok(event) = serde_json::from_slice::<Value>(event) else {
-        tracing::warn!(node, "an event of the node does not decode");
-        return;
-    };
-    let Some(late) = inner.late() else { return };
-    let now = inner.clock.now();
-    let event = complete(event, node, &format_time(now));
-    let namespace = event["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-    let name = event["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let key = Key::new("", "events", &namespace, &name);
-    for _ in 0..RETRIES_MAX {
-        let view = inner.store.view();
-        let write = match view.get(&key) {
-            None => Write::Create { resource: key.resource.clone(), object: event.clone() },
-            Some(stored) => {
-                let Ok(mut known) = serde_json::from_slice::<Value>(&stored.to_json()) else {
-                    return;
-                };
-                known["count"] = json!(known["count"].as_i64().unwrap_or(1) + 1);
-                known["lastTimestamp"] = event["lastTimestamp"].clone();
-                // Combined events share a name and differ in their words: the last ones count.
-                known["message"] = event["message"].clone();
-                Write::Update { stored: stored.clone(), object: known, subresource: "" }
-            }
-        };
-        let user = format!("system:node:{node}");
-        match late.admit.admit(&view, &user, write).await {
-            Ok(Some(op)) => match inner.store.write(vec![op]).await.as_deref() {
-                Ok([Outcome::Conflict(_) | Outcome::AlreadyExists(_)]) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::debug!(node, %error, "an event was not written");
-                    return;
-                }
-            },
-            Ok(None) => return,
-            // For example in a namespace that is being deleted.
-            Err(refused) => {
-                tracing::debug!(node, %refused, "an event was refused");
-                return;
-            }
+impl Events {
+    /// Starts the task that writes.
+    pub(super) fn start(inner: &Arc<Inner>) -> Self {
+        let (queue, told) = mpsc::channel(EVENTS_WAITING_MAX);
+        // Weakly, so that dropping the hub ends it.
+        inner.tasks.spawn(run(Arc::downgrade(inner), inner.stop.clone(), told));
+        Self { queue }
+    }
+
+    /// Takes one event. Never waits: one too many is dropped.
+    pub(super) fn tell(&self, node: &str, event: Bytes) {
+        if self.queue.try_send((node.to_owned(), event)).is_err() {
+            tracing::debug!(node, "an event of the node was dropped: too many wait");
         }
     }
 }
 
-/// Fills in what the agent leaves to the masters: name, namespace, source, times, count.
-fn complete(mut event: Value, node: &str, now: &str) -> Value {
+async fn run(inner: Weak<Inner>, stop: CancellationToken, mut told: mpsc::Receiver<Told>) {
+    let mut batch = Vec::with_capacity(EVENT_BATCH_MAX);
+    loop {
+        tokio::select! {
+            received = told.recv_many(&mut batch, EVENT_BATCH_MAX) => if received == 0 { return },
+            () = stop.cancelled() => return,
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let due = due(batch.drain(..), inner.clock.now());
+        tokio::select! {
+            () = write(&inner, due) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// What is to be written, by the Event's key, with the node that said it. Of several words about one Event the last one
+/// counts: it has the highest count.
+fn due(batch: impl Iterator<Item = Told>, now: Timestamp) -> BTreeMap<Key, (String, Value)> {
+    let mut due = BTreeMap::new();
+    for (node, bytes) in batch {
+        let Ok(event) = serde_json::from_slice::<Value>(&bytes) else {
+            tracing::warn!(node, "an event of the node does not decode");
+            continue;
+        };
+        let event = complete(event, &node, now);
+        let metadata = &event["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+        let key = Key::new("", "events", &text("namespace"), &text("name"));
+        due.insert(key, (node, event));
+    }
+    due
+}
+
+async fn write(inner: &Inner, mut due: BTreeMap<Key, (String, Value)>) {
+    let mut view = inner.store.view();
+    for _ in 0..EVENT_RETRIES_MAX {
+        let mut keys = Vec::with_capacity(due.len());
+        let mut ops = Vec::with_capacity(due.len());
+        for (key, (node, event)) in &due {
+            if let Some(op) = plan(inner, &view, key, node, event).await {
+                keys.push(key.clone());
+                ops.push(op);
+            }
+        }
+        if ops.is_empty() {
+            return;
+        }
+        let outcomes = match inner.store.write(ops).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => return tracing::debug!(%error, "events of nodes were not written"),
+        };
+        // Somebody else wrote in between, or this master lags behind.
+        let again = keys.into_iter().zip(outcomes).filter(|(_, outcome)| {
+            matches!(outcome, Outcome::Conflict(_) | Outcome::AlreadyExists(_))
+        });
+        let again: Vec<Key> = again.map(|(key, _)| key).collect();
+        due.retain(|key, _| again.contains(key));
+        if due.is_empty() {
+            return;
+        }
+        view = match inner.store.read(Consistency::Linearizable).await {
+            Ok(view) => view,
+            Err(error) => return tracing::debug!(%error, "events of nodes were not written"),
+        };
+    }
+}
+
+/// `None` when there is nothing to write.
+async fn plan(inner: &Inner, view: &Arc<View>, key: &Key, node: &str, event: &Value) -> Option<Op> {
+    let late = inner.late()?;
+    let write = match view.get(key) {
+        None => Write::Create { resource: key.resource.clone(), object: event.clone() },
+        Some(stored) => {
+            let known: Value = serde_json::from_slice(&stored.to_json()).ok()?;
+            let object = counted(known, event)?;
+            Write::Update { stored: stored.clone(), object, subresource: "" }
+        }
+    };
+    match late.admit.admit(view, &format!("system:node:{node}"), write).await {
+        Ok(op) => op,
+        // For example in a namespace that is being deleted.
+        Err(refused) => {
+            tracing::debug!(node, %refused, "an event was refused");
+            None
+        }
+    }
+}
+
+/// The stored Event with the new count; `None` when it is another node's, or knows more already.
+fn counted(mut known: Value, event: &Value) -> Option<Value> {
+    let count = |event: &Value| event["count"].as_i64().unwrap_or(1);
+    if known["source"] != event["source"] || count(&known) >= count(event) {
+        return None;
+    }
+    for field in ["count", "lastTimestamp", "message"] {
+        known.as_object_mut()?.insert(field.to_owned(), event[field].clone());
+    }
+    Some(known)
+}
+
+/// Fills in what the agent leaves to the masters, and what it has no say in: the namespace, the source.
+fn complete(mut event: Value, node: &str, now: Timestamp) -> Value {
     let involved = event["involvedObject"].clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let namespace = match text(&involved["namespace"]) {
         empty if empty.is_empty() => "default".to_owned(),
         namespace => namespace,
     };
-    let mut hash = Sha256::new();
-    let component = text(&event["source"]["component"]);
-    let message = text(&event["message"]);
-    let said = if message.starts_with(COMBINED) { COMBINED.to_owned() } else { message };
-    for part in [
-        text(&involved["kind"]),
-        text(&involved["uid"]),
-        text(&involved["fieldPath"]),
-        text(&event["type"]),
-        text(&event["reason"]),
-        said,
-        component,
-        node.to_owned(),
-    ] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
+    let object = text(&involved["name"]);
+    let mut name = text(&event["metadata"]["name"]);
+    if !name.starts_with(&format!("{}.", quorate_api::text::event_object(&object))) {
+        name = quorate_api::text::event_name(&object, now.as_nanosecond());
     }
-    let digest = hash.finalize();
-    let suffix: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     event["apiVersion"] = "v1".into();
     event["kind"] = "Event".into();
-    event["metadata"] = json!({
-        "name": format!("{}.{suffix}", shortened(&text(&involved["name"]))),
-        "namespace": namespace,
-    });
+    event["metadata"] = json!({"name": name, "namespace": namespace});
     if event["source"]["component"].is_null() {
         event["source"] = json!({"component": "kubelet"});
     }
@@ -104,49 +167,61 @@ fn complete(mut event: Value, node: &str, now: &str) -> Value {
     event["reportingInstance"] = node.into();
     for time in ["firstTimestamp", "lastTimestamp"] {
         if event[time].is_null() {
-            event[time] = now.into();
+            event[time] = format_time(now).into();
         }
     }
-    event["count"] = json!(1);
+    if event["count"].as_i64().is_none_or(|count| count < 1) {
+        event["count"] = json!(1);
+    }
     event
-}
-
-/// A name of an object, with room for the suffix in the 253 characters of an Event's name.
-fn shortened(name: &str) -> &str {
-    let end = (0..=name.len().min(236)).rev().find(|end| name.is_char_boundary(*end));
-    name[..end.unwrap_or(0)].trim_end_matches(['.', '-'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn event(message: &str) -> Value {
-        complete(
-            json!({
-                "involvedObject": {"kind": "Pod", "name": "p", "namespace": "d", "uid": "u"},
-                "reason": "Pulled", "type": "Normal", "message": message,
-            }),
-            "n1",
-            "2026-03-01T12:00:00Z",
-        )
+    fn said(name: Option<&str>, count: i64, message: &str) -> Value {
+        json!({
+            "metadata": {"name": name, "labels": {"not": "its own"}},
+            "involvedObject": {"kind": "Pod", "name": "p", "namespace": "d", "uid": "u"},
+            "reason": "Pulled", "type": "Normal", "message": message, "count": count,
+        })
+    }
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
     }
 
     #[test]
-    fn equal_events_have_one_name_and_others_another() {
-        assert_eq!(event("a")["metadata"]["name"], event("a")["metadata"]["name"]);
-        assert_ne!(event("a")["metadata"]["name"], event("b")["metadata"]["name"]);
-        let name = event("a")["metadata"]["name"].as_str().unwrap().to_owned();
-        assert!(name.starts_with("p.") && name.len() == 18, "{name}");
-        let combined = |text: &str| event(&format!("{COMBINED}{text}"))["metadata"]["name"].clone();
-        assert_eq!(combined("a"), combined("b"));
-    }
-
-    #[test]
-    fn the_source_is_the_node() {
-        let event = event("a");
+    fn an_event_keeps_the_name_that_its_agent_gave_it() {
+        let event = complete(said(Some("p.17a"), 2, "a"), "n1", now());
+        assert_eq!(event["metadata"], json!({"name": "p.17a", "namespace": "d"}));
         assert_eq!(event["source"], json!({"component": "kubelet", "host": "n1"}));
-        assert_eq!(event["metadata"]["namespace"], "d");
-        assert_eq!(event["count"], 1);
+        assert_eq!(event["count"], 2);
+        // None, or another object's: it gets one.
+        for name in [None, Some("other.17a"), Some("p")] {
+            let event = complete(said(name, 0, "a"), "n1", now());
+            assert_eq!(event["metadata"]["name"], "p.1898b5d9b3d68000", "{name:?}");
+            assert_eq!(event["count"], 1);
+        }
+    }
+
+    #[test]
+    fn of_words_about_one_event_the_last_is_written() {
+        let bytes = |count, message| Bytes::from(said(Some("p.1"), count, message).to_string());
+        let told = [("n1".to_owned(), bytes(1, "a")), ("n1".to_owned(), bytes(2, "b"))];
+        let due = due(told.into_iter(), now());
+        assert_eq!(due.len(), 1);
+        assert_eq!(due.values().next().unwrap().1["message"], "b");
+    }
+
+    #[test]
+    fn counts_go_up_and_other_nodes_events_stay() {
+        let event = |node, count, message| complete(said(Some("p.1"), count, message), node, now());
+        let counted = |known, event| super::counted(known, &event);
+        let after = counted(event("n1", 1, "a"), event("n1", 3, "b")).unwrap();
+        assert_eq!((&after["count"], &after["message"]), (&json!(3), &json!("b")));
+        assert_eq!(counted(event("n1", 3, "a"), event("n1", 3, "b")), None);
+        assert_eq!(counted(event("n1", 1, "a"), event("n2", 2, "b")), None);
     }
 }

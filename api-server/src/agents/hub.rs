@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::channel::{Channel, ChannelError, Waiting};
 use super::desired::{KINDS, node_of, resource_of};
+use super::events::Events;
 use super::liveness::Liveness;
 use super::proxy::MasterDialer;
 use super::session::Session;
@@ -81,6 +82,7 @@ pub(super) struct Inner {
     late: OnceLock<Late>,
     dialer: OnceLock<Arc<dyn MasterDialer>>,
     reports: OnceLock<Reports>,
+    events: OnceLock<Events>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
@@ -91,6 +93,10 @@ impl Inner {
 
     pub(super) fn reports(&self) -> Option<&Reports> {
         self.reports.get()
+    }
+
+    pub(super) fn events(&self) -> Option<&Events> {
+        self.events.get()
     }
 
     /// A node's stream begins; an older one of the same node ends.
@@ -156,9 +162,11 @@ impl AgentHub {
             late: OnceLock::new(),
             dialer: OnceLock::new(),
             reports: OnceLock::new(),
+            events: OnceLock::new(),
             sessions: Mutex::default(),
         });
         drop(inner.reports.set(Reports::start(&inner)));
+        drop(inner.events.set(Events::start(&inner)));
         inner.tasks.spawn(follow_store(inner.clone()));
         inner.tasks.spawn(follow_masters(inner.clone()));
         inner.tasks.spawn(follow_quorum(inner.clone()));

@@ -17,8 +17,8 @@ use tonic::{Status, Streaming};
 use super::channel::ChannelError;
 use super::desired::{Desired, Dirty};
 use super::hub::{HEARTBEAT_INTERVAL, Inner, down};
+use super::registration;
 use super::statuses::{Answered, Report, Written};
-use super::{events, registration};
 use crate::limits::{AGENT_IDLE_TIMEOUT, AGENT_REQUESTS_MAX};
 
 /// See the module.
@@ -210,7 +210,6 @@ async fn hear(inner: &Arc<Inner>, session: &Arc<Session>, mut up: Streaming<From
 enum Work {
     Nothing,
     Acknowledge(u64, Answered),
-    Event(bytes::Bytes),
     Token(quorate_proto::agent::TokenRequest),
 }
 
@@ -226,7 +225,12 @@ async fn take(inner: &Inner, session: &Session, message: Up) -> Work {
             let key = ObjectKey::new(&said.namespace, &said.name);
             (said.id, Report::PodGone { key, uid: said.uid })
         }
-        Up::Event(said) => return Work::Event(said.event),
+        Up::Event(said) => {
+            if let Some(events) = inner.events() {
+                events.tell(&session.node, said.event);
+            }
+            return Work::Nothing;
+        }
         Up::TokenRequest(asked) => return Work::Token(asked),
         Up::ChannelRefused(refused) => {
             let error = ChannelError::Refused(refused.status.to_vec());
@@ -244,7 +248,6 @@ async fn answer(inner: &Inner, session: &Session, work: Work) {
     match work {
         Work::Nothing => {}
         Work::Acknowledge(id, answered) => acknowledge(session, id, answered.wait().await).await,
-        Work::Event(event) => events::record(inner, &session.node, &event).await,
         Work::Token(asked) => {
             let Some(late) = inner.late() else { return };
             let id = asked.id;

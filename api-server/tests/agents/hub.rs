@@ -239,12 +239,13 @@ async fn tokens_are_for_the_nodes_own_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn equal_events_are_counted() {
+async fn events_are_written_as_their_agent_names_and_counts_them() {
     let master = Master::start().await;
     let agent = Agent::connect(&master.world, "n1").await.unwrap();
     let pod = master.pod("p", "n1").await;
-    let event = |message: &str| {
+    let event = |name: &str, count: u32, message: &str| {
         let event = json!({
+            "metadata": {"name": name}, "count": count,
             "involvedObject": {
                 "apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "default",
                 "uid": uid(&pod),
@@ -253,17 +254,44 @@ async fn equal_events_are_counted() {
         });
         Up::Event(EventRecord { event: event.to_string().into() })
     };
-    let count = async |message: &str| {
+    let said = async || {
         let (_, list) = master.world.get("/api/v1/namespaces/default/events").await;
-        let items = list["items"].as_array().unwrap().clone();
-        let found = items.iter().find(|event| event["message"] == message);
-        found.and_then(|event| event["count"].as_i64()).unwrap_or(0)
+        let text =
+            |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let line = |event: &Value| {
+            let name = text(&event["metadata"], "name");
+            format!("{name} {} {}", event["count"], text(event, "message"))
+        };
+        list["items"].as_array().unwrap().iter().map(line).collect::<Vec<_>>()
     };
-    agent.say(event("a")).await;
-    eventually("one", async || count("a").await == 1).await;
-    agent.say(event("a")).await;
-    agent.say(event("b")).await;
-    eventually("two, and one other", async || count("a").await == 2 && count("b").await == 1).await;
+    agent.say(event("p.1", 1, "a")).await;
+    eventually("one", async || said().await == ["p.1 1 a"]).await;
+    agent.say(event("p.1", 2, "a")).await;
+    agent.say(event("p.2", 1, "b")).await;
+    // One of another object's name gets a name of its own.
+    agent.say(event("q.3", 1, "c")).await;
+    eventually("two, and others", async || {
+        let said = said().await;
+        let has = |line: &str| said.iter().any(|said| said == line);
+        let own = said.iter().any(|said| said.starts_with("p.") && said.ends_with(" 1 c"));
+        said.len() == 3 && has("p.1 2 a") && has("p.2 1 b") && own
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connected_nodes_have_leases() {
+    let master = Master::start().await;
+    let _agent = Agent::connect(&master.world, "n1").await.unwrap();
+    let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
+    eventually("the node's lease", async || {
+        let (code, lease) = master.world.get(path).await;
+        code == 200
+            && lease["spec"]["holderIdentity"] == "n1"
+            && lease["metadata"]["ownerReferences"][0]["kind"] == "Node"
+            && lease["spec"]["renewTime"].is_string()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
