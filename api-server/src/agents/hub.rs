@@ -11,7 +11,7 @@ use quorate_proto::agent::{ObjectKind, OpenChannel, ToAgent};
 use quorate_state_machine::Revision;
 use quorate_store::clock::Clock;
 use quorate_store::{Admit, Consistency, Store};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -84,6 +84,8 @@ pub(super) struct Inner {
     reports: OnceLock<Reports>,
     events: OnceLock<Events>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    /// A node has connected.
+    pub(super) came: Notify,
 }
 
 impl Inner {
@@ -105,6 +107,7 @@ impl Inner {
         if let Some(before) = before {
             before.end.cancel();
         }
+        self.came.notify_one();
     }
 
     /// A node's stream has ended.
@@ -164,6 +167,7 @@ impl AgentHub {
             reports: OnceLock::new(),
             events: OnceLock::new(),
             sessions: Mutex::default(),
+            came: Notify::new(),
         });
         drop(inner.reports.set(Reports::start(&inner)));
         drop(inner.events.set(Events::start(&inner)));

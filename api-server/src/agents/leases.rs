@@ -21,14 +21,21 @@ pub(super) async fn keep(inner: Arc<Inner>) {
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut next = 0;
     loop {
-        tokio::select! {
-            _ = rounds.tick() => {}
+        let round = tokio::select! {
+            _ = rounds.tick() => true,
+            // A node that has just come should not wait for its first one.
+            () = inner.came.notified() => false,
             () = inner.stop.cancelled() => return,
-        }
+        };
         let nodes = inner.connected();
-        let turn = turn(&nodes, &mut next);
         let duration = duration(nodes.len());
         let view = inner.store.view();
+        let turn = if round {
+            turn(&nodes, &mut next)
+        } else {
+            let without = nodes.into_iter().filter(|node| view.get(&key(node)).is_none());
+            without.take(LEASES_IN_ROUND_MAX).collect()
+        };
         let mut ops = Vec::with_capacity(turn.len());
         for node in turn {
             // A stream that is open is not a node that speaks.
@@ -45,6 +52,10 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             tracing::debug!(%error, "leases of nodes were not renewed");
         }
     }
+}
+
+fn key(node: &str) -> Key {
+    Key::new("coordination.k8s.io", "leases", NAMESPACE, node)
 }
 
 /// The nodes whose turn it is, and where the next round goes on.
@@ -67,7 +78,7 @@ async fn plan(inner: &Inner, view: &Arc<View>, node: &str, duration: Duration) -
     let late = inner.late()?;
     let owner = view.get(&Key::new("", "nodes", "", node))?;
     let now = inner.clock.now();
-    let key = Key::new("coordination.k8s.io", "leases", NAMESPACE, node);
+    let key = key(node);
     let write = match view.get(&key) {
         None => {
             let object = lease(node, owner.uid(), now, duration);
