@@ -6,6 +6,7 @@
 //! * Never: fork in this (threaded) process; keep state that exists in memory only; mount anything in the host's mount
 //!   namespace (each shim has its own, so nothing can leak).
 
+mod bell;
 pub mod cgroup;
 mod client;
 pub mod image;

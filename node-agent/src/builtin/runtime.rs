@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 
+use super::bell::Bell;
 use super::cgroup::Cgroup;
 use super::client::call;
 use super::image::{self, ImageRecord, ImageStore, Reference};
@@ -64,6 +66,7 @@ pub(super) struct Inner {
     pub(super) cgroup: Cgroup,
     images: ImageStore,
     pub(super) network: PodNetwork,
+    pub(super) bell: Bell,
     known: Mutex<Known>,
 }
 
@@ -97,7 +100,8 @@ impl BuiltinRuntime {
             .map_err(|err| Error::Other(image::chain(&err)))?;
         let cgroup = Cgroup(format!("/quorate-{}", crate::network::agent_tag(&agent_dir)));
         let known = Mutex::default();
-        let inner = Inner { config, sandboxes_dir, cgroup, images, network, known };
+        let bell = Bell::new();
+        let inner = Inner { config, sandboxes_dir, cgroup, images, network, bell, known };
         let runtime = BuiltinRuntime { inner: Arc::new(inner) };
         sandbox::load_and_sweep(&runtime).await?;
         Ok(runtime)
@@ -308,6 +312,7 @@ impl Runtime for BuiltinRuntime {
         record::write(&own.join("container.json"), &record).map_err(io_error("cannot write"))?;
         // Entered first: the layers are in use from now on.
         self.known().containers.insert(container.clone(), record);
+        self.inner.bell.follow_container(&own);
         let request = Request::Create { container: container.clone() };
         if let Err(err) = call(&dir, request, SHIM_ANSWER_TIMEOUT).await {
             let request = Request::Remove { container: container.clone() };
@@ -432,6 +437,10 @@ impl Runtime for BuiltinRuntime {
         let stream = std::net::TcpStream::from(socket);
         stream.set_nonblocking(true).map_err(Error::Stream)?;
         Ok(Box::new(tokio::net::TcpStream::from_std(stream).map_err(Error::Stream)?))
+    }
+
+    fn watch(&self) -> BoxStream<'static, ()> {
+        self.inner.bell.rings()
     }
 
     async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String> {

@@ -72,6 +72,7 @@ async fn make(
         .map_err(other("cannot write hostname"))?;
     record::write(&dir.record(), record).map_err(other("cannot write sandbox.json"))?;
     let pid = start_shim(runtime, dir).await?;
+    runtime.inner.bell.follow_shim(pid);
     if own_network {
         let ports = &record.config.port_mappings;
         let attached = runtime.inner.network.attach(&record.id, pid, ports).await;
@@ -270,6 +271,13 @@ pub(super) async fn load_and_sweep(runtime: &BuiltinRuntime) -> Result<()> {
         }
         if let Some(IpAddr::V4(address)) = record.ips.first() {
             runtime.inner.network.adopt(&record.id, *address, &record.config.port_mappings).await;
+        }
+        let dir = runtime.dir(&record.id);
+        if let Some(shim) = record::read::<ShimRecord>(&dir.shim()) {
+            runtime.inner.bell.follow_shim(shim.pid);
+        }
+        for entry in fs::read_dir(dir.containers()).into_iter().flatten().flatten() {
+            runtime.inner.bell.follow_container(&entry.path());
         }
         living.push(record.id);
     }

@@ -7,4 +7,4 @@ mod watch;
 
 pub(crate) use reader::{Options, Reader, tail};
 pub(crate) use rotate::rotate_all;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, async_fd};

@@ -24,7 +24,7 @@ impl Watch {
                 | inotify::WatchFlags::CREATE
                 | inotify::WatchFlags::MOVED_TO;
             inotify::add_watch(&watcher, log.parent().unwrap_or(log), what)?;
-            registered(watcher)
+            async_fd(watcher)
         };
         Watch(open().ok())
     }
@@ -48,7 +48,8 @@ impl Watch {
     deprecated,
     reason = "an OwnedFd always names the same open file: what the deprecation warns of cannot happen"
 )]
-fn registered(watcher: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+/// A file descriptor whose being readable can be waited for.
+pub(crate) fn async_fd(watcher: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(watcher, tokio::io::Interest::READABLE)
 }
 
