@@ -29,6 +29,8 @@ pub(crate) struct Reader {
     left: u64,
     /// The last line written had no end: the next needs no timestamp.
     within_line: bool,
+    /// The log was rotated: nothing more comes into this file, but what came last may not have been read.
+    rotated: bool,
 }
 
 impl Reader {
@@ -47,6 +49,7 @@ impl Reader {
             options,
             left,
             within_line: false,
+            rotated: false,
         })
     }
 
@@ -76,7 +79,8 @@ impl Reader {
         }
     }
 
-    /// After the end was reached: goes on in the new file when the log was rotated. Says whether it was.
+    /// After the end was reached: when the log was rotated, first goes on with what came into the old file after that,
+    /// and asked again in the new one. Says whether there may be more to read.
     pub(crate) fn reopen_if_rotated(&mut self) -> std::io::Result<bool> {
         use std::os::unix::fs::MetadataExt;
         let Ok(current) = std::fs::metadata(&self.path) else { return Ok(false) };
@@ -84,6 +88,10 @@ impl Reader {
         if current.ino() == ours.ino() && current.len() >= self.file.stream_position()? {
             return Ok(false);
         }
+        if current.ino() != ours.ino() && !std::mem::replace(&mut self.rotated, true) {
+            return Ok(true);
+        }
+        self.rotated = false;
         self.file = std::fs::File::open(&self.path)?;
         self.buffer.clear();
         Ok(true)
@@ -174,6 +182,8 @@ pub(crate) fn tail(path: &Path, lines: usize, bytes: usize) -> std::io::Result<V
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn log(dir: &Path) -> PathBuf {
@@ -251,8 +261,18 @@ mod tests {
         let options = Options { stdout: true, tail_lines: Some(0), ..Options::default() };
         let mut reader = Reader::open(&path, options).unwrap();
         assert_eq!(reader.next().unwrap(), None);
+        let late = b"2026-01-01T00:00:08Z stdout F late\n";
+        std::fs::File::options().append(true).open(&path).unwrap().write_all(late).unwrap();
         std::fs::rename(&path, dir.path().join("0.log.1")).unwrap();
         std::fs::write(&path, "2026-01-01T00:00:09Z stdout F new\n").unwrap();
+        assert_eq!(reader.next().unwrap(), Some((false, Bytes::from("late\n"))));
+        assert_eq!(reader.next().unwrap(), None);
+        // More between the end of the old one and the look at its name.
+        let later = b"2026-01-01T00:00:08Z stdout F later\n";
+        let old = dir.path().join("0.log.1");
+        std::fs::File::options().append(true).open(&old).unwrap().write_all(later).unwrap();
+        assert!(reader.reopen_if_rotated().unwrap());
+        assert_eq!(reader.next().unwrap(), Some((false, Bytes::from("later\n"))));
         assert_eq!(reader.next().unwrap(), None);
         assert!(reader.reopen_if_rotated().unwrap());
         assert_eq!(reader.next().unwrap(), Some((false, Bytes::from("new\n"))));
