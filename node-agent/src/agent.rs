@@ -350,6 +350,7 @@ async fn write_cni(shared: &Shared, cidrs: &[String]) {
     let config = &shared.config;
     let (Some(directory), Some(network)) = (&config.cni_conf_dir, &config.network) else { return };
     let bridge = network.bridge();
+    network.clear_abandoned(Some(directory)).await;
     if let Some(other) = cni::others_in(directory, &bridge) {
         tracing::info!(%other, "pods use the network that is configured already");
         return;

@@ -234,6 +234,7 @@ impl Runtime for BuiltinRuntime {
     }
 
     async fn update_pod_cidrs(&self, cidrs: &[String]) -> Result<()> {
+        self.inner.network.clear_abandoned(None).await;
         let set = self.inner.network.set_cidrs(cidrs).await;
         set.map_err(|err| Error::Other(image::chain(&err)))
     }

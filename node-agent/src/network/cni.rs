@@ -11,6 +11,27 @@ const PLUGIN_DIRS: &[&str] = &["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni
 /// Without these a pod gets no network.
 const NEEDED: &[&str] = &["bridge", "host-local", "loopback"];
 
+/// Bridges of agents are called so, with the agent's tag; and so are their networks.
+pub(super) const BRIDGE_PREFIX: &str = "qbr";
+
+/// Tags of the agents that have a network configuration in the directory.
+pub(super) fn tags_in(conf_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(conf_dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let prefix = format!("10-{BRIDGE_PREFIX}");
+    let tags = names.filter_map(|name| {
+        let tag = name.strip_prefix(&prefix)?.strip_suffix(".conflist")?;
+        let tagged = tag.len() == 8 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        tagged.then(|| tag.to_owned())
+    });
+    tags.collect()
+}
+
+/// Removes the configuration of the network of that name, if there is one.
+pub(super) fn remove_config(conf_dir: &Path, name: &str) {
+    let _ = std::fs::remove_file(conf_dir.join(format!("10-{name}.conflist")));
+}
+
 /// The directory with the plugins we need; `None` when they are not installed.
 pub fn plugin_dir() -> Option<PathBuf> {
     let mut dirs = PLUGIN_DIRS.iter().map(PathBuf::from);

@@ -161,6 +161,25 @@ fn inside(namespace: &OwnedFd, peer: String, address: Ipv4Addr, gateway: Ipv4Add
     })
 }
 
+/// Whether anything is connected to the bridge. What cannot be told counts as yes.
+pub(super) async fn has_ports(bridge: &str) -> bool {
+    let Ok(netlink) = open() else { return true };
+    let Some(index) = index_of(&netlink.handle, bridge).await else { return false };
+    let mut links = netlink.handle.link().get().execute();
+    loop {
+        match links.try_next().await {
+            Ok(Some(link)) => {
+                let controller = LinkAttribute::Controller(index);
+                if link.attributes.contains(&controller) {
+                    return true;
+                }
+            }
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
 /// Removes an interface. Idempotent.
 pub(super) async fn remove(name: &str) -> Result<()> {
     let netlink = open()?;

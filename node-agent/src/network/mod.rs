@@ -2,10 +2,13 @@
 //! pods reach each other on the host, the host, and (masqueraded) what the host reaches.
 //!
 //! * One bridge and one nftables table per agent, named after its data directory: two agents on a host do not collide.
+//! * What an agent left that does not run and has no pods any more is cleared away by the next one ([`claim`]); what
+//!   another one uses is never touched.
 //! * A pod's address is a /32 with the bridge as its gateway, so that even neighbours talk through the host: services
 //!   work among them without `br_netfilter`.
 //! * Start reading at [`PodNetwork`]; [`rules`] is the pure part.
 
+mod claim;
 pub mod cni;
 pub mod ipam;
 mod link;
@@ -113,6 +116,7 @@ pub struct PodNetwork {
     tag: String,
     ipam: PathBuf,
     state: Arc<Mutex<State>>,
+    _claim: Arc<claim::Claim>,
 }
 
 impl PodNetwork {
@@ -120,20 +124,44 @@ impl PodNetwork {
     pub fn new(data_dir: &Path, dir: &Path) -> Result<PodNetwork> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let data_dir = data_dir.canonicalize().map_err(Error::io(data_dir))?;
-        Ok(PodNetwork {
-            tag: agent_tag(&data_dir),
-            ipam: dir.join("ipam.json"),
-            state: Arc::default(),
-        })
+        let tag = agent_tag(&data_dir);
+        let claim = Arc::new(claim::Claim::take(&tag));
+        Ok(PodNetwork { tag, ipam: dir.join("ipam.json"), state: Arc::default(), _claim: claim })
     }
 
     /// The bridge's name.
     pub fn bridge(&self) -> String {
-        format!("qbr{}", self.tag)
+        bridge_of(&self.tag)
     }
 
     fn table(&self) -> String {
-        format!("quorate-{}", self.tag)
+        table_of(&self.tag)
+    }
+
+    /// Clears away the bridges, rules and (in `cni_conf_dir`) configurations of agents that do not run and have no pods
+    /// any more: their rules would answer for our services, their configuration would be our pods'. Best effort.
+    pub async fn clear_abandoned(&self, cni_conf_dir: Option<&Path>) {
+        let mut found = claim::abandoned(cni_conf_dir.map(cni::tags_in).unwrap_or_default());
+        found.retain(|abandoned| abandoned.tag != self.tag);
+        for abandoned in found {
+            let (bridge, table) = (bridge_of(&abandoned.tag), table_of(&abandoned.tag));
+            if link::has_ports(&bridge).await {
+                // Pods outlive their agent.
+                continue;
+            }
+            let removed = link::remove(&bridge).await;
+            let removed = removed.and(run_nft(&rules::removal(&table)).await);
+            if let Err(err) = removed {
+                let err = crate::builtin::image::chain(&err);
+                tracing::debug!(%bridge, %err, "the network of an agent that is gone stays");
+                continue;
+            }
+            if let Some(directory) = cni_conf_dir {
+                cni::remove_config(directory, &bridge);
+            }
+            abandoned.cleared();
+            tracing::info!(%bridge, "network of an agent that is gone cleared away");
+        }
     }
 
     /// Why pods cannot get an address, in words for the node's condition; `None` when they can.
@@ -168,7 +196,14 @@ impl PodNetwork {
         for other in cidrs.iter().filter(|other| other.contains(':')) {
             tracing::warn!(cidr = %other, "IPv6 pod CIDR is not used: pods have IPv4 addresses only");
         }
-        link::ensure_bridge(&self.bridge(), cidr, gateway(cidr)).await?;
+        if let Err(err) = link::ensure_bridge(&self.bridge(), cidr, gateway(cidr)).await {
+            let hint = match &err {
+                Error::InUse { .. } => ": give this cluster another --cluster-cidr, or remove it",
+                _ => "",
+            };
+            state.unusable = Some(format!("{}{hint}", crate::builtin::image::chain(&err)));
+            return Err(err);
+        }
         for (path, value) in [
             ("net/ipv4/ip_forward".to_owned(), "1"),
             (format!("net/ipv4/conf/{}/send_redirects", self.bridge()), "0"),
@@ -326,6 +361,14 @@ impl ServiceProxy {
 /// The first address of the range is the bridge's.
 fn gateway(cidr: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(cidr.network()).saturating_add(1))
+}
+
+fn bridge_of(tag: &str) -> String {
+    format!("{}{tag}", cni::BRIDGE_PREFIX)
+}
+
+fn table_of(tag: &str) -> String {
+    format!("quorate-{tag}")
 }
 
 /// Interface names have 15 characters at most; ids are random, so their head is as good as a hash.

@@ -143,18 +143,21 @@ pub fn render(input: &Input<'_>) -> String {
         "raw",
         vec![from_bridge, is(payload("ip", "daddr"), loopback.clone()), json!({"drop": null})],
     );
-    services(&mut out, input.services);
+    services(&mut out, input);
     host_ports(&mut out, input.host_ports);
     masquerade(&mut out, input, loopback);
     json!({"nftables": out.commands}).to_string()
 }
 
-fn services(out: &mut Table<'_>, services: &[ServiceRule]) {
+fn services(out: &mut Table<'_>, input: &Input<'_>) {
+    let services = input.services;
     out.chain("services");
     let jump = json!({"jump": {"target": "services"}});
-    for chain in ["prerouting", "output"] {
-        out.rule(chain, vec![jump.clone()]);
-    }
+    out.rule("output", vec![jump.clone()]);
+    // Pods of another cluster on this host have services of their own, perhaps with the same addresses. Where pods use a
+    // network that is not ours, any interface may be theirs.
+    let from_pods = input.cidr.map(|_| is(meta("iifname"), json!(input.bridge)));
+    out.rule("prerouting", from_pods.into_iter().chain([jump]).collect());
     let key = json!({"concat": [payload("ip", "daddr"), meta("l4proto"), payload("th", "dport")]});
     let element = |s: &ServiceRule| json!({"concat": [s.cluster_ip.to_string(), transport(s.protocol), s.port]});
     let mut targets = Vec::new();
@@ -270,6 +273,25 @@ mod tests {
         );
         assert!(text.contains("port-unreachable"));
         assert!(!render(&input(&[], &[])).contains("port-unreachable"));
+    }
+
+    #[test]
+    fn services_answer_our_own_pods_alone() {
+        let (services, _) = examples();
+        let jumps = |cidr: Option<Ipv4Net>| -> Vec<String> {
+            let rules: Value =
+                serde_json::from_str(&render(&Input { cidr, ..input(&services, &[]) })).unwrap();
+            let rules = rules["nftables"].as_array().unwrap().clone();
+            let rules = rules.into_iter().map(|rule| rule["add"]["rule"].clone());
+            let found = rules.filter(|rule| {
+                rule["chain"] == "prerouting" && rule["expr"].to_string().contains("services")
+            });
+            found.map(|rule| rule["expr"].to_string()).collect()
+        };
+        let own = jumps(Some("10.244.3.0/24".parse().unwrap()));
+        assert!(own.len() == 1 && own[0].contains("qbrtest"), "{own:?}");
+        let any = jumps(None);
+        assert!(any.len() == 1 && !any[0].contains("qbrtest"), "{any:?}");
     }
 
     /// The real `nft` takes what we render (`-c` checks without changing anything).
