@@ -310,9 +310,12 @@ async fn an_agents_restart_is_noticed_by_nobody() {
     let before = world.master.history("uid-p").len();
     world.start_agent().await;
     wait_until("the new agent greets", SOON, || (world.master.hellos().len() > 1, ())).await;
+    let told = || world.master.history("uid-p");
+    wait_until("the new agent reports", SOON, || (told().len() > before, told())).await;
+    let history = told();
+    // From here on it may well be unready: its probes are asked while it goes.
     world.fake.kill("a", 9);
     world.until("it is restarted", |s, _| s["containerStatuses"][0]["restartCount"] == 1).await;
-    let history = world.master.history("uid-p");
     let id = &status["containerStatuses"][0]["containerID"];
     for seen in &history[before..] {
         let container = &seen["containerStatuses"][0];

@@ -102,15 +102,22 @@ async fn a_pod_lives_and_dies_by_its_nodes_word() {
     assert_eq!(code, 200);
     assert_eq!(master.get_pod("p").await.0, 200, "it waits for its node");
     agent.say(gone(9)).await;
-    assert_eq!(ack(&mut agent).await, StatusAck { id: 9, error: String::new(), gone: false });
-    assert_eq!(master.get_pod("p").await.0, 404);
-    loop {
-        let change = agent.until("p").await;
-        if change.deleted {
-            assert_eq!(change.uid, uid(&pod));
-            break;
+    // The answer and the change come in any order.
+    let (mut answered, mut deleted) = (false, false);
+    while !(answered && deleted) {
+        match agent.next().await.unwrap() {
+            Down::Ack(ack) => {
+                assert_eq!(ack, StatusAck { id: 9, error: String::new(), gone: false });
+                answered = true;
+            }
+            Down::Change(change) if change.deleted && change.name == "p" => {
+                assert_eq!(change.uid, uid(&pod));
+                deleted = true;
+            }
+            _ => {}
         }
     }
+    assert_eq!(master.get_pod("p").await.0, 404);
     agent.say(pod_status(10, &pod, "Failed")).await;
     assert_eq!(ack(&mut agent).await, StatusAck { id: 10, error: String::new(), gone: true });
 }

@@ -58,11 +58,16 @@ fn exit_status(result: Result<i32>) -> Bytes {
         })
         .to_string()
         .into(),
-        Err(error) => {
-            let message = format!("error executing command in container: {error}");
-            failure(500, "InternalError", &message)
-        }
+        Err(error) => not_executed(&error.to_string()),
     }
+}
+
+/// How a command failed that did not come to run: told at the end of its stream, as the kubelet does it.
+fn not_executed(why: &str) -> Bytes {
+    let prefix = "Internal error occurred: error executing command in container: ";
+    // containerd says it that way itself.
+    let why = why.strip_prefix(prefix).unwrap_or(why);
+    failure(500, "InternalError", &format!("{prefix}{why}"))
 }
 
 /// What a request is about, once found.
@@ -70,6 +75,8 @@ enum Ready {
     Logs(PathBuf, ContainerId, LogRequest),
     Session(Session),
     Port(BoxDuplex),
+    /// The stream ends with these words before it has begun.
+    Over(Bytes),
 }
 
 /// Serves one request to its end.
@@ -95,6 +102,7 @@ pub(crate) async fn serve(
         }
         Ready::Session(session) => stream_session(session, up, down).await,
         Ready::Port(port) => stream_port(port, up, down).await,
+        Ready::Over(status) => finish(up, down, Some(status)).await,
     }
 }
 
@@ -138,7 +146,10 @@ async fn prepare(shared: &Shared, open: OpenChannel) -> std::result::Result<Read
         Some(Request::Exec(request)) => {
             let id = running(&listing.containers, &open.container)?;
             let options = exec_options(request);
-            shared.runtime.exec(&id, &options).await.map(Ready::Session).map_err(internal)
+            Ok(match shared.runtime.exec(&id, &options).await {
+                Ok(session) => Ready::Session(session),
+                Err(error) => Ready::Over(not_executed(&error.to_string())),
+            })
         }
         Some(Request::Attach(request)) => {
             let id = running(&listing.containers, &open.container)?;

@@ -53,13 +53,22 @@ pub(crate) fn measure(data: &Path) -> Usage {
         kernel: uname.release().to_string_lossy().into_owned(),
         os_image: os_image(&read("/etc/os-release")),
         machine_id: read("/etc/machine-id").trim().to_owned(),
-        system_uuid: read("/sys/class/dmi/id/product_uuid").trim().to_lowercase(),
+        system_uuid: system_uuid(),
         boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
     }
 }
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Of the machine's firmware, or where it has none (as cAdvisor does it) of the installed system.
+fn system_uuid() -> String {
+    let sources =
+        ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid", "/etc/machine-id"];
+    let mut found =
+        sources.iter().map(|path| read(path).trim_matches(['\0', ' ', '\n']).to_owned());
+    found.find(|uuid| !uuid.is_empty()).unwrap_or_default().to_lowercase()
 }
 
 fn field_kib(text: &str, name: &str) -> u64 {

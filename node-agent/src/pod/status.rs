@@ -204,6 +204,7 @@ fn container(
     status.state = Some(state(inputs, latest));
     status.last_state =
         inputs.observed.previous(name).and_then(|previous| terminated(inputs, previous));
+    let mut given_resources = None;
     if latest.container.state == ContainerState::Running {
         status.started = Some(inputs.memory.started.contains(&latest.container.id));
         // An init container that is to end is ready when it has.
@@ -211,14 +212,14 @@ fn container(
         status.ready = !ends && status.started == Some(true) && (inputs.ready)(latest);
         let given = inputs.memory.resized.get(&latest.container.id);
         let given = given.or_else(|| latest.container.annotations.get(labels::RESOURCES));
-        let given = given.and_then(|text| serde_json::from_str(text).ok());
-        let resources = given.or_else(|| container.resources.clone());
-        status.allocated_resources = resources.as_ref().and_then(|given| given.requests.clone());
-        status.resources = resources;
+        given_resources = given.and_then(|text| serde_json::from_str(text).ok());
     } else if latest.container.state == ContainerState::Exited {
         let init = is_init(inputs.pod, name);
         status.ready = init && !spec::is_sidecar(container) && latest.exit_code == 0;
     }
+    // One that has ended shows what its text says.
+    status.resources = given_resources.or_else(|| container.resources.clone());
+    status.allocated_resources = status.resources.as_ref().and_then(|given| given.requests.clone());
     status.volume_mounts = mounts(container);
     if let Some(waiting) = waiting
         && latest.container.state != ContainerState::Running

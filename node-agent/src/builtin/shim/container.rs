@@ -134,7 +134,23 @@ fn innermost(err: &dyn std::error::Error) -> String {
     while let Some(source) = err.source() {
         err = source;
     }
-    err.to_string().trim_matches('\0').to_owned()
+    plain(&err.to_string())
+}
+
+/// Without what libcontainer says of itself before what its executor said.
+fn plain(text: &str) -> String {
+    let text = text.trim_matches('\0');
+    let said = text.rsplit_once("error in executing process : ").map_or(text, |(_, said)| said);
+    said.to_owned()
+}
+
+#[cfg(test)]
+#[test]
+fn what_the_executor_said_is_told_alone() {
+    let text =
+        "exec process failed with error error in executing process : exec: \"/nope\": no such file";
+    assert_eq!(plain(text), "exec: \"/nope\": no such file");
+    assert_eq!(plain("\0cannot mount\0"), "cannot mount");
 }
 
 /// A socket that takes a terminal's master.

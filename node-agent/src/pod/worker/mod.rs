@@ -480,3 +480,26 @@ fn termination_message(status: &ContainerStatus) -> Option<String> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_others_are_not_repeated() {
+        let status: PodStatus = serde_json::from_value(serde_json::json!({"conditions": [
+            {"type": "Ready", "status": "True"},
+            {"type": "example.com/gate", "status": "False"},
+            {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+            {"type": "PodResizePending", "status": "True"},
+            {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
+        ]}))
+        .unwrap();
+        let told: Vec<String> = own_conditions(&status)
+            .into_iter()
+            .flatten()
+            .map(|condition| condition.type_)
+            .collect();
+        assert_eq!(told, ["Ready", "PodResizePending", "DisruptionTarget"]);
+    }
+}
