@@ -15,8 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use quorate_node_agent::runtime::{
-    AttachOptions, ContainerConfig, ContainerState, Error, ExecOptions, LinuxResources, Mount,
-    NamespaceMode, Runtime, SandboxId, SandboxState, SecurityProfile, TerminalSize,
+    AttachOptions, ContainerConfig, ContainerId, ContainerState, Error, ExecOptions,
+    LinuxResources, Mount, NamespaceMode, Runtime, SandboxId, SandboxState, SecurityProfile,
+    TerminalSize,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -174,6 +175,7 @@ async fn limits_hold_and_out_of_memory_is_told() {
         cpu_period: 100_000,
         pids_limit: Some(20),
         memory_limit_bytes: 64 << 20,
+        memory_swap_limit_bytes: 64 << 20,
         ..LinuxResources::default()
     };
     let (_, id) = world.run("limits", &config).await;
@@ -187,8 +189,15 @@ async fn limits_hold_and_out_of_memory_is_told() {
     let stats = world.runtime.list_container_stats().await.unwrap();
     assert_eq!(stats.len(), 1);
     assert!(stats[0].memory_working_set_bytes > 0 && stats[0].cpu_usage_ns > 0);
-    let more = LinuxResources { memory_limit_bytes: 128 << 20, ..LinuxResources::default() };
-    world.runtime.update_container_resources(&id, &more).await.unwrap();
+    for mebibytes in [128, 48, 96] {
+        let bytes = mebibytes << 20;
+        let other = LinuxResources {
+            memory_limit_bytes: bytes,
+            memory_swap_limit_bytes: bytes,
+            ..LinuxResources::default()
+        };
+        world.runtime.update_container_resources(&id, &other).await.unwrap();
+    }
     world.finish().await;
 }
 
@@ -329,6 +338,35 @@ async fn processes_are_shared_when_the_pod_says_so() {
     }
     let (_, text) = world.sh(&ids[0], "ps | grep -c 'sleep 123[4]'").await;
     assert_eq!(text.trim(), "2");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debugging_container_sees_the_processes_of_its_target() {
+    if !can_run("a_debugging_container_sees_the_processes_of_its_target") {
+        return;
+    }
+    let world = World::new(12).await;
+    let pod = world.pod("debugged");
+    let sandbox = world.sandbox(&pod).await;
+    let create = async |name: &str, target: Option<ContainerId>| {
+        let mut config = World::shell("sleep 1235");
+        config.name = name.into();
+        config.log_path = format!("{name}/0.log").into();
+        config.security.pid_target = target;
+        world.runtime.create_container(&sandbox, &config, &pod).await
+    };
+    let target = create("target", None).await.unwrap();
+    let early = create("early", Some(target.clone())).await.unwrap_err().to_string();
+    assert!(early.contains("is not running"), "{early}");
+    world.runtime.start_container(&target).await.unwrap();
+    let debugger = create("debugger", Some(target.clone())).await.unwrap();
+    world.runtime.start_container(&debugger).await.unwrap();
+    let (_, text) = world.sh(&debugger, "ps | grep -c 'sleep 123[5]'").await;
+    assert_eq!(text.trim(), "2");
+    // The namespace ends with its first process.
+    world.runtime.stop_container(&target, Duration::ZERO).await.unwrap();
+    world.ended(&debugger).await;
     world.finish().await;
 }
 

@@ -220,7 +220,7 @@ impl Managed {
         dir: &SandboxDir,
         sandbox: &SandboxRecord,
         record: ContainerRecord,
-        pause_pid: Option<i32>,
+        joins: Option<i32>,
     ) -> Result<Managed, Failure> {
         let other = |err: io::Error| (FailureKind::Other, err.to_string());
         let own = dir.container(&record.id);
@@ -236,7 +236,7 @@ impl Managed {
             record: &record,
             user: &user,
             rootfs: &rootfs,
-            pause_pid,
+            joins,
         };
         let (spec, filters) = super::spec::build(&parts).map_err(invalid)?;
         if let Some(cwd) = spec["process"]["cwd"].as_str() {

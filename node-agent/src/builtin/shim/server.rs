@@ -335,11 +335,27 @@ impl Server {
         self.containers.get_mut(id).ok_or_else(missing)
     }
 
+    /// The process whose PID namespace a new container joins.
+    fn joins(&self, record: &ContainerRecord) -> Result<Option<i32>, Failure> {
+        let security = &record.config.security;
+        let Some(target) = &security.pid_target else {
+            let shared = security.namespaces.pid == NamespaceMode::Pod;
+            return Ok(self.pause_pid.filter(|_| shared));
+        };
+        match self.containers.get(&target.0).filter(|target| target.is_running()) {
+            Some(target) => Ok(Some(target.status.pid)),
+            None => {
+                Err((FailureKind::Invalid, format!("target container {target} is not running")))
+            }
+        }
+    }
+
     fn create(&mut self, id: &str) -> Result<(), Failure> {
         let path = self.dir.container(id).join("container.json");
         let record: ContainerRecord = record::read(&path)
             .ok_or_else(|| (FailureKind::Other, format!("cannot read {}", path.display())))?;
-        let container = Managed::create(&self.dir, &self.sandbox, record, self.pause_pid)?;
+        let joins = self.joins(&record)?;
+        let container = Managed::create(&self.dir, &self.sandbox, record, joins)?;
         self.containers.insert(id.to_owned(), container);
         Ok(())
     }

@@ -88,8 +88,8 @@ pub(super) struct Parts<'a> {
     pub(super) record: &'a ContainerRecord,
     pub(super) user: &'a User,
     pub(super) rootfs: &'a Path,
-    /// First process of the pod's shared PID namespace.
-    pub(super) pause_pid: Option<i32>,
+    /// A process of the PID namespace that it joins; `None`: it has its own, or the host's.
+    pub(super) joins: Option<i32>,
 }
 
 /// What cannot be honoured, in words; `None` when everything can.
@@ -255,12 +255,10 @@ fn bounding_set() -> u64 {
 fn namespaces(parts: &Parts<'_>) -> Vec<Value> {
     // Network, IPC and UTS are the shim's own and simply inherited.
     let mut list = vec![json!({"type": "mount"})];
-    match (parts.record.config.security.namespaces.pid, parts.pause_pid) {
+    match (parts.record.config.security.namespaces.pid, parts.joins) {
         (NamespaceMode::Node, _) => {}
-        (NamespaceMode::Pod, Some(pid)) => {
-            list.push(json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")}));
-        }
-        _ => list.push(json!({"type": "pid"})),
+        (_, Some(pid)) => list.push(json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")})),
+        (_, None) => list.push(json!({"type": "pid"})),
     }
     if cgroup::is_v2() && !parts.record.config.security.privileged {
         list.push(json!({"type": "cgroup"}));
