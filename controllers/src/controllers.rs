@@ -2,6 +2,7 @@
 
 mod deployment;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 pub(crate) mod garbage;
@@ -53,6 +54,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::ServiceAccount => service_account::plan(ctx, key),
         Controller::RootCa => root_ca::plan(ctx, key),
         Controller::EndpointSlice => endpoint_slice::plan(ctx, key),
+        Controller::EndpointSliceMirroring => endpoint_slice_mirroring::plan(ctx, key),
         Controller::Endpoints => endpoints::plan(ctx, key),
         Controller::PodGc => pod_gc::plan(ctx, key),
         Controller::EventTtl => event_ttl::plan(ctx, key),

@@ -78,7 +78,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 15] = [
+const ALL: [Controller; 16] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::Namespace,
@@ -90,6 +90,7 @@ const ALL: [Controller; 15] = [
     Controller::ServiceAccount,
     Controller::RootCa,
     Controller::EndpointSlice,
+    Controller::EndpointSliceMirroring,
     Controller::Endpoints,
     Controller::PodGc,
     Controller::EventTtl,

@@ -117,6 +117,7 @@ pub(crate) enum Controller {
     ServiceAccount,
     RootCa,
     EndpointSlice,
+    EndpointSliceMirroring,
     Endpoints,
     PodGc,
     EventTtl,
@@ -138,6 +139,9 @@ impl Controller {
             Self::ServiceAccount => "system:serviceaccount:kube-system:service-account-controller",
             Self::RootCa => "system:serviceaccount:kube-system:root-ca-cert-publisher",
             Self::EndpointSlice => "system:serviceaccount:kube-system:endpointslice-controller",
+            Self::EndpointSliceMirroring => {
+                "system:serviceaccount:kube-system:endpointslicemirroring-controller"
+            }
             Self::Endpoints => "system:serviceaccount:kube-system:endpoint-controller",
             Self::PodGc => "system:serviceaccount:kube-system:pod-garbage-collector",
             Self::EventTtl => "system:apiserver",

@@ -71,13 +71,18 @@ fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
         wake_defaults_of(&change.key.object.name, wake);
     } else if SERVICES.is(resource) {
         wake_endpoints(&change.key.object, wake);
+        let mirrored = ENDPOINTS.at(&change.key.object);
+        wake(WorkKey::new(Controller::EndpointSliceMirroring, mirrored));
     } else if ENDPOINTS.is(resource) {
         wake(WorkKey::new(Controller::Endpoints, SERVICES.at(&change.key.object)));
+        wake(WorkKey::new(Controller::EndpointSliceMirroring, change.key.clone()));
     } else if ENDPOINT_SLICES.is(resource) {
         for version in change.versions() {
             if let Some(service) = find(&version.image.header.labels, SERVICE_NAME_LABEL) {
                 let key = SERVICES.key(&change.key.object.namespace, service);
+                let mirrored = ENDPOINTS.at(&key.object);
                 wake(WorkKey::new(Controller::EndpointSlice, key));
+                wake(WorkKey::new(Controller::EndpointSliceMirroring, mirrored));
             }
         }
     } else if EVENTS.is(resource) {

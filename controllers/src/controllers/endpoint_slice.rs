@@ -24,18 +24,29 @@ use crate::selector::find;
 use crate::wake::SERVICE_NAME_LABEL;
 pub(super) use pods::{Family, endpoint_ports, families, hostname, is_headless, may_be_endpoint};
 
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// Endpoints with the same ports, by the pod's uid.
-type Group = BTreeMap<String, Endpoint>;
+/// Endpoints with the same ports, by what tells them apart ([`identity`]).
+pub(super) type Group = BTreeMap<(String, String), Endpoint>;
 
 /// A slice that is there.
-struct Slice<'a> {
-    stored: &'a StoredRef,
-    before: EndpointSlice,
+pub(super) struct Slice<'a> {
+    pub(super) stored: &'a StoredRef,
+    pub(super) before: EndpointSlice,
     endpoints: Vec<Endpoint>,
+}
+
+/// Whose slices are made, and what all of them have.
+pub(super) struct Owner<'a> {
+    /// `Service`, or `Endpoints` of a service without a selector.
+    pub(super) kind: &'static str,
+    pub(super) name: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) uid: &'a str,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 /// What is to be done for one service.
@@ -53,13 +64,20 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
     {
         return plan;
     }
-    let mut existing = slices_of(ctx, found.stored.uid(), &key.object.name);
-    let labels = labels_of(service);
+    let mut existing = slices_of(ctx, found.stored.uid(), &key.object.name, CONTROLLER);
+    let owner = Owner {
+        kind: "Service",
+        name: &key.object.name,
+        namespace: &key.object.namespace,
+        uid: found.stored.uid(),
+        labels: labels_of(service),
+        annotations: BTreeMap::new(),
+    };
     for family in families(service) {
         let mine: Vec<Slice<'_>>;
         (mine, existing) =
             existing.into_iter().partition(|slice| slice.before.address_type == family.name());
-        reconcile_family(ctx, service, family, mine, &labels, &mut plan);
+        reconcile_family(ctx, service, family, mine, &owner, &mut plan);
     }
     // Of a family that the service no longer has.
     existing.iter().for_each(|slice| {
@@ -68,14 +86,20 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
     plan
 }
 
-fn slices_of<'a>(ctx: &Ctx<'a>, uid: &str, service: &str) -> Vec<Slice<'a>> {
+/// The slices of an owner that a controller manages.
+pub(super) fn slices_of<'a>(
+    ctx: &Ctx<'a>,
+    uid: &str,
+    service: &str,
+    controller: &str,
+) -> Vec<Slice<'a>> {
     ctx.world
         .dependents(uid)
         .filter(|key| ENDPOINT_SLICES.is(&key.resource))
         .filter_map(|key| ctx.world.get(key))
         .filter(|stored| {
             let labels = &stored.image.header.labels;
-            find(labels, MANAGED_BY) == Some(CONTROLLER)
+            find(labels, MANAGED_BY) == Some(controller)
                 && find(labels, SERVICE_NAME_LABEL) == Some(service)
                 && stored.image.header.deletion.is_none()
         })
@@ -105,21 +129,32 @@ fn reconcile_family(
     ctx: &Ctx<'_>,
     service: &Service,
     family: Family,
-    mut existing: Vec<Slice<'_>>,
-    labels: &BTreeMap<String, String>,
+    existing: Vec<Slice<'_>>,
+    owner: &Owner<'_>,
     plan: &mut Plan,
 ) {
     let groups = pods::groups(ctx, service, family);
     if groups.is_empty() {
-        keep_placeholder(service, family, existing, labels, plan);
-        return;
+        keep_placeholder(family, existing, owner, plan);
+    } else {
+        reconcile_groups(family, groups, existing, owner, plan);
     }
+}
+
+/// Each group into slices with its ports; slices with other ports go.
+pub(super) fn reconcile_groups(
+    family: Family,
+    groups: Vec<(Vec<EndpointPort>, Group)>,
+    mut existing: Vec<Slice<'_>>,
+    owner: &Owner<'_>,
+    plan: &mut Plan,
+) {
     for (ports, group) in groups {
         let mine: Vec<Slice<'_>>;
         (mine, existing) = existing
             .into_iter()
             .partition(|slice| same_ports(slice.before.ports.as_deref().unwrap_or(&[]), &ports));
-        reconcile_group(service, family, (&ports, group), mine, labels, plan);
+        reconcile_group(family, (&ports, group), mine, owner, plan);
     }
     existing.iter().for_each(|slice| {
         plan.delete(slice.stored);
@@ -146,23 +181,17 @@ fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
 }
 
 /// A service without endpoints has one empty slice: so everybody sees that it was looked at.
-fn keep_placeholder(
-    service: &Service,
-    family: Family,
-    existing: Vec<Slice<'_>>,
-    labels: &BTreeMap<String, String>,
-    plan: &mut Plan,
-) {
+fn keep_placeholder(family: Family, existing: Vec<Slice<'_>>, owner: &Owner<'_>, plan: &mut Plan) {
     let mut existing = existing.into_iter();
     match existing.next() {
         None => {
-            let object = new_slice(service, family, &[], &[], labels);
+            let object = new_slice(family, &[], &[], owner);
             plan.create(ENDPOINT_SLICES.group_resource(), object);
         }
         Some(mut first) => {
             first.endpoints.clear();
             let ports = first.before.ports.clone().unwrap_or_default();
-            write(&first, &ports, labels, plan);
+            write(&first, &ports, owner, plan);
         }
     }
     for slice in existing {
@@ -173,17 +202,16 @@ fn keep_placeholder(
 /// Keeps what is there where it is, drops what is gone, and puts new endpoints into the fullest
 /// slices with room before it makes new ones.
 fn reconcile_group(
-    service: &Service,
     family: Family,
     (ports, mut wanted): (&[EndpointPort], Group),
     mut slices: Vec<Slice<'_>>,
-    labels: &BTreeMap<String, String>,
+    owner: &Owner<'_>,
     plan: &mut Plan,
 ) {
     slices.sort_by(|a, b| a.stored.key.object.cmp(&b.stored.key.object));
     for slice in &mut slices {
         let kept =
-            slice.endpoints.drain(..).filter_map(|endpoint| wanted.remove(&uid_of(&endpoint)));
+            slice.endpoints.drain(..).filter_map(|endpoint| wanted.remove(&identity(&endpoint)));
         let kept: Vec<Endpoint> = kept.take(ENDPOINTS_PER_SLICE_MAX).collect();
         slice.endpoints = kept;
     }
@@ -199,62 +227,68 @@ fn reconcile_group(
         if slice.endpoints.is_empty() {
             plan.delete(slice.stored);
         } else {
-            write(slice, ports, labels, plan);
+            write(slice, ports, owner, plan);
         }
     }
     for chunk in new.chunks(ENDPOINTS_PER_SLICE_MAX) {
-        let object = new_slice(service, family, ports, chunk, labels);
+        let object = new_slice(family, ports, chunk, owner);
         plan.create(ENDPOINT_SLICES.group_resource(), object);
     }
 }
 
-fn uid_of(endpoint: &Endpoint) -> String {
-    endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()).unwrap_or_default()
+/// What tells one endpoint from another: the uid of what it stands for, if it says so, and its address.
+pub(super) fn identity(endpoint: &Endpoint) -> (String, String) {
+    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
+    (uid.unwrap_or_default(), endpoint.addresses.first().cloned().unwrap_or_default())
 }
 
 /// Writes a slice if it differs from what is stored.
-fn write(
-    slice: &Slice<'_>,
-    ports: &[EndpointPort],
-    labels: &BTreeMap<String, String>,
-    plan: &mut Plan,
-) {
+fn write(slice: &Slice<'_>, ports: &[EndpointPort], owner: &Owner<'_>, plan: &mut Plan) {
     let before = slice.before.endpoints.as_deref().unwrap_or(&[]);
-    let same = before == slice.endpoints && slice.before.metadata.labels.as_ref() == Some(labels);
-    if same {
+    let metadata = &slice.before.metadata;
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let annotated =
+        owner.annotations.iter().all(|(key, value)| annotations.get(key) == Some(value));
+    if before == slice.endpoints && metadata.labels.as_ref() == Some(&owner.labels) && annotated {
         return;
     }
     let mut object = to_value(slice.stored);
-    object["metadata"]["labels"] = json!(labels);
+    object["metadata"]["labels"] = json!(owner.labels);
+    if !annotated {
+        let all: BTreeMap<_, _> = annotations.iter().chain(&owner.annotations).collect();
+        object["metadata"]["annotations"] = json!(all);
+    }
     object["endpoints"] = json!(slice.endpoints);
     object["ports"] = json!(ports);
     plan.update(slice.stored, object, "");
 }
 
 fn new_slice(
-    service: &Service,
     family: Family,
     ports: &[EndpointPort],
     endpoints: &[Endpoint],
-    labels: &BTreeMap<String, String>,
+    owner: &Owner<'_>,
 ) -> Value {
-    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let mut metadata = json!({
+        "generateName": format!("{}-", owner.name),
+        "namespace": owner.namespace,
+        "labels": owner.labels,
+        "ownerReferences": [{
+            "apiVersion": "v1",
+            "kind": owner.kind,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }],
+    });
+    if !owner.annotations.is_empty() {
+        metadata["annotations"] = json!(owner.annotations);
+    }
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": {
-            "generateName": format!("{name}-"),
-            "namespace": service.metadata.namespace,
-            "labels": labels,
-            "ownerReferences": [{
-                "apiVersion": "v1",
-                "kind": "Service",
-                "name": name,
-                "uid": service.metadata.uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-        },
+        "metadata": metadata,
         "addressType": family.name(),
         "endpoints": endpoints,
         "ports": ports,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Group;
@@ -19,7 +21,7 @@ pub(in crate::controllers) enum Family {
 }
 
 impl Family {
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::controllers) fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
@@ -28,11 +30,16 @@ impl Family {
 
     /// The pod's first address of the family.
     pub(in crate::controllers) fn address(self, pod: &Pod) -> Option<&str> {
-        pod.ips().find(|ip| match ip.parse() {
+        pod.ips().find(|ip| self.is_of(ip))
+    }
+
+    /// Whether an address is of the family.
+    pub(in crate::controllers) fn is_of(self, ip: &str) -> bool {
+        match ip.parse() {
             Ok(IpAddr::V4(_)) => self == Self::V4,
             Ok(IpAddr::V6(_)) => self == Self::V6,
             Err(_) => false,
-        })
+        }
     }
 }
 
@@ -83,7 +90,7 @@ pub(super) fn groups(
         let ports = endpoint_ports(service, pod);
         let endpoint = endpoint(ctx, service, pod, address, not_ready_too);
         let group = groups.entry(format!("{ports:?}")).or_insert_with(|| (ports, Group::default()));
-        group.1.insert(pod.metadata.uid.clone(), endpoint);
+        group.1.insert(super::identity(&endpoint), endpoint);
     }
     groups.into_values().collect()
 }
@@ -102,10 +109,12 @@ fn endpoint(
         .world
         .node(node)
         .and_then(|node| node.object.metadata.labels.get("topology.kubernetes.io/zone").cloned());
+    let ready = not_ready_too || (serving && !terminating);
     Endpoint {
         addresses: vec![address.to_owned()],
+        hints: hints(service, zone.as_deref(), node).filter(|_| ready),
         conditions: Some(EndpointConditions {
-            ready: Some(not_ready_too || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
@@ -121,6 +130,20 @@ fn endpoint(
         zone,
         ..Endpoint::default()
     }
+}
+
+/// For whom an endpoint is meant first, when the service wants its traffic kept near.
+fn hints(service: &Service, zone: Option<&str>, node: &str) -> Option<EndpointHints> {
+    let wish = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    let same_node = match wish {
+        "PreferClose" | "PreferSameZone" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    let zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let nodes = (same_node && !node.is_empty()).then(|| vec![ForNode { name: node.to_owned() }]);
+    let some = zones.is_some() || nodes.is_some();
+    some.then_some(EndpointHints { for_nodes: nodes, for_zones: zones })
 }
 
 /// The service's ports on this pod; ports whose name the pod does not have are left out.

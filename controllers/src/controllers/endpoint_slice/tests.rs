@@ -156,3 +156,91 @@ async fn services_without_selector_are_not_ours() {
     assert!(cluster.list(ENDPOINT_SLICES).is_empty());
     assert_eq!(cluster.list(ENDPOINTS).len(), 1);
 }
+
+#[tokio::test]
+async fn endpoints_of_a_service_without_a_selector_are_mirrored() {
+    let mut cluster = Cluster::new().await;
+    let ports = json!([{"name": "db", "port": 5432, "protocol": "TCP"}]);
+    cluster.put(SERVICES, service(json!({"clusterIP": "10.43.0.9", "ports": ports.clone()}))).await;
+    let endpoints = |addresses: Value, labels: Value| {
+        json!({"apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "web", "namespace": "default", "labels": labels,
+                "annotations": {"a": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
+            "subsets": [{"addresses": addresses, "notReadyAddresses": [{"ip": "10.0.0.9"}],
+                "ports": ports.clone()}]})
+    };
+    let both = json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "10.0.0.2", "nodeName": "n"}]);
+    cluster.put(ENDPOINTS, endpoints(both, json!({"x": "y"}))).await;
+    cluster.settle().await;
+    let slices = cluster.list(ENDPOINT_SLICES);
+    let families: Vec<String> = slices.iter().map(|slice| text(&slice["addressType"])).collect();
+    assert_eq!(families.len(), 2, "{slices:?}");
+    let v4 = slices.iter().find(|slice| slice["addressType"] == "IPv4").unwrap();
+    assert_eq!(
+        v4["endpoints"],
+        json!([
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": true}, "nodeName": "n"},
+            {"addresses": ["10.0.0.9"], "conditions": {"ready": false}},
+        ])
+    );
+    assert_eq!(v4["ports"], ports);
+    assert_eq!(v4["metadata"]["ownerReferences"][0]["kind"], "Endpoints");
+    assert_eq!(v4["metadata"]["annotations"], json!({"a": "b"}));
+    assert_eq!(
+        v4["metadata"]["labels"],
+        json!({"x": "y", "kubernetes.io/service-name": "web",
+            "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io"})
+    );
+    // An address goes, one comes; the slice stays the same object.
+    cluster
+        .edit(ENDPOINTS, "default", "web", |object| {
+            object["subsets"][0]["addresses"] = json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.3"}]);
+        })
+        .await;
+    cluster.settle().await;
+    let after = cluster.list(ENDPOINT_SLICES);
+    assert_eq!(after.len(), 1, "none is left of the other family");
+    assert_eq!(after[0]["metadata"]["uid"], v4["metadata"]["uid"]);
+    assert_eq!(sizes(&cluster), [3]);
+    // Who says that he writes slices himself is left alone.
+    cluster
+        .edit(ENDPOINTS, "default", "web", |object| {
+            object["metadata"]["labels"]["endpointslice.kubernetes.io/skip-mirror"] = json!("true");
+        })
+        .await;
+    cluster.settle().await;
+    assert!(cluster.list(ENDPOINT_SLICES).is_empty());
+}
+
+#[tokio::test]
+async fn traffic_that_is_to_stay_near_has_hints() {
+    let mut cluster = Cluster::new().await;
+    cluster.put_node("n1", json!({"topology.kubernetes.io/zone": "z1"})).await;
+    let spec = json!({"clusterIP": "10.43.0.9", "selector": {"app": "web"},
+        "trafficDistribution": "PreferClose",
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 80}]});
+    cluster.put(SERVICES, service(spec)).await;
+    put_pods(&mut cluster, 1, 80).await;
+    cluster.settle().await;
+    let hints =
+        |cluster: &Cluster| cluster.list(ENDPOINT_SLICES)[0]["endpoints"][0]["hints"].clone();
+    assert_eq!(hints(&cluster), json!({"forZones": [{"name": "z1"}]}));
+    cluster
+        .edit(SERVICES, "default", "web", |service| {
+            service["spec"]["trafficDistribution"] = json!("PreferSameNode");
+        })
+        .await;
+    cluster.settle().await;
+    assert_eq!(
+        hints(&cluster),
+        json!({"forNodes": [{"name": "n1"}], "forZones": [{"name": "z1"}]})
+    );
+    cluster
+        .edit(SERVICES, "default", "web", |service| {
+            service["spec"].as_object_mut().unwrap().remove("trafficDistribution");
+        })
+        .await;
+    cluster.settle().await;
+    assert!(hints(&cluster).is_null());
+}
