@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use quorate_api_server::agents::{AgentHub, HubConfig};
+use quorate_api_server::authn::SecretTokens;
 use quorate_api_server::{
     ApiConfig, ApiServer, ClusterFacts, Extras, ServiceAccountKeys, SystemClock, TlsMaterial,
 };
@@ -138,7 +139,7 @@ impl Master {
             masters: masters.clone(),
             admit: server.admit(),
             hub: hub.clone(),
-            controllers: controllers_config(&cluster, &keys),
+            controllers: controllers_config(&cluster, &keys)?,
             controllers_metrics: metrics.0,
             scheduler_metrics: metrics.1,
         };
@@ -331,10 +332,7 @@ fn start_api(
             private_key_pem: parts.serving.key_pem,
             client_ca_pem: authority.to_owned(),
         }),
-        keys: ServiceAccountKeys {
-            signing_key_pem: keys.service_account_pem.clone(),
-            also_accepted_pem: Vec::new(),
-        },
+        keys: account_keys(keys),
         facts: ClusterFacts {
             cluster_id: cluster.cluster_id.clone(),
             cluster_domain: cluster.network.cluster_domain.clone(),
@@ -476,12 +474,31 @@ pub fn admin_certificate(keys: &ClusterKeys, now: Timestamp) -> anyhow::Result<C
 fn controllers_config(
     cluster: &ClusterFile,
     keys: &ClusterKeys,
-) -> quorate_controllers::ControllersConfig {
-    quorate_controllers::ControllersConfig {
+) -> anyhow::Result<quorate_controllers::ControllersConfig> {
+    let tokens = SecretTokens::new(&account_keys(keys))?;
+    Ok(quorate_controllers::ControllersConfig {
+        account_tokens: Some(Arc::new(TokensOfSecrets(tokens))),
         cluster_cidr: vec![cluster.network.cluster_cidr],
         service_cluster_ip_range: vec![cluster.network.service_cidr],
         root_ca_pem: keys.cluster.certificate_pem().to_owned(),
         ..Default::default()
+    })
+}
+
+fn account_keys(keys: &ClusterKeys) -> ServiceAccountKeys {
+    ServiceAccountKeys {
+        signing_key_pem: keys.service_account_pem.clone(),
+        also_accepted_pem: Vec::new(),
+    }
+}
+
+/// The API server's keys, for the controller that fills Secrets.
+#[derive(Debug)]
+struct TokensOfSecrets(SecretTokens);
+
+impl quorate_controllers::AccountTokens for TokensOfSecrets {
+    fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String> {
+        self.0.token(account, secret)
     }
 }
 

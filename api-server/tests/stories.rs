@@ -380,6 +380,42 @@ async fn who_may_do_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_a_secret_counts_while_the_secret_holds_it() {
+    let world = World::start().await;
+    world.default_account("default").await;
+    let account = world.get("/api/v1/namespaces/default/serviceaccounts/default").await.1;
+    let uid = account["metadata"]["uid"].as_str().unwrap();
+    let tokens = quorate_api_server::authn::SecretTokens::new(&world.account_keys).unwrap();
+    let token = tokens.token(("default", "default", uid), "tok").unwrap();
+    let review = |token: &str| {
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": {"token": token}})
+    };
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    assert_ne!(world.create(reviews, review(&token)).await["status"]["authenticated"], true);
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = |token: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": "tok",
+                "annotations": {"kubernetes.io/service-account.name": "default"}},
+            "stringData": {"token": token}})
+    };
+    world.create(secrets, secret(&token)).await;
+    let status = &world.create(reviews, review(&token)).await["status"];
+    assert_eq!(status["user"]["username"], "system:serviceaccount:default:default", "{status}");
+    assert_eq!(status["user"]["uid"], uid);
+    let mut elsewhere = review(&token);
+    elsewhere["spec"]["audiences"] = json!(["vault"]);
+    assert_ne!(world.create(reviews, elsewhere).await["status"]["authenticated"], true);
+    world.call("PUT", &format!("{secrets}/tok"), secret("another")).await;
+    assert_ne!(world.create(reviews, review(&token)).await["status"]["authenticated"], true);
+    world.call("PUT", &format!("{secrets}/tok"), secret(&token)).await;
+    assert_eq!(world.create(reviews, review(&token)).await["status"]["authenticated"], true);
+    world.call("DELETE", &format!("{secrets}/tok"), Value::Null).await;
+    assert_ne!(world.create(reviews, review(&token)).await["status"]["authenticated"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_come_in_the_form_that_is_asked_for() {
     let world = World::start().await;
     world.create(MAPS, map("a")).await;

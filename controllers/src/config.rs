@@ -1,9 +1,19 @@
 //! What operators may set, under the names that they know from kube-controller-manager's flags.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+/// Makes the tokens that Secrets of type `kubernetes.io/service-account-token` hold. The keys are the
+/// API server's.
+pub trait AccountTokens: fmt::Debug + Send + Sync {
+    /// The token of an account, given by namespace, name and uid, in a Secret of that namespace;
+    /// `None` when there can be none now.
+    fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String>;
+}
 
 /// Settings of the controllers. `Default` is upstream's default where upstream has one.
 #[derive(Debug, Clone)]
@@ -35,6 +45,8 @@ pub struct ControllersConfig {
     /// `--root-ca-file`, as PEM: what `kube-root-ca.crt` holds in each namespace. Empty: not
     /// published.
     pub root_ca_pem: String,
+    /// `--service-account-private-key-file`: signs the tokens of Secrets. `None`: they get none.
+    pub account_tokens: Option<Arc<dyn AccountTokens>>,
     /// `--min-resync-period`: how often everything is planned again although nothing changed.
     pub min_resync_period: Duration,
     /// Changes of the last this long are kept in the history, within the limits that follow
@@ -63,6 +75,7 @@ impl Default for ControllersConfig {
             terminated_pod_gc_threshold: 12_500,
             event_ttl: Duration::from_secs(3600),
             root_ca_pem: String::new(),
+            account_tokens: None,
             min_resync_period: Duration::from_secs(600),
             history_keep: Duration::from_secs(300),
             history_changes_max: 20_000,

@@ -1,5 +1,6 @@
 //! One file per controller.
 
+mod account_token;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
@@ -58,6 +59,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::Endpoints => endpoints::plan(ctx, key),
         Controller::PodGc => pod_gc::plan(ctx, key),
         Controller::EventTtl => event_ttl::plan(ctx, key),
+        Controller::AccountToken => account_token::plan(ctx, key),
         Controller::TokenCleaner => token_cleaner::plan(ctx, key),
     }
 }

@@ -78,7 +78,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 16] = [
+const ALL: [Controller; 17] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::Namespace,
@@ -95,6 +95,7 @@ const ALL: [Controller; 16] = [
     Controller::PodGc,
     Controller::EventTtl,
     Controller::TokenCleaner,
+    Controller::AccountToken,
 ];
 
 fn labels(controller: Controller) -> Labels {

@@ -122,6 +122,7 @@ pub(crate) enum Controller {
     PodGc,
     EventTtl,
     TokenCleaner,
+    AccountToken,
 }
 
 impl Controller {
@@ -145,6 +146,7 @@ impl Controller {
             Self::Endpoints => "system:serviceaccount:kube-system:endpoint-controller",
             Self::PodGc => "system:serviceaccount:kube-system:pod-garbage-collector",
             Self::EventTtl => "system:apiserver",
+            Self::AccountToken => "system:serviceaccount:kube-system:tokens-controller",
             Self::TokenCleaner => "system:serviceaccount:kube-system:token-cleaner",
         }
     }

@@ -59,6 +59,7 @@ pub(crate) fn all(world: &World, wake: Wake<'_>) {
 
 fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
     let resource = &change.key.resource;
+    wake_account_tokens(world, change, wake);
     if REPLICA_SETS.is(resource) {
         wake(WorkKey::new(Controller::ReplicaSet, change.key.clone()));
         wake_deployments_of(world, change, wake);
@@ -102,6 +103,23 @@ fn wake_defaults_of(namespace: &str, wake: Wake<'_>) {
     let key = NAMESPACES.key("", namespace);
     wake(WorkKey::new(Controller::ServiceAccount, key.clone()));
     wake(WorkKey::new(Controller::RootCa, key));
+}
+
+/// Secrets are filled when they come, and go with their account.
+fn wake_account_tokens(world: &World, change: &Changed, wake: Wake<'_>) {
+    if SECRETS.is(&change.key.resource) && change.new.is_some() {
+        wake(WorkKey::new(Controller::AccountToken, change.key.clone()));
+    }
+    let uid = |version: &Option<StoredRef>| version.as_ref().map(|stored| stored.uid().to_owned());
+    let gone = change.old.is_some() && uid(&change.old) != uid(&change.new);
+    if SERVICE_ACCOUNTS.is(&change.key.resource)
+        && gone
+        && let Some(secrets) = world.resource(SECRETS)
+    {
+        for secret in secrets.range(&change.key.object.namespace, None) {
+            wake(WorkKey::new(Controller::AccountToken, secret.key.clone()));
+        }
+    }
 }
 
 fn wake_endpoints(service: &ObjectKey, wake: Wake<'_>) {

@@ -5,6 +5,7 @@ mod bootstrap_token;
 mod certificate;
 mod impersonate;
 mod keys;
+mod secret_token;
 mod token;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ pub(crate) use certificate::CertificateIdentity;
 pub(crate) use impersonate::impersonate;
 pub use keys::KeyError;
 use keys::TokenKeys;
-use token::Claims;
+pub use secret_token::SecretTokens;
+use token::AnyClaims;
 pub use token::{BoundObject, IssuedToken, TokenOrder};
 
 /// Finds out who asks.
@@ -36,7 +38,7 @@ pub struct Authenticator {
     clock: Arc<dyn Clock>,
     /// Tokens whose signature was found good, by digest: only that is remembered, never that the
     /// token still counts.
-    verified: Mutex<BTreeMap<[u8; 32], Arc<Claims>>>,
+    verified: Mutex<BTreeMap<[u8; 32], Arc<AnyClaims>>>,
 }
 
 impl std::fmt::Debug for Authenticator {

@@ -10,6 +10,7 @@ use quorate_store::Consistency;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::secret_token::SecretClaims;
 use super::{Authenticated, Authenticator};
 use crate::identity::{Identity, User, split_service_account};
 use crate::limits::{TOKEN_LEEWAY_SECONDS, TOKEN_SECONDS_DEFAULT};
@@ -55,6 +56,14 @@ pub struct IssuedToken {
     pub expires: i64,
     /// Its audiences.
     pub audiences: Vec<String>,
+}
+
+/// The claims of a token of either kind.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum AnyClaims {
+    Bound(Claims),
+    OfSecret(SecretClaims),
 }
 
 /// The claims of a bound token, by upstream's names.
@@ -114,7 +123,41 @@ impl Authenticator {
         token: &str,
         wanted: &[String],
     ) -> Result<Authenticated, String> {
-        let claims = self.verify(token)?;
+        match &*self.verify(token)? {
+            AnyClaims::Bound(claims) => self.authenticate_bound(claims, wanted).await,
+            AnyClaims::OfSecret(claims) => self.authenticate_of_secret(claims, token, wanted).await,
+        }
+    }
+
+    /// A token that stands in a Secret: it is for the API server and nobody else.
+    async fn authenticate_of_secret(
+        &self,
+        claims: &SecretClaims,
+        token: &str,
+        wanted: &[String],
+    ) -> Result<Authenticated, String> {
+        let own = self.own_audiences();
+        let audiences: Vec<String> =
+            own.into_iter().filter(|one| wanted.is_empty() || wanted.contains(one)).collect();
+        if audiences.is_empty() {
+            return Err("the token of a secret is for the API server only".to_owned());
+        }
+        if let Err(why) = claims.check(&self.store.view(), token) {
+            let view = self
+                .store
+                .read(Consistency::Linearizable)
+                .await
+                .map_err(|error| format!("{why}; {error}"))?;
+            claims.check(&view, token)?;
+        }
+        Ok(Authenticated { identity: claims.identity(), audiences })
+    }
+
+    async fn authenticate_bound(
+        &self,
+        claims: &Claims,
+        wanted: &[String],
+    ) -> Result<Authenticated, String> {
         let now = self.clock.now().as_second();
         if claims.iss != self.issuer {
             // Not one of ours: nobody here says anything about it.
@@ -154,7 +197,7 @@ impl Authenticator {
         Ok(Authenticated { identity: claims.identity(), audiences })
     }
 
-    fn verify(&self, token: &str) -> Result<Arc<Claims>, String> {
+    fn verify(&self, token: &str) -> Result<Arc<AnyClaims>, String> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         {
             let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +205,7 @@ impl Authenticator {
                 return Ok(claims.clone());
             }
         }
-        let claims: Arc<Claims> = Arc::new(self.keys.verify(token)?);
+        let claims: Arc<AnyClaims> = Arc::new(self.keys.verify(token)?);
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= VERIFIED_MAX {
             verified.clear();

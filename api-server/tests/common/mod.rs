@@ -73,6 +73,8 @@ pub struct World {
     pub admin: (String, String),
     client: Client<Https, Full<Bytes>>,
     pub dir: tempfile::TempDir,
+    /// Signs tokens of service accounts.
+    pub account_keys: ServiceAccountKeys,
 }
 
 impl World {
@@ -89,7 +91,10 @@ impl World {
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (certificate_chain_pem, private_key_pem) = pki.serving();
-        let signing = KeyPair::generate().unwrap();
+        let account_keys = ServiceAccountKeys {
+            signing_key_pem: KeyPair::generate().unwrap().serialize_pem(),
+            also_accepted_pem: Vec::new(),
+        };
         let server = ApiServer::start(ApiConfig {
             store: store.clone(),
             listeners: vec![listener],
@@ -98,10 +103,7 @@ impl World {
                 private_key_pem,
                 client_ca_pem: pki.ca_pem.clone(),
             }),
-            keys: ServiceAccountKeys {
-                signing_key_pem: signing.serialize_pem(),
-                also_accepted_pem: Vec::new(),
-            },
+            keys: account_keys.clone(),
             facts: ClusterFacts::default(),
             clock: Arc::new(SystemClock),
             grpc,
@@ -114,7 +116,8 @@ impl World {
         let address = server.addresses()[0];
         let admin = pki.client("admin", &["system:masters"]);
         let client = https(&pki, Some(&admin));
-        Self { store, server, address, pki, admin, client, dir: tempfile::tempdir().unwrap() }
+        let dir = tempfile::tempdir().unwrap();
+        Self { store, server, address, pki, admin, client, dir, account_keys }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -272,3 +272,44 @@ async fn events_and_tokens_expire() {
     cluster.settle().await;
     assert_eq!(names(&cluster, EVENTS), ["lively"]);
 }
+
+/// Signs nothing, but says what it was asked.
+#[derive(Debug)]
+struct Signer;
+
+impl crate::AccountTokens for Signer {
+    fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String> {
+        Some(format!("{account:?} {secret}"))
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_accounts_hold_their_token_and_go_with_them() {
+    let mut cluster = Cluster::new().await;
+    cluster.config.root_ca_pem = "PEM".to_owned();
+    cluster.config.account_tokens = Some(std::sync::Arc::new(Signer));
+    let secret = |account: &str| {
+        json!({"type": "kubernetes.io/service-account-token",
+            "metadata": {"annotations": {"kubernetes.io/service-account.name": account}}})
+    };
+    put(&mut cluster, SECRETS, "early", secret("robot")).await;
+    put(&mut cluster, SECRETS, "nobodys", secret("nobody")).await;
+    put(&mut cluster, SECRETS, "plain", json!({"type": "Opaque", "data": {"a": "Yg=="}})).await;
+    cluster.settle().await;
+    put(&mut cluster, SERVICE_ACCOUNTS, "robot", json!({"metadata": {"uid": "u"}})).await;
+    cluster.advance(10);
+    cluster.settle().await;
+    assert_eq!(names(&cluster, SECRETS), ["early", "plain"], "nobody never came");
+    let early = cluster.get(SECRETS, "default", "early").unwrap();
+    let held = |key: &str| {
+        use base64::Engine as _;
+        let engine = base64::engine::general_purpose::STANDARD;
+        String::from_utf8(engine.decode(text(&early["data"][key])).unwrap()).unwrap()
+    };
+    assert_eq!(held("token"), r#"("default", "robot", "u") early"#);
+    assert_eq!((held("ca.crt"), held("namespace")), ("PEM".into(), "default".into()));
+    assert_eq!(early["metadata"]["annotations"]["kubernetes.io/service-account.uid"], "u");
+    cluster.delete(SERVICE_ACCOUNTS, "default", "robot", None, "Background").await;
+    cluster.settle().await;
+    assert_eq!(names(&cluster, SECRETS), ["plain"]);
+}
