@@ -1,4 +1,4 @@
-//! `/api`, `/apis`, `/openapi/v3`: documents that the object model makes, with ETags and 304.
+//! `/api`, `/apis`, `/openapi/v2`, `/openapi/v3`: documents that the object model makes, with ETags and 304.
 
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HOST, HeaderValue, IF_NONE_MATCH, LOCATION,
@@ -23,10 +23,13 @@ pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
         ["api"] => Some(root(headers, true)),
         ["apis"] => Some(root(headers, false)),
         ["api", version] => Some(plain(headers, discovery::resource_list("", version)?)),
-        ["apis", group] => Some(reply::value(200, &discovery::api_group(group)?)),
+        ["apis", group] => {
+            Some(reply::json(200, discovery::ordered(&discovery::api_group(group)?)))
+        }
         ["apis", group, version] if !group.is_empty() => {
             Some(plain(headers, discovery::resource_list(group, version)?))
         }
+        ["openapi", "v2"] => Some(openapi_v2(headers)),
         ["openapi", "v3"] => Some(index(headers)),
         ["openapi", "v3", ..] => openapi_document(call, &words[2..].join("/")),
         _ => None,
@@ -46,9 +49,16 @@ fn paths() -> Response<Body> {
         paths
             .extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
-    for path in
-        ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-    {
+    for path in [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ] {
         paths.push(path.to_owned());
     }
     paths.sort_unstable();
@@ -80,7 +90,7 @@ fn root(headers: &HeaderMap, core: bool) -> Response<Body> {
         }
         None if core => {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            reply::value(200, &discovery::api_versions(host))
+            reply::json(200, discovery::ordered(&discovery::api_versions(host)))
         }
         None => plain(headers, discovery::api_group_list()),
     };
@@ -131,6 +141,39 @@ fn takes_json(headers: &HeaderMap) -> bool {
         }
     }
     !said
+}
+
+/// What `/openapi/v2` as protobuf is called in answers.
+const V2_BINARY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What kubectl asks for, and nothing else. No answer can be called so: `@` may not be in a media type.
+const V2_BINARY_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// `/openapi/v2`, in the first form that the client names.
+fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let names = values
+        .flat_map(|value| value.split(','))
+        .map(|clause| clause.split(';').next().unwrap_or_default().trim());
+    let mut form = None;
+    for name in names {
+        form = match name {
+            "application/json" | "application/*" | "*/*" => Some(None),
+            V2_BINARY | V2_BINARY_ASKED => Some(Some(V2_BINARY)),
+            _ => None,
+        };
+        if form.is_some() {
+            break;
+        }
+    }
+    let mut response = match form {
+        Some(Some(media)) => tagged(headers, openapi::v2_binary(), media),
+        None if !takes_json(headers) => {
+            return reply::status(&Status::not_acceptable(&["application/json", V2_BINARY]));
+        }
+        None | Some(None) => plain(headers, openapi::v2()),
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 /// One document of `/openapi/v3`; with its hash in the URL it may be kept for ever.

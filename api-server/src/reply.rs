@@ -55,11 +55,6 @@ pub(crate) fn json_pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) 
     response
 }
 
-/// A JSON answer from a tree.
-pub(crate) fn value(code: u16, value: &serde_json::Value) -> Response<Body> {
-    json(code, value.to_string())
-}
-
 /// A plain text answer.
 pub(crate) fn text(code: u16, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = bytes(code, "text/plain; charset=utf-8", body);

@@ -208,3 +208,33 @@ async fn operators_apply_typed_objects_again_and_again() {
     let shown = api.patch_status("d", &other, &Patch::Apply(&more)).await.unwrap();
     assert_eq!(shown.status.unwrap().conditions.unwrap().len(), 2, "conditions merge by type");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_checks_lists_by_the_older_document() {
+    if !has_kubectl() {
+        return;
+    }
+    let world = World::start().await;
+    world.default_account("default").await;
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: one}\nspec: {ports: [{port: 80}]}\n";
+    let item = service.replace('\n', "\n  ");
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {item}\n- apiVersion: v1\n  kind: ConfigMap\n  \
+         metadata: {{name: two}}\n  data: {{a: b}}\n"
+    );
+    for (verb, what) in [("create", "created"), ("apply", "configured")] {
+        let (code, out, err) = world.kubectl_with(&[verb, "-f", "-"], &list).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(out.contains(&format!("service/one {what}")), "{out}");
+        assert!(out.contains(&format!("configmap/two {what}")), "{out}");
+    }
+    let wrong = list.replace("port: 80", "prt: 80");
+    let (code, _, err) = world.kubectl_with(&["create", "-f", "-"], &wrong).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("unknown field \"prt\" in io.k8s.api.core.v1.ServicePort"), "{err}");
+    let explain = ["explain", "pod.spec.affinity", "--output=plaintext-openapiv2"];
+    let out = world.kubectl_ok(&explain).await;
+    assert!(out.contains("scheduling constraints"), "{out}");
+    world.server.shutdown().await;
+}

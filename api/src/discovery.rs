@@ -75,7 +75,7 @@ pub fn api_versions(server_address: &str) -> Value {
 pub fn api_group_list() -> &'static Document {
     static LIST: LazyLock<Document> = LazyLock::new(|| {
         let groups: Vec<Value> = named_groups().map(group).collect();
-        Document::new(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+        document(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
     });
     &LIST
 }
@@ -95,7 +95,7 @@ pub fn resource_list(group: &str, version: &str) -> Option<&'static Document> {
             let versions = resource::groups().iter();
             let versions =
                 versions.flat_map(|g| g.versions.iter().map(|version| (g.name, *version)));
-            versions.map(|(g, v)| ((g, v), Document::new(&api_resource_list(g, v)))).collect()
+            versions.map(|(g, v)| ((g, v), document(&api_resource_list(g, v)))).collect()
         });
     let found = LISTS.iter().find(|((g, v), _)| (*g, *v) == (group, version));
     found.map(|(_, document)| document)
@@ -107,9 +107,63 @@ pub fn aggregated(version: Aggregated, core: bool) -> &'static Document {
     static LISTS: LazyLock<Lists> = LazyLock::new(|| {
         let keys = [Aggregated::V2, Aggregated::V2Beta1].map(|v| [(v, true), (v, false)]);
         let keys = keys.into_iter().flatten();
-        keys.map(|(v, core)| ((v, core), Document::new(&group_discovery_list(v, core)))).collect()
+        keys.map(|(v, core)| ((v, core), document(&group_discovery_list(v, core)))).collect()
     });
     &LISTS[&(version, core)]
+}
+
+/// A document as JSON with its fields in upstream's order: scripts look for them as text.
+pub fn ordered(value: &Value) -> String {
+    const ORDER: &[&str] = &[
+        "kind",
+        "apiVersion",
+        "groupVersion",
+        "metadata",
+        "name",
+        "resource",
+        "subresource",
+        "responseKind",
+        "singularName",
+        "namespaced",
+        "group",
+        "version",
+        "kind",
+        "scope",
+        "singularResource",
+        "verbs",
+        "shortNames",
+        "categories",
+        "storageVersionHash",
+        "subresources",
+        "resources",
+        "versions",
+    ];
+    match value {
+        Value::Object(map) => {
+            // Lists and groups begin with their own kind; what names a kind of others does not.
+            let names_a_kind = map.contains_key("singularName") || map.contains_key("group");
+            let rank = |key: &str| {
+                let mut order = ORDER.iter().skip(usize::from(names_a_kind));
+                order.position(|one| *one == key).unwrap_or(ORDER.len())
+            };
+            let mut fields: Vec<_> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| rank(key));
+            let fields: Vec<String> = fields
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), ordered(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(ordered).collect();
+            format!("[{}]", items.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn document(value: &Value) -> Document {
+    Document::of_bytes(ordered(value).into())
 }
 
 fn named_groups() -> impl Iterator<Item = &'static GroupDef> {

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha512};
 
-/// A JSON document and its hash.
+/// A document, nearly always JSON, and its hash.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// JSON without white space
+    /// Its bytes: JSON without white space, or protobuf
     pub body: Bytes,
     /// SHA-512 of the body in upper-case hex, as upstream has it in `ETag` (in quotes) and `?hash=`
     pub hash: String,
@@ -16,7 +16,11 @@ pub struct Document {
 impl Document {
     /// Encodes a value and hashes it.
     pub fn new(value: &Value) -> Self {
-        let body = Bytes::from(value.to_string());
+        Self::of_bytes(Bytes::from(value.to_string()))
+    }
+
+    /// Hashes a document that is not JSON.
+    pub fn of_bytes(body: Bytes) -> Self {
         let hash = Sha512::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
         Self { body, hash }
     }

@@ -1,13 +1,15 @@
-//! OpenAPI v3 documents, one per group version, and their index.
+//! OpenAPI v3 documents, one per group version, and their index; and the document of v2.
 //!
 //! kubectl reads them to validate, to compute strategic merge patches and to explain: component
 //! schemas with their `x-kubernetes-…` extensions come from the schema tables, paths and
 //! parameters from the resource table, descriptions from a table taken from k8s-openapi. Built at
 //! the first request and cached.
 
+mod binary;
 mod components;
 mod descriptions;
 mod paths;
+mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -27,6 +29,19 @@ pub fn document(path: &str) -> Option<&'static Document> {
 /// `/openapi/v3`: where each document is, with its hash.
 pub fn index() -> &'static Document {
     &INDEX
+}
+
+/// `/openapi/v2` as JSON.
+pub fn v2() -> &'static Document {
+    static V2: LazyLock<Document> = LazyLock::new(|| Document::new(&v2::build()));
+    &V2
+}
+
+/// `/openapi/v2` as protobuf: gnostic's `openapi.v2.Document`.
+pub fn v2_binary() -> &'static Document {
+    static V2: LazyLock<Document> =
+        LazyLock::new(|| Document::of_bytes(binary::encode(&v2::build()).into()));
+    &V2
 }
 
 static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {

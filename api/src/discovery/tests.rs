@@ -122,3 +122,25 @@ fn unknown_groups_have_no_documents() {
     assert!(api_group("").is_none());
     assert!(api_group("batch").is_none());
 }
+
+#[test]
+fn fields_are_in_the_order_that_scripts_look_for() {
+    let text = |document: &Document| String::from_utf8(document.body.to_vec()).unwrap();
+    let list = text(resource_list("", "v1").unwrap());
+    assert!(list.starts_with(r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[{"#));
+    for part in [
+        r#"{"name":"configmaps","singularName":"configmap","namespaced":true,"kind":"ConfigMap","#,
+        r#""verbs":["create","delete","deletecollection","get","list","patch","update","watch"],"#,
+        r#""],"shortNames":["cm"],"storageVersionHash":"#,
+        r#"{"name":"pods/eviction","singularName":"","namespaced":true,"group":"policy","#,
+        r#""version":"v1","kind":"Eviction","verbs":["create"]}"#,
+    ] {
+        assert!(list.contains(part), "{part} in {list}");
+    }
+    let groups = text(api_group_list());
+    let apps = r#"{"name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"#;
+    assert!(groups.contains(apps), "{groups}");
+    let all = text(aggregated(Aggregated::V2, false));
+    let of_deployments = r#"{"resource":"deployments","responseKind":{"group":"","version":"","#;
+    assert!(all.contains(of_deployments), "{all}");
+}
