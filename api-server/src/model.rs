@@ -300,18 +300,22 @@ pub(crate) fn allows_unconditional_update(def: &ResourceDef) -> bool {
 }
 
 /// One row of a Table, without its object.
-pub(crate) fn table_row(def: &ResourceDef, object: &Value, now: jiff::Timestamp) -> Value {
-    let cells = quorate_api::table::row(def.group(), def.kind(), object, now);
+pub(crate) fn table_row(
+    (group, kind): (&str, &str),
+    object: &Value,
+    now: jiff::Timestamp,
+) -> Value {
+    let cells = quorate_api::table::row(group, kind, object, now);
     let mut row = serde_json::json!({ "cells": cells });
-    if let Some(conditions) = quorate_api::table::conditions(def.group(), def.kind(), object) {
+    if let Some(conditions) = quorate_api::table::conditions(group, kind, object) {
         row["conditions"] = conditions;
     }
     row
 }
 
 /// The columns of a kind's Table.
-pub(crate) fn table_columns(def: &ResourceDef) -> Value {
-    let columns = quorate_api::table::columns(def.group(), def.kind());
+pub(crate) fn table_columns((group, kind): (&str, &str)) -> Value {
+    let columns = quorate_api::table::columns(group, kind);
     columns.iter().map(quorate_api::table::Column::to_json).collect()
 }
 

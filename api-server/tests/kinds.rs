@@ -207,6 +207,40 @@ async fn services_change_their_type() {
     // Its address is free again.
     let again = json!({"clusterIP": made["spec"]["clusterIP"]});
     world.create(&path, service("three", again)).await;
+    // A PUT makes what is not there; who needs no balancer any more has none.
+    let four = format!("{path}/four");
+    let (code, balanced) =
+        world.call("PUT", &four, service("four", json!({"type": "LoadBalancer"}))).await;
+    assert_eq!(code, 201, "{balanced}");
+    let mut balanced = balanced;
+    balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
+    let (code, mut balanced) = world.call("PUT", &format!("{four}/status"), balanced).await;
+    assert_eq!(code, 200, "{balanced}");
+    assert_eq!(balanced["status"]["loadBalancer"]["ingress"][0]["ip"], "203.0.113.1");
+    balanced["spec"]["type"] = json!("ClusterIP");
+    let (code, plain) = world.call("PUT", &four, balanced).await;
+    assert_eq!((code.as_u16(), &plain["status"]), (200, &json!({"loadBalancer": {}})), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_range_of_a_node_has_two_names() {
+    let world = World::start().await;
+    let (one, two) = ("10.7.1.0/24", "10.7.2.0/24");
+    let cases = [
+        (json!({"podCIDR": one}), one),
+        (json!({"podCIDRs": [one]}), one),
+        (json!({"podCIDR": two, "podCIDRs": [one]}), two),
+    ];
+    for (number, (spec, wanted)) in cases.into_iter().enumerate() {
+        let node = object("v1", "Node", &format!("n{number}"), json!({"spec": spec}));
+        let node = world.create("/api/v1/nodes", node).await;
+        assert_eq!(node["spec"]["podCIDR"], wanted);
+        assert_eq!(node["spec"]["podCIDRs"], json!([wanted]));
+    }
+    let bad = object("v1", "Node", "bad", json!({"spec": {"podCIDR": "x"}}));
+    let want = "Node \"bad\" is invalid: spec.podCIDRs[0]: Invalid value: \"x\": must be a valid CIDR \
+                value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    refused(&world, ("POST", "/api/v1/nodes"), bad, 422, want).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,6 +127,7 @@ async fn patches_that_do_not_fit_are_told_as_kubernetes_tells_them() {
         (m.clone(), MERGE, "[]".into(), 400, "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}".into()),
         (m.clone(), MERGE, "{\"data\"".into(), 400, "error decoding patch: …".into()),
         (m.clone(), STRATEGIC, "[]".into(), 400, "json: cannot unmarshal array into Go value of type map[string]interface {}".into()),
+        (m.clone(), STRATEGIC, json!({"metadata": {"labels": "x"}}).to_string(), 422, " \"\" is invalid: patch: Invalid value: \"map[metadata:map[labels:x]]\": cannot restore map from string".into()),
         (strict(&d), STRATEGIC, json!({"spec": {"replcas": 1}}).to_string(), 422, " \"\" is invalid: patch: Invalid value: \"map[spec:map[replcas:1]]\": strict decoding error: unknown field \"spec.replcas\"".into()),
         (strict(&d), MERGE, json!({"spec": {"replcas": 1}}).to_string(), 422, " \"\" is invalid: patch: Invalid value: \"{\\\"apiVersion\\\":…".into()),
         (strict(&d), MERGE, "{\"spec\": {\"paused\": true, \"paused\": false}}".into(), 422, " \"\" is invalid: patch: Invalid value: …".into()),
@@ -500,6 +501,14 @@ async fn what_has_no_table_is_not_shown_in_one() {
         let kind = if code == 406 { "Status" } else { "SelfSubjectAccessReview" };
         assert_eq!(json_of(response).await["kind"], kind);
     }
+    world.create(DEPLOYMENTS, deployment("d")).await;
+    let path = format!("{DEPLOYMENTS}/d/scale");
+    let shown = json_of(world.send("GET", &path, &[("accept", table)], "").await).await;
+    let columns = shown["columnDefinitions"].as_array().unwrap();
+    let names: Vec<&str> = columns.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(shown["rows"][0]["cells"][0], "d");
+    assert_eq!(shown["rows"][0]["object"]["kind"], "PartialObjectMetadata");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,11 +518,14 @@ async fn what_clients_keep_is_asked_for_once() {
     let both = format!("{aggregated},application/json");
     let (_, index) = world.get("/openapi/v3").await;
     let kept = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let v2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let cases = [
         ("/api", &*both, aggregated, "public, max-age=0"),
         ("/apis", &*both, aggregated, "public, max-age=0"),
         ("/apis", "application/json", "application/json", "public, max-age=0"),
         ("/apis/apps/v1", "application/json", "application/json", "public, max-age=0"),
+        ("/openapi/v2", "application/json", "application/json", "public, max-age=0"),
+        ("/openapi/v2", v2, &v2.replace('@', "."), "public, max-age=0"),
         (kept, "application/json", "application/json", "public, immutable"),
     ];
     for (path, accept, content_type, cache) in cases {

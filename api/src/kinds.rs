@@ -117,6 +117,7 @@ static KINDS: &[Kind] = &[
         defaults: service::service,
         create: prepare_service::create_service,
         update: prepare_service::update_service,
+        create_on_update: true,
         ..PLAIN
     },
     Kind {

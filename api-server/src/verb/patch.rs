@@ -91,7 +91,13 @@ impl Patch {
             };
             Box::new(Status::patch_not_decoded(shown, why))
         };
-        let decoded = decode_value(patched, target).map_err(|error| refused(&error.cause()))?;
+        let decoded = decode_value(patched, target).map_err(|error| {
+            let cause = error.cause();
+            match self.form {
+                Form::Strategic => refused(&unstructured(&cause).unwrap_or(cause)),
+                Form::Json | Form::Merge | Form::Apply => refused(&cause),
+            }
+        })?;
         if validation == FieldValidation::Ignore {
             return Ok((decoded.value, Vec::new()));
         }
@@ -133,6 +139,27 @@ impl Patch {
             Form::Apply => Err(Box::new(Status::unsupported_media_type(&SERVED[..3]))),
         }
     }
+}
+
+/// Upstream reads the result of a strategic merge patch with another decoder, which says otherwise
+/// that a value is of the wrong type. `None`: the text is about something else.
+fn unstructured(cause: &str) -> Option<String> {
+    let rest = cause.strip_prefix("json: cannot unmarshal ")?;
+    let (found, rest) = rest.split_once(" into Go struct field ")?;
+    let (_, wanted) = rest.split_once(" of type ")?;
+    let (kind, name) = match found {
+        "array" => ("slice", "[]interface {}"),
+        "object" => ("map", "map[string]interface {}"),
+        "number" => ("int64", "int64"),
+        found if found.starts_with("number") => ("float64", "float64"),
+        found => (found, found),
+    };
+    Some(match wanted {
+        wanted if wanted.starts_with("map[") => format!("cannot restore map from {kind}"),
+        wanted if wanted.starts_with("[]") => format!("cannot restore slice from {kind}"),
+        wanted if wanted.contains('.') => format!("cannot restore struct from: {kind}"),
+        wanted => format!("cannot convert {name} to {wanted}"),
+    })
 }
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
@@ -195,4 +222,30 @@ pub(super) fn check_names(old: &Value, new: &Value) -> Answer<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_types_are_told_as_the_decoder_of_strategic_patches_tells_them() {
+        let told = |found: &str, wanted: &str| {
+            unstructured(&format!(
+                "json: cannot unmarshal {found} into Go struct field A.b of type {wanted}"
+            ))
+        };
+        let cases = [
+            ("string", "map[string]string", "cannot restore map from string"),
+            ("object", "[]v1.Container", "cannot restore slice from map"),
+            ("array", "v1.PodSpec", "cannot restore struct from: slice"),
+            ("number", "string", "cannot convert int64 to string"),
+            ("number 1.5", "int32", "cannot convert float64 to int32"),
+            ("object", "bool", "cannot convert map[string]interface {} to bool"),
+        ];
+        for (found, wanted, text) in cases {
+            assert_eq!(told(found, wanted).as_deref(), Some(text), "{found} {wanted}");
+        }
+        assert_eq!(unstructured("quantities must match the regular expression"), None);
+    }
 }

@@ -77,8 +77,12 @@ pub(crate) fn metadata_of(object: &Value, api_version: &str) -> Value {
 
 /// One row of a Table.
 pub(crate) fn row(def: &ResourceDef, object: Value, api_version: &str, ctx: RowContext) -> Value {
-    let mut row = model::table_row(def, &object, ctx.now);
-    match ctx.include {
+    let row = model::table_row((def.group(), def.kind()), &object, ctx.now);
+    with_object(row, object, api_version, ctx.include)
+}
+
+fn with_object(mut row: Value, object: Value, api_version: &str, include: RowObject) -> Value {
+    match include {
         RowObject::None => {}
         RowObject::Metadata => row["object"] = metadata_of(&object, api_version),
         RowObject::Object => row["object"] = object,
@@ -101,17 +105,18 @@ pub(crate) fn table(
     meta: Value,
     columns: bool,
 ) -> Value {
-    let mut table = json!({
+    let columns = if columns { model::table_columns((def.group(), def.kind())) } else { json!([]) };
+    table_of(columns, rows, api_version, meta)
+}
+
+fn table_of(columns: Value, rows: Vec<Value>, api_version: &str, meta: Value) -> Value {
+    json!({
         "kind": "Table",
         "apiVersion": api_version,
         "metadata": meta,
-        "columnDefinitions": [],
+        "columnDefinitions": columns,
         "rows": rows,
-    });
-    if columns {
-        table["columnDefinitions"] = model::table_columns(def);
-    }
-    table
+    })
 }
 
 impl Request {
@@ -164,6 +169,23 @@ impl Request {
             }
         };
         self.write(form.yaml, code, &value)
+    }
+
+    /// An object of another kind than the resource's, which has a table of its own.
+    pub(crate) fn show_kind(
+        &self,
+        code: u16,
+        kind: (&str, &str),
+        value: Value,
+    ) -> Answer<Response<Body>> {
+        let form = self.form(false)?;
+        let Shape::Table(version) = form.shape else { return self.show_as(form, code, value) };
+        let ctx = self.row_context()?;
+        let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+        let row = model::table_row(kind, &value, ctx.now);
+        let row = with_object(row, value, version, ctx.include);
+        let table = table_of(model::table_columns(kind), vec![row], version, meta);
+        self.write(form.yaml, code, &table)
     }
 
     /// An answer that is no object of the resource.

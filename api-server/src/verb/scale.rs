@@ -62,7 +62,7 @@ pub(super) async fn get(request: Request) -> Answer<Response<Body>> {
 }
 
 fn show(request: &Request, object: &Value) -> Answer<Response<Body>> {
-    request.show_plain(200, &scale_of(object))
+    request.show_kind(200, ("autoscaling", "Scale"), scale_of(object))
 }
 
 pub(super) async fn update(mut request: Request) -> Answer<Response<Body>> {

@@ -7,7 +7,7 @@ use super::label::{Operator, Requirement, Selector};
 use crate::text::quote;
 
 /// The selector that a `metav1.LabelSelector` means: null or absent selects nothing, an empty one
-/// everything. Fails on an operator that does not exist.
+/// everything. Fails on an operator that does not exist, or that does not go with its values.
 pub fn label_selector(selector: &Value) -> Result<Selector, Error> {
     let Some(selector) = selector.as_object() else {
         return Ok(Selector::nothing());
@@ -36,7 +36,19 @@ pub fn label_selector(selector: &Value) -> Result<Selector, Error> {
         };
         let values = expression.get("values").and_then(Value::as_array);
         let values = values.into_iter().flatten().filter_map(Value::as_str);
-        let values = values.map(str::to_owned).collect();
+        let values: Vec<String> = values.map(str::to_owned).collect();
+        let why = match operator {
+            Operator::In | Operator::NotIn if values.is_empty() => {
+                "for 'in', 'notin' operators, values set can't be empty"
+            }
+            Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+                "values set must be empty for exists and does not exist"
+            }
+            _ => "",
+        };
+        if !why.is_empty() {
+            return Err(Error(why.to_owned()));
+        }
         requirements.push(Requirement::new(text("key").to_owned(), operator, values));
     }
     Ok(Selector::all(requirements))
@@ -90,6 +102,11 @@ mod tests {
             (json!({}), "<none>"),
             (Value::Null, "<none>"),
             (json!({"matchExpressions": [{"key": "t", "operator": "Near"}]}), "<error>"),
+            (json!({"matchExpressions": [{"key": "t", "operator": "In"}]}), "<error>"),
+            (
+                json!({"matchExpressions": [{"key": "t", "operator": "Exists", "values": ["a"]}]}),
+                "<error>",
+            ),
         ] {
             assert_eq!(format(&input), want, "{input}");
         }

@@ -67,8 +67,18 @@ pub(crate) fn namespace_status(new: &mut Value, old: &Value) {
     }
 }
 
-/// The kubelet configuration by reference is gone; what a client says of it is dropped.
+/// The kubelet configuration by reference is gone; what a client says of it is dropped. `podCIDR` is
+/// the first of `podCIDRs`, and wins when both are said (upstream's conversion of nodes).
 pub(crate) fn create_node(object: &mut Value) {
+    if let Some(spec) = tree::existing_mut(object, "spec") {
+        let one = tree::text(spec, "podCIDR").to_owned();
+        let first = tree::texts(spec, "podCIDRs").next().unwrap_or_default().to_owned();
+        if one.is_empty() && !first.is_empty() {
+            tree::set(spec, "podCIDR", first);
+        } else if !one.is_empty() && one != first {
+            tree::set(spec, "podCIDRs", json!([one]));
+        }
+    }
     for (holder, field) in [("spec", "configSource"), ("status", "config")] {
         if let Some(holder) = tree::existing_mut(object, holder) {
             tree::remove(holder, field);

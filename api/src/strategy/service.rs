@@ -20,6 +20,12 @@ pub(crate) fn create_service(object: &mut Value) {
 /// touch them.
 pub(crate) fn update_service(new: &mut Value, old: &Value) {
     super::kinds::keep_status(new, old);
+    // A load balancer goes later, but who is no longer asked for it need not see that.
+    if kind(tree::get(new, "spec")) != "LoadBalancer"
+        && let Some(status) = tree::existing_mut(new, "status")
+    {
+        tree::set(status, "loadBalancer", json!({}));
+    }
     let old = tree::get(old, "spec");
     let Some(spec) = tree::existing_mut(new, "spec") else { return };
     link_cluster_ips(spec, old);
