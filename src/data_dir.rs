@@ -43,6 +43,9 @@ pub struct ClusterFile {
     /// What all masters agree on.
     #[serde(default)]
     pub network: Network,
+    /// Its log was made: from then on this master has voted and acknowledged, and is nobody without it.
+    #[serde(default)]
+    pub has_log: bool,
 }
 
 /// A claimed data directory. Dropping it gives up the claim.
@@ -129,6 +132,23 @@ impl DataDir {
     /// Who this master is; `None` in a fresh directory.
     pub fn cluster(&self) -> anyhow::Result<Option<ClusterFile>> {
         read_cluster(&self.path)
+    }
+
+    /// A master without its log has forgotten whom it voted for and what it acknowledged: were it to start with an
+    /// empty one, it could vote again for somebody else, or, the first of its cluster, found that cluster once more.
+    pub fn refuse_lost_log(&self, cluster: &ClusterFile) -> anyhow::Result<()> {
+        let log = self.path.join("raft");
+        if !cluster.has_log || log.join("synced").exists() {
+            return Ok(());
+        }
+        bail!(
+            "{} belongs to master {:?}, but its log in {} is gone, and without it this master must not vote again. \
+             Put the log back; or leave this master out: give a new one an empty directory and another name with \
+             `quorate server --join URL --token T --data DIR --name NAME`",
+            self.path.display(),
+            cluster.name,
+            log.display()
+        )
     }
 
     /// Keeps who this master is.
@@ -317,7 +337,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDir::claim(directory.path()).unwrap();
         assert_eq!(data.cluster().unwrap(), None);
-        let cluster = ClusterFile {
+        let mut cluster = ClusterFile {
             version: 1,
             cluster_id: "c".to_owned(),
             node_id: 7,
@@ -325,8 +345,17 @@ mod tests {
             peer_address: "h:6444".to_owned(),
             api_address: "h:6443".to_owned(),
             network: Network::default(),
+            has_log: false,
         };
         data.save_cluster(&cluster).unwrap();
-        assert_eq!(data.cluster().unwrap(), Some(cluster));
+        assert_eq!(data.cluster().unwrap(), Some(cluster.clone()));
+        // Before there ever was a log there is none to miss.
+        data.refuse_lost_log(&cluster).unwrap();
+        cluster.has_log = true;
+        let text = data.refuse_lost_log(&cluster).unwrap_err().to_string();
+        assert!(text.contains("its log in") && text.contains("is gone"), "{text}");
+        fs::create_dir(directory.path().join("raft")).unwrap();
+        fs::write(directory.path().join("raft/synced"), "").unwrap();
+        data.refuse_lost_log(&cluster).unwrap();
     }
 }

@@ -109,12 +109,16 @@ impl Master {
         let listeners = Listeners::bind(settings).await?;
         let member = listeners.member(settings)?;
         let api_address = listeners.api.local_addr()?;
-        let (cluster, keys) = identity(data, settings, &member, progress).await?;
+        let (mut cluster, keys) = identity(data, settings, &member, progress).await?;
         let keys = Arc::new(keys);
         let serving = certificates(data, settings, &cluster, &keys)?;
         progress.done("certificates");
         let Listeners { api, peer, pods } = listeners;
         let started = start_store(data, settings, &cluster, &keys, (member.clone(), peer)).await?;
+        if !cluster.has_log {
+            cluster.has_log = true;
+            data.save_cluster(&cluster)?;
+        }
         let (store, masters) = (started.store.clone(), started.masters.clone());
         progress.done("replicated store");
 
@@ -361,6 +365,7 @@ async fn identity(
     progress: &mut Progress,
 ) -> anyhow::Result<(ClusterFile, ClusterKeys)> {
     if let Some(mut cluster) = data.cluster()? {
+        data.refuse_lost_log(&cluster)?;
         let keys = ClusterKeys::load(&data.pki())?;
         cluster.peer_address.clone_from(&member.peer_address);
         cluster.api_address.clone_from(&member.api_address);
@@ -391,6 +396,7 @@ async fn identity(
         peer_address: member.peer_address.clone(),
         api_address: member.api_address.clone(),
         network,
+        has_log: false,
     };
     // Last: a directory with this file is complete.
     data.save_cluster(&cluster)?;

@@ -303,6 +303,10 @@ async fn a_damaged_disk_is_named_and_not_served_from() {
         assert!(complaint.contains(file) && complaint.contains("damaged"), "{name}: {complaint}");
         assert!(complaint.contains(path.to_str().unwrap()), "{name}: {complaint}");
     }
+    // A master without its log would be another one under the same name.
+    let (_, started) = damaged("gone", &|path| std::fs::remove_dir_all(path.join("raft")).unwrap());
+    let text = complaint(&started.expect_err("gone"));
+    assert!(text.contains("its log in") && text.contains("is gone"), "{text}");
     // One generation of snapshots may be lost: it says so, and has everything.
     let (path, started) = damaged("newest", &|path| truncate(snapshots(path).last().unwrap()));
     started.expect("the log reaches back to the snapshot before");

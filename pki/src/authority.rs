@@ -64,7 +64,9 @@ pub enum Subject {
         /// Addresses.
         addresses: Vec<IpAddr>,
     },
-    /// A master towards the others: names cluster and node id, and nothing else is looked at.
+    /// A master towards the others: names cluster and node id, and nothing else is looked at. Valid as long as the
+    /// authority: it is made at each start and never stored, and masters whose clocks differ, or that run for years,
+    /// must go on talking to each other.
     Peer {
         /// Which cluster.
         cluster_id: String,
@@ -184,9 +186,24 @@ impl Authority {
         let error = || Error::certificate(format!("cannot issue a certificate for {subject:?}"));
         let key = KeyPair::generate().map_err(error())?;
         let mut params = subject.params().map_err(error())?;
-        validity(&mut params, now, CERTIFICATE_DAYS);
+        match subject {
+            Subject::Peer { .. } => self.own_validity(&mut params)?,
+            Subject::Client { .. } | Subject::Serving { .. } => {
+                validity(&mut params, now, CERTIFICATE_DAYS);
+            }
+        }
         let certificate = params.signed_by(&key, &self.issuer).map_err(error())?;
         Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// From the first to the last second of the authority itself.
+    fn own_validity(&self, params: &mut CertificateParams) -> Result<(), Error> {
+        let der = der_of_pem(self.certificate_pem())?;
+        let (_, own) = x509_parser::parse_x509_certificate(&der)
+            .map_err(|error| Error::Refused(format!("not an X.509 certificate: {error}")))?;
+        params.not_before = own.validity().not_before.to_datetime();
+        params.not_after = own.validity().not_after.to_datetime();
+        Ok(())
     }
 
     /// Signs a request. Only the key is taken from it: names and usages are `subject`'s, whatever
@@ -292,6 +309,19 @@ mod tests {
             assert_eq!(groups, ["system:masters"]);
             parse(authority.certificate_pem(), |authority| {
                 certificate.verify_signature(Some(authority.public_key())).unwrap();
+            });
+        });
+    }
+
+    #[test]
+    fn a_masters_certificate_does_not_depend_on_its_clock() {
+        let authority = Authority::generate("peers", now()).unwrap();
+        let subject = Subject::Peer { cluster_id: "c".to_owned(), node_id: 3 };
+        let ahead = now() + jiff::SignedDuration::from_hours(20_000);
+        let issued = authority.issue(&subject, ahead).unwrap();
+        parse(&issued.certificate_pem, |certificate| {
+            parse(authority.certificate_pem(), |authority| {
+                assert_eq!(certificate.validity(), authority.validity());
             });
         });
     }

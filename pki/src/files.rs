@@ -7,12 +7,24 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Creates a directory (and those above it) that only its owner may enter.
+/// Creates a directory (and those above it) that only its owner may enter. After it returns, the names of those that
+/// it made survive a power loss.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn create_private_dir(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error::File {
+    let create = || {
+        let missing =
+            path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+        let missing = missing.count();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for made in path.ancestors().take(missing) {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+            File::open(above.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    };
+    create().map_err(|source| Error::File {
         action: "create directory",
         path: path.to_owned(),
         source,

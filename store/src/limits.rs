@@ -68,8 +68,8 @@ pub const DEPARTED_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause before an entry is tried again when nothing is heard of another leader.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a writer waits beyond its deadline for the task that knows whether its command was sent; then
-/// [`crate::Error::Unknown`].
+/// What a writer waits beyond its deadline for the task that knows what became of its command; then
+/// [`crate::Error::Unknown`], or [`crate::Error::Unavailable`] when it was still in the queue.
 pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 
 /// Admitting a master may take this long on the leader; then the joiner is told to ask again.

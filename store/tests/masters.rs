@@ -147,6 +147,60 @@ async fn without_a_quorum_nothing_is_acknowledged_and_reads_say_so() {
     assert!(view.get(&key("before")).is_some() || view.get(&key("after")).is_none());
 }
 
+/// The first writes take all slots of the batcher; those behind them are never sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_gave_up_in_the_queue_is_not_written_later() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.masters[0].store.write(vec![create("before")]).await.unwrap();
+    for at in [1, 2] {
+        cluster.masters[at].masters.abort().await;
+    }
+    cluster.masters.truncate(1);
+    let store = &cluster.masters[0].store;
+    let mut first = Vec::new();
+    for number in 0..2 * quorate_store::limits::BATCHES_IN_FLIGHT_MAX {
+        let (store, name) = (store.clone(), format!("first-{number}"));
+        first.push(tokio::spawn(
+            async move { store.write_within(vec![create(&name)], PATIENCE).await },
+        ));
+        // One entry each.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let late = store.write_within(vec![create("late")], Duration::from_millis(500)).await;
+    assert!(matches!(late, Err(Error::Unavailable { .. })), "{late:?}");
+    // One whose caller hangs up.
+    let gone = store.write_within(vec![create("gone")], PATIENCE);
+    assert!(tokio::time::timeout(Duration::from_millis(200), gone).await.is_err());
+    let back = cluster.restart(1).await;
+    for write in first {
+        let outcome = write.await.unwrap().unwrap();
+        assert!(outcome[0].done().is_some(), "{outcome:?}");
+    }
+    let view = back.store.read_within(Consistency::Linearizable, PATIENCE).await.unwrap();
+    assert!(view.get(&key("first-0")).is_some());
+    for name in ["late", "gone"] {
+        assert!(view.get(&key(name)).is_none(), "{name} was written though nobody waited for it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_was_never_level_does_not_answer_from_what_it_has() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.masters[0].store.write(vec![create("a")]).await.unwrap();
+    cluster.learner().await;
+    until(|| async { cluster.masters[1].store.view().get(&key("a")).is_some() }).await;
+    for master in cluster.masters.drain(..).rev() {
+        master.masters.abort().await;
+    }
+    let again = cluster.restart(1).await;
+    assert!(again.store.view().get(&key("a")).is_some(), "it has something to be wrong with");
+    let read = again.store.read_within(Consistency::Any, Duration::from_millis(500)).await;
+    assert!(matches!(read, Err(Error::Unavailable { .. })), "{read:?}");
+    // A voter was level before it voted.
+    let voter = cluster.restart(0).await;
+    voter.store.read_within(Consistency::Any, Duration::from_millis(500)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_for_an_ended_leadership_is_refused() {
     let cluster = Cluster::of(3).await;

@@ -384,6 +384,68 @@ async fn the_first_error_is_the_end() {
     close(log, thread).await;
 }
 
+/// A disk whose syncs take as long as the test wants.
+struct Slow {
+    engine: SledEngine,
+    /// One for each sync that has begun.
+    begun: std::sync::mpsc::SyncSender<()>,
+    /// One for each that may end.
+    allowed: std::sync::mpsc::Receiver<()>,
+}
+
+impl LogEngine for Slow {
+    fn apply(&mut self, batch: Batch) -> io::Result<()> {
+        self.engine.apply(batch)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.begun.send(()).map_err(io::Error::other)?;
+        self.allowed.recv().map_err(io::Error::other)?;
+        self.engine.sync()
+    }
+
+    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.engine.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> io::Result<()> {
+        self.engine.scan(from, to, visit)
+    }
+}
+
+/// A vote that is answered before it is on disk can be given twice; an entry, lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_answered_before_it_is_synced() {
+    const SOON: std::time::Duration = std::time::Duration::from_millis(200);
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, begins) = std::sync::mpsc::sync_channel(8);
+    let (allow, allowed) = std::sync::mpsc::sync_channel(8);
+    // The one that makes the log.
+    allow.send(()).unwrap();
+    let engine = |path: &Path| {
+        let engine = SledEngine::open(path)?;
+        Ok(Box::new(Slow { engine, begun, allowed }) as Box<dyn LogEngine>)
+    };
+    let (log, thread, _) = open_with(dir.path(), engine).unwrap();
+    begins.recv().unwrap();
+    let mut voter = log.clone();
+    let mut saving = tokio::spawn(async move { voter.save_vote(&vote(4)).await });
+    begins.recv().unwrap();
+    assert!(tokio::time::timeout(SOON, &mut saving).await.is_err(), "the vote was not synced");
+    assert_eq!(log.clone().read_vote().await.unwrap(), None);
+    allow.send(()).unwrap();
+    saving.await.unwrap().unwrap();
+    assert_eq!(log.clone().read_vote().await.unwrap(), Some(vote(4)));
+    let mut writer = log.clone();
+    let mut appending = tokio::spawn(async move { append(&mut writer, [entry(0, 10)]).await });
+    begins.recv().unwrap();
+    assert!(tokio::time::timeout(SOON, &mut appending).await.is_err(), "it was not synced");
+    allow.send(()).unwrap();
+    appending.await.unwrap();
+    drop(allow);
+    close(log, thread).await;
+}
+
 /// The figure of a busy small cluster: a million updates of 1 KiB in small and in large groups,
 /// snapshots as the rule says, the log kept back to the snapshot before the last.
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! for company: an entry is made as soon as there is room for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +26,28 @@ use crate::replicated::session::Session;
 use crate::store::millis;
 
 /// The queue of writers.
+///
+/// A writer whose time is over, or who is gone, leaves it without a trace: what was never sent is answered as not
+/// written, and is not written later either, when nobody waits for it any more.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Queued>,
+}
+
+/// A writer in the queue.
+#[derive(Debug)]
+struct Queued {
+    waiting: Waiting,
+    /// Set by whoever comes first: the task that sends the command, or the writer that gives up.
+    claimed: Arc<AtomicBool>,
+}
+
+impl Queued {
+    /// The writer, if it still waits.
+    fn claim(self) -> Option<Waiting> {
+        let gone = self.claimed.swap(true, Ordering::AcqRel) || self.waiting.answer.is_closed();
+        (!gone).then_some(self.waiting)
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +89,9 @@ impl Batcher {
         };
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { command, weight, deadline: Instant::now() + deadline, answer };
-        self.queue.try_send(waiting).map_err(|error| match error {
+        let claimed = Arc::new(AtomicBool::new(false));
+        let queued = Queued { waiting, claimed: claimed.clone() };
+        self.queue.try_send(queued).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => crate::store::stopped(),
         })?;
@@ -77,15 +99,18 @@ impl Batcher {
         match tokio::time::timeout(deadline + ANSWER_MARGIN, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(crate::store::stopped()),
+            Err(_) if !claimed.swap(true, Ordering::AcqRel) => {
+                Err(Error::Unavailable { waited_ms: millis(deadline) })
+            }
             Err(_) => Err(Error::Unknown { waited_ms: millis(deadline) }),
         }
     }
 }
 
-async fn run(raft: RaftNode, mut queue: mpsc::Receiver<Waiting>) {
+async fn run(raft: RaftNode, mut queue: mpsc::Receiver<Queued>) {
     let proposer = Arc::new(Proposer::new(raft));
     let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
-    let mut left_over: Option<Waiting> = None;
+    let mut left_over: Option<Queued> = None;
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let first = match left_over.take() {
@@ -95,16 +120,20 @@ async fn run(raft: RaftNode, mut queue: mpsc::Receiver<Waiting>) {
                 None => return,
             },
         };
+        // Those that gave up while they waited for a slot.
+        let Some(first) = first.claim() else { continue };
         let mut bytes = first.weight;
         let mut batch = vec![first];
         while batch.len() < BATCH_PROPOSALS_MAX {
             let Ok(next) = queue.try_recv() else { break };
-            if bytes + next.weight > BATCH_BYTES_MAX {
+            if bytes + next.waiting.weight > BATCH_BYTES_MAX {
                 left_over = Some(next);
                 break;
             }
-            bytes += next.weight;
-            batch.push(next);
+            if let Some(next) = next.claim() {
+                bytes += next.weight;
+                batch.push(next);
+            }
         }
         let proposer = proposer.clone();
         tokio::spawn(async move {

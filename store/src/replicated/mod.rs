@@ -48,9 +48,9 @@ impl Replicated {
         let leadership = signal::channel(Leadership::Follower { leader: None }).0;
         follow_leadership(&raft, leadership.clone());
         let batcher = Batcher::start(raft.clone());
-        // A master that has state of its own was level with a leader before it stopped.
-        let caught_up = AtomicBool::new(published.view().revision() > Revision(0));
         let departed = departed::start(raft.clone(), published.clone());
+        // State of its own says nothing: a learner may have stopped half way.
+        let caught_up = AtomicBool::new(false);
         Self { raft, published, leadership, batcher, caught_up, _departed: departed }
     }
 

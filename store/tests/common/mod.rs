@@ -49,16 +49,22 @@ impl Cluster {
         first.masters.initialize().await.unwrap();
         cluster.masters.push(first);
         cluster.leader().await;
-        for number in 1..size {
-            let listener = listener();
-            let member = member(&format!("m{number}"), &listener);
-            let id = cluster.admit(&member).await;
-            let started = cluster.start(id, &member.name, listener).await;
-            cluster.known.push((id, member));
-            cluster.masters.push(started);
+        for _ in 1..size {
+            let id = cluster.learner().await;
             cluster.promote(id).await;
         }
         cluster
+    }
+
+    /// Adds a master that does not vote yet; gives its number.
+    pub async fn learner(&mut self) -> NodeId {
+        let listener = listener();
+        let member = member(&format!("m{}", self.known.len()), &listener);
+        let id = self.admit(&member).await;
+        let started = self.start(id, &member.name, listener).await;
+        self.known.push((id, member));
+        self.masters.push(started);
+        id
     }
 
     /// Number of a new learner. On a busy machine the leadership may change meanwhile.
