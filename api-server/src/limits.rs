@@ -261,6 +261,6 @@ pub const PORTS_MAX: usize = 32;
 /// How often a master renews the Lease objects of the nodes whose streams it holds.
 pub const LEASES_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Leases renewed in one such round, in one proposal. With more nodes than this each one's turn comes less often, and the
-/// leases say so (`leaseDurationSeconds`).
+/// Leases renewed in one such round, in one proposal. With more nodes than this each one's turn comes less often, and
+/// the leases say so (`leaseDurationSeconds`).
 pub const LEASES_IN_ROUND_MAX: usize = 100;

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-/// Name of an Event about an object, as client-go makes it: the object's name, a dot, the time in nanoseconds as hex. So
-/// events of one object sort by their time.
+/// Name of an Event about an object, as client-go makes it: the object's name, a dot, the time in nanoseconds as hex.
+/// So events of one object sort by their time.
 #[must_use]
 pub fn event_name(object: &str, nanoseconds: i128) -> String {
     format!("{}.{nanoseconds:x}", event_object(object))

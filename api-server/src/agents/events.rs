@@ -1,5 +1,5 @@
-//! Events that nodes report. Agents name and count them, as client-go's recorder does it; here they are written, those that
-//! wait together in one proposal. Best effort: an event is never worth holding up a status.
+//! Events that nodes report. Agents name and count them, as client-go's recorder does it; here they are written,
+//! those that wait together in one proposal. Best effort: an event is never worth holding up a status.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};

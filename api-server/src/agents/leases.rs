@@ -1,6 +1,6 @@
-//! The Lease objects of nodes in `kube-node-lease`, for clients that look at them. Nothing in a cluster of ours decides by
-//! them: liveness is in the masters' memory ([`super::liveness`]). So each master renews those of its own nodes, a
-//! bounded number at a time and all in one proposal (docs/decisions/0005).
+//! The Lease objects of nodes in `kube-node-lease`, for clients that look at them. Nothing in a cluster of ours
+//! decides by them: liveness is in the masters' memory ([`super::liveness`]). So each master renews those of its own
+//! nodes, a bounded number at a time and all in one proposal (docs/decisions/0005).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Rings when something happened to a container: the kernel tells when a shim writes a status (inotify) and when a shim
-//! ends (its pidfd). Only the fact counts; what happened is looked at. Where the kernel cannot tell (no watches left), the
-//! agent's look at every second has to do.
+//! ends (its pidfd). Only the fact counts; what happened is looked at. Where the kernel cannot tell (no watches
+//! left), the agent's look at every second has to do.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -173,7 +173,8 @@ impl Cgroup {
                 let mut steps = vec![("memory.limit_in_bytes", r.memory_limit_bytes)];
                 let swap = "memory.memsw.limit_in_bytes";
                 if r.memory_swap_limit_bytes > 0 && limits_swap() {
-                    // The limit with swap may never be the lower one: it goes first on the way up and last on the way down.
+                    // The limit with swap may never be the lower one: it goes first on the way up and last on the way
+                    // down.
                     let now = number(&self.file("memory", swap));
                     let up = u64::try_from(r.memory_limit_bytes).is_ok_and(|limit| limit > now);
                     steps.insert(usize::from(!up), (swap, r.memory_swap_limit_bytes));

@@ -1,5 +1,5 @@
-//! Which agents of this machine have a pod network, so that what an agent left that runs no more is told from what another
-//! one uses. Each holds a lock on a file named after its tag; the kernel gives the lock up with the process.
+//! Which agents of this machine have a pod network, so that what an agent left that runs no more is told from what
+//! another one uses. Each holds a lock on a file named after its tag; the kernel gives the lock up with the process.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

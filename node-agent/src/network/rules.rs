@@ -154,8 +154,8 @@ fn services(out: &mut Table<'_>, input: &Input<'_>) {
     out.chain("services");
     let jump = json!({"jump": {"target": "services"}});
     out.rule("output", vec![jump.clone()]);
-    // Pods of another cluster on this host have services of their own, perhaps with the same addresses. Where pods use a
-    // network that is not ours, any interface may be theirs.
+    // Pods of another cluster on this host have services of their own, perhaps with the same addresses. Where pods
+    // use a network that is not ours, any interface may be theirs.
     let from_pods = input.cidr.map(|_| is(meta("iifname"), json!(input.bridge)));
     out.rule("prerouting", from_pods.into_iter().chain([jump]).collect());
     let key = json!({"concat": [payload("ip", "daddr"), meta("l4proto"), payload("th", "dport")]});
