@@ -238,3 +238,62 @@ async fn kubectl_checks_lists_by_the_older_document() {
     assert!(out.contains("scheduling constraints"), "{out}");
     world.server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_applied_through_their_scale() {
+    let world = World::start().await;
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i:1"}]}}},
+    });
+    let path = format!("{DEPLOYMENTS}/d?fieldManager=owner");
+    assert_eq!(apply(&world, &path, &deployment).await.0, 201);
+    let scale = |replicas: i32| {
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"},
+            "spec": {"replicas": replicas}})
+    };
+    let scaler = format!("{DEPLOYMENTS}/d/scale?fieldManager=scaler");
+    let (code, status) = apply(&world, &scaler, &scale(3)).await;
+    assert_eq!(code, 409, "{status}");
+    assert_eq!(
+        status["message"],
+        "Apply failed with 1 conflict: conflict with \"owner\": .spec.replicas"
+    );
+    let (code, taken) = apply(&world, &format!("{scaler}&force=true"), &scale(3)).await;
+    assert_eq!(
+        (code, &taken["kind"], &taken["spec"]["replicas"]),
+        (200, &json!("Scale"), &json!(3))
+    );
+    let (_, now) = world.get(&format!("{DEPLOYMENTS}/d")).await;
+    assert_eq!(now["spec"]["replicas"], 3);
+    assert_eq!(managers(&now), [("owner", "Apply", ""), ("scaler", "Apply", "scale")]);
+    let of_scaler = &now["metadata"]["managedFields"][1];
+    assert_eq!(of_scaler["apiVersion"], "apps/v1");
+    assert_eq!(of_scaler["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    // Whoever applies the whole object with other replicas now conflicts; without them, leaves them alone.
+    let (code, status) = apply(&world, &path, &deployment).await;
+    assert_eq!(code, 409, "{status}");
+    assert!(
+        status["message"].as_str().unwrap().contains("\"scaler\" with subresource \"scale\""),
+        "{status}"
+    );
+    let mut without = deployment.clone();
+    without["spec"].as_object_mut().unwrap().remove("replicas");
+    let (code, left) = apply(&world, &path, &without).await;
+    assert_eq!((code, &left["spec"]["replicas"]), (200, &json!(3)), "{left}");
+    let (code, same) = apply(&world, &scaler, &scale(3)).await;
+    assert_eq!(
+        (code, &same["metadata"]["resourceVersion"]),
+        (200, &left["metadata"]["resourceVersion"])
+    );
+    let other = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}});
+    assert_eq!(apply(&world, &scaler, &other).await.0, 400);
+    let gone = format!("{DEPLOYMENTS}/none/scale?fieldManager=scaler");
+    let (code, status) = apply(&world, &gone, &scale(1)).await;
+    assert_eq!(
+        (code, &status["message"]),
+        (404, &json!("deployments/scale.apps \"none\" not found"))
+    );
+}

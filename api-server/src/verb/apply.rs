@@ -39,7 +39,7 @@ fn is_taken(refusal: &Refusal) -> bool {
 }
 
 /// The configuration, and the warnings about it.
-fn read(body: &[u8], validation: FieldValidation) -> Answer<(Value, Vec<String>)> {
+pub(super) fn read(body: &[u8], validation: FieldValidation) -> Answer<(Value, Vec<String>)> {
     let bad = |why: String| Box::new(Status::bad_request(why));
     let text = String::from_utf8_lossy(body);
     let converted =
@@ -83,7 +83,7 @@ fn applied(request: &Request, live: Option<&Value>, config: &Value) -> Answer<Va
     Ok(decoded.value)
 }
 
-fn refusal(error: Error) -> Refusal {
+pub(super) fn refusal(error: Error) -> Refusal {
     let message = error.to_string();
     Box::new(match error {
         Error::Malformed(_) => Status::bad_request(message),

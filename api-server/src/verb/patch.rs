@@ -52,10 +52,6 @@ pub(super) struct Patch {
 impl Patch {
     pub(super) fn read(content_type: &str, body: &Bytes) -> Answer<Self> {
         let form = Form::of(content_type)?;
-        if form == Form::Apply {
-            // Where it is not implemented; the others are.
-            return Err(Box::new(Status::unsupported_media_type(&SERVED[..3])));
-        }
         let bad = |why: &str| {
             // A strategic merge patch's parser is not introduced.
             let words = if form == Form::Strategic { "" } else { "error decoding patch: " };
@@ -136,7 +132,8 @@ impl Patch {
             Form::Json => model::json_patch(kind, object, &self.value),
             Form::Merge => model::merge_patch(kind, object, &self.value),
             Form::Strategic => model::strategic_patch(kind, schema, object, &self.value),
-            Form::Apply => Err(Box::new(Status::unsupported_media_type(&SERVED[..3]))),
+            // Needs owners, which `apply` knows.
+            Form::Apply => Err(Box::new(Status::unsupported_media_type(&SERVED))),
         }
     }
 }
@@ -170,17 +167,7 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
         return apply::run(request).await;
     }
     let options = WriteOptions::of(&request.query, "PatchOptions")?;
-    if request.query.get("force").is_some_and(|force| !force.is_empty()) {
-        let error = quorate_api::field::Error::forbidden(
-            &quorate_api::field::Path::new("force"),
-            "may not be specified for non-apply patch",
-        );
-        return Err(Box::new(Status::invalid(
-            GroupResource::new("meta.k8s.io", "PatchOptions"),
-            "",
-            &[error],
-        )));
-    }
+    no_force(&request)?;
     let body = request.body().await?;
     let patch = Patch::read(&content_type, &body)?;
     debug_assert_eq!(form, patch.form, "the form was read twice from one header");
@@ -204,6 +191,19 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
         Ok((object, warnings))
     };
     update::change(&request, None, options, make).await
+}
+
+/// Only an apply may be forced.
+pub(super) fn no_force(request: &Request) -> Answer<()> {
+    if request.query.text("force").is_empty() {
+        return Ok(());
+    }
+    let error = quorate_api::field::Error::forbidden(
+        &quorate_api::field::Path::new("force"),
+        "may not be specified for non-apply patch",
+    );
+    let kind = GroupResource::new("meta.k8s.io", "PatchOptions");
+    Err(Box::new(Status::invalid(kind, "", &[error])))
 }
 
 /// A patch changes neither name nor namespace.

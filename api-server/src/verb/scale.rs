@@ -1,17 +1,18 @@
 //! The `scale` subresource: an autoscaling/v1 Scale over the replicas of an object.
 
 use http::Response;
-use quorate_api::codec::Target;
+use quorate_api::codec::{Target, decode_value};
 use quorate_api::field::{Error, Path};
+use quorate_api::managed;
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::Revision;
 use quorate_store::Consistency;
 use serde_json::{Value, json};
 
-use super::{Request, WriteOptions, patch, update};
+use super::{Request, WriteOptions, apply, patch, update};
 use crate::model::{self, text};
-use crate::reply::Body;
-use crate::status_error::{self, Answer};
+use crate::reply::{self, Body};
+use crate::status_error::{self, Answer, Refusal};
 
 fn target(request: &Request) -> Answer<Target> {
     request
@@ -50,6 +51,13 @@ fn scale_of(object: &Value) -> Value {
     scale
 }
 
+/// It is the Scale that is not there, as upstream words it.
+fn not_found(request: &Request) -> Refusal {
+    let plural = format!("{}/scale", request.def.plural);
+    let resource = GroupResource::new(request.def.group(), &plural);
+    Box::new(Status::not_found(resource, &request.target.name))
+}
+
 pub(super) async fn get(request: Request) -> Answer<Response<Body>> {
     let view = request
         .shared
@@ -57,7 +65,7 @@ pub(super) async fn get(request: Request) -> Answer<Response<Body>> {
         .read(Consistency::Linearizable)
         .await
         .map_err(|error| status_error::of_store(&error))?;
-    let stored = view.get(&request.key()).ok_or_else(|| request.not_found())?;
+    let stored = view.get(&request.key()).ok_or_else(|| not_found(&request))?;
     show(&request, &model::tree(request.def, stored)?)
 }
 
@@ -80,13 +88,17 @@ pub(super) async fn update(mut request: Request) -> Answer<Response<Body>> {
     }
     let expected = update::expected(&scale)?;
     validate(&request, &scale)?;
-    let make = |old: &Value| Ok((scaled(old, &scale), Vec::new()));
+    let make = |old: &Value| Ok((scaled(old, &scale), warnings.clone()));
     finish(&request, expected, options, make).await
 }
 
 pub(super) async fn patch(mut request: Request) -> Answer<Response<Body>> {
-    let options = WriteOptions::of(&request.query, "PatchOptions")?;
     let media = request.content_type().to_owned();
+    if patch::Form::of(&media)? == patch::Form::Apply {
+        return apply(request).await;
+    }
+    let options = WriteOptions::of(&request.query, "PatchOptions")?;
+    patch::no_force(&request)?;
     let body = request.body().await?;
     let patch = patch::Patch::read(&media, &body)?;
     let target = target(&request)?;
@@ -104,6 +116,44 @@ pub(super) async fn patch(mut request: Request) -> Answer<Response<Body>> {
         Ok((object, warnings))
     };
     finish(&request, None, options, make).await
+}
+
+/// Server-side apply: the replicas become the applier's, in the object as in its Scale.
+async fn apply(mut request: Request) -> Answer<Response<Body>> {
+    let options = WriteOptions::of_apply(&request.query)?;
+    let body = request.body().await?;
+    let (config, warnings) = apply::read(&body, options.validation)?;
+    let target = target(&request)?;
+    let of = managed::Target { gvk: target.gvk, schema: target.schema, has_status: true };
+    let manager = request.field_manager();
+    let force = request.query.flag("force");
+    let make = |old: &Value| {
+        let now = crate::clock::rfc3339(request.shared.clock.now());
+        let writer = managed::Writer { manager: &manager, subresource: "scale", now: &now };
+        let mut before = scale_of(old);
+        managed::set_field(&mut before, managed::scale::of_scale(old));
+        let merged = managed::apply(Some(&before), &config, of, writer, force);
+        let merged = merged.map_err(apply::refusal)?;
+        let scale = decode_value(&merged, target)
+            .map_err(|error| Status::unclassified(error.cause()))?
+            .value;
+        patch::check_names(&before, &scale)?;
+        validate(&request, &scale)?;
+        let mut object = scaled(old, &scale);
+        let owners = managed::scale::of_scaled(old, &scale, &request.def.api_version());
+        managed::set_field(&mut object, owners);
+        name_version(&mut object, &config, &scale);
+        Ok((object, warnings.clone()))
+    };
+    finish(&request, None, options, make).await
+}
+
+/// The version that the client asked for, when it named one.
+fn name_version(object: &mut Value, asked: &Value, scale: &Value) {
+    if asked["metadata"]["resourceVersion"].is_string() {
+        let version = scale["metadata"]["resourceVersion"].clone();
+        crate::stamp::metadata(object).insert("resourceVersion".to_owned(), version);
+    }
 }
 
 fn validate(request: &Request, scale: &Value) -> Answer<()> {
@@ -132,6 +182,12 @@ async fn finish(
     options: WriteOptions,
     make: impl Fn(&Value) -> Answer<(Value, Vec<String>)>,
 ) -> Answer<Response<Body>> {
-    let object = update::change_value(request, expected, options, make).await?;
-    show(request, &object)
+    let changed = update::change_value(request, expected, options, make).await;
+    let (object, warnings) = changed.map_err(|refusal| match refusal.code {
+        404 => not_found(request),
+        _ => refusal,
+    })?;
+    let mut response = show(request, &object)?;
+    reply::warn(response.headers_mut(), &warnings);
+    Ok(response)
 }

@@ -141,18 +141,19 @@ pub(super) async fn change(
     Ok(response)
 }
 
-/// Changes the object and gives its new version.
+/// Changes the object and gives its new version, with what the client should be told.
 pub(super) async fn change_value(
     request: &Request,
     expected: Option<Revision>,
     options: WriteOptions,
     make: impl Fn(&Value) -> Answer<(Value, Vec<String>)>,
-) -> Answer<Value> {
-    let (changed, _) = perform(request, expected, options, make).await?;
-    match changed {
-        Changed::Stored(stored) => model::tree(request.def, &stored),
-        Changed::Tree(object) => Ok(object),
-    }
+) -> Answer<(Value, Vec<String>)> {
+    let (changed, warnings) = perform(request, expected, options, make).await?;
+    let object = match changed {
+        Changed::Stored(stored) => model::tree(request.def, &stored)?,
+        Changed::Tree(object) => object,
+    };
+    Ok((object, warnings))
 }
 
 /// Computes a new version from the current one, admits and proposes it; computes it anew when

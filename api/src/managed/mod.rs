@@ -9,6 +9,7 @@
 mod compare;
 mod entries;
 mod merge;
+pub mod scale;
 mod set;
 mod shape;
 
