@@ -33,6 +33,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) propagation: Option<String>,
     /// `orphanDependents` was given, as false.
     pub(crate) cascade_asked: bool,
+    /// It is an eviction: the pod's conditions say so.
+    pub(crate) evicted: bool,
     pub(crate) dry_run: bool,
 }
 
@@ -85,6 +87,7 @@ impl DeleteOptions {
                 orphan.map(|orphan| if orphan { "Orphan" } else { "Background" }.to_owned())
             }),
             cascade_asked: orphan == Some(false),
+            evicted: false,
             dry_run,
         })
     }
@@ -120,6 +123,38 @@ pub(crate) fn plan(
     options: &DeleteOptions,
     now: Timestamp,
 ) -> DeletePlan {
+    let mut plan = plan_any(def, old, options, now);
+    if options.evicted
+        && let DeletePlan::Mark(pod) = &mut plan
+        && *pod != *old
+    {
+        evicted(pod, now);
+    }
+    plan
+}
+
+/// A pod that was evicted says so while it ends: Jobs tell disruptions from failures by this (upstream's
+/// `addConditionAndDeletePod`).
+fn evicted(pod: &mut Value, now: Timestamp) {
+    const DISRUPTION_TARGET: &str = "DisruptionTarget";
+    let generation = pod["metadata"]["generation"].clone();
+    let mut condition = json!({
+        "type": DISRUPTION_TARGET,
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastProbeTime": null,
+        "lastTransitionTime": crate::clock::rfc3339(now),
+    });
+    if !generation.is_null() {
+        condition["observedGeneration"] = generation;
+    }
+    let before = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let others = before.into_iter().filter(|one| one["type"] != DISRUPTION_TARGET);
+    pod["status"]["conditions"] = others.chain([condition]).collect();
+}
+
+fn plan_any(def: &ResourceDef, old: &Value, options: &DeleteOptions, now: Timestamp) -> DeletePlan {
     if def.group().is_empty() && def.plural == "namespaces" {
         return plan_namespace(old, options, now);
     }

@@ -158,7 +158,9 @@ pub(super) async fn evict(mut request: Request) -> Answer<Response<Body>> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let body = request.body().await?;
     let media = request.content_type().to_owned();
-    let target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
+    let mut target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
+    // Evictions of policy/v1beta1 are taken for ever: old clients drain nodes with them.
+    target.any_version = true;
     let mut warnings = Vec::new();
     let eviction = model::decode(&media, &body, target, FieldValidation::Ignore, &mut warnings)?;
     let name = text(&eviction["metadata"]["name"]);
@@ -174,6 +176,7 @@ pub(super) async fn evict(mut request: Request) -> Answer<Response<Body>> {
         resource_version: wanted["preconditions"]["resourceVersion"].as_str().map(str::to_owned),
         propagation: wanted["propagationPolicy"].as_str().map(str::to_owned),
         cascade_asked: false,
+        evicted: true,
         dry_run: options.dry_run,
     };
     delete_options.dry_run |= model::has_items(&wanted["dryRun"]);

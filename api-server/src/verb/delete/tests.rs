@@ -71,3 +71,26 @@ fn a_namespace_waits_for_its_controller() {
         DeletePlan::Remove
     );
 }
+
+#[test]
+fn an_evicted_pod_says_so_and_a_deleted_one_does_not() {
+    let mut scheduled = pod(json!({"nodeName": "n", "terminationGracePeriodSeconds": 30}));
+    scheduled["status"]["conditions"] = json!([
+        {"type": "Ready", "status": "True"},
+        {"type": "DisruptionTarget", "status": "False", "reason": "Old"},
+    ]);
+    let options = DeleteOptions { evicted: true, ..Default::default() };
+    let evicted = marked(plan(def("pods"), &scheduled, &options, at(5)));
+    assert_eq!(
+        evicted["status"]["conditions"],
+        json!([
+            {"type": "Ready", "status": "True"},
+            {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting", "lastProbeTime": null,
+                "lastTransitionTime": "1970-01-01T00:00:05Z", "observedGeneration": 2},
+        ])
+    );
+    assert_eq!(plan(def("pods"), &evicted, &options, at(9)), DeletePlan::Mark(evicted.clone()));
+    let deleted = marked(plan(def("pods"), &scheduled, &DeleteOptions::default(), at(5)));
+    assert_eq!(deleted["status"], scheduled["status"]);
+}
