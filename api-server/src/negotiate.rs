@@ -17,15 +17,30 @@ pub(crate) enum Shape {
     Metadata(&'static str),
 }
 
+/// What an answer is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Encoding {
+    Json,
+    Yaml,
+    /// Only for who takes nothing else: objects are kept as JSON, and those who prefer protobuf read JSON, too.
+    Protobuf,
+}
+
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
     pub(crate) shape: Shape,
-    pub(crate) yaml: bool,
+    pub(crate) encoding: Encoding,
+}
+
+impl Form {
+    /// Objects as they are kept.
+    pub(crate) const STORED: Self = Self { shape: Shape::Object, encoding: Encoding::Json };
 }
 
 /// What is served, as upstream's 406 lists it.
-const SERVED: &[&str] = &["application/json", "application/yaml"];
+const SERVED: &[&str] =
+    &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
 /// The first form in the header that can be served. `list`: of a collection.
 pub(crate) fn form(headers: &HeaderMap, list: bool) -> Answer<Form> {
@@ -45,13 +60,13 @@ fn first(headers: &HeaderMap, served: impl Fn(&str) -> Option<Form>) -> Answer<F
     }
     clauses.retain(|(_, clause)| !clause.is_empty());
     if clauses.is_empty() {
-        return Ok(Form { shape: Shape::Object, yaml: false });
+        return Ok(Form::STORED);
     }
     clauses.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
-    clauses
-        .iter()
-        .find_map(|(_, clause)| served(clause))
-        .ok_or_else(|| Box::new(Status::not_acceptable(SERVED)))
+    let forms: Vec<Form> = clauses.iter().filter_map(|(_, clause)| served(clause)).collect();
+    let text = forms.iter().find(|form| form.encoding != Encoding::Protobuf);
+    let form = text.or_else(|| forms.first()).copied();
+    form.ok_or_else(|| Box::new(Status::not_acceptable(SERVED)))
 }
 
 /// Thousandths of `q=`, at most one.
@@ -67,9 +82,10 @@ fn quality(clause: &str) -> u32 {
 
 fn served(clause: &str, list: bool) -> Option<Form> {
     let mut parts = clause.split(';').map(str::trim);
-    let yaml = match parts.next()?.to_ascii_lowercase().as_str() {
-        "*/*" | "application/*" | "application/json" => false,
-        "application/yaml" => true,
+    let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
+        "*/*" | "application/*" | "application/json" => Encoding::Json,
+        "application/yaml" => Encoding::Yaml,
+        "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
         _ => return None,
     };
     let (mut target, mut group, mut version) = ("", "", "");
@@ -89,12 +105,14 @@ fn served(clause: &str, list: bool) -> Option<Form> {
     let shape = match (target, group) {
         ("", _) => Shape::Object,
         (_, "meta.k8s.io") if version.is_empty() => return None,
+        // Cells are any JSON, for which Kubernetes' protobuf has no message.
+        ("Table", "meta.k8s.io") if encoding == Encoding::Protobuf => return None,
         ("Table", "meta.k8s.io") => Shape::Table(version),
         ("PartialObjectMetadata", "meta.k8s.io") if !list => Shape::Metadata(version),
         ("PartialObjectMetadataList", "meta.k8s.io") if list => Shape::Metadata(version),
         _ => return None,
     };
-    Some(Form { shape, yaml })
+    Some(Form { shape, encoding })
 }
 
 /// Whether the answer is to be indented: asked for, or a person's tool without another wish.
@@ -118,25 +136,28 @@ mod tests {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         let proto = "application/vnd.kubernetes.protobuf,application/json";
         let meta = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+        let (json, yaml, binary) = (Encoding::Json, Encoding::Yaml, Encoding::Protobuf);
         let cases = [
-            ("", true, Some((Shape::Object, false))),
-            ("*/*", true, Some((Shape::Object, false))),
-            (table, true, Some((Shape::Table("meta.k8s.io/v1"), false))),
-            (proto, true, Some((Shape::Object, false))),
-            (meta, true, Some((Shape::Metadata("meta.k8s.io/v1"), false))),
+            ("", true, Some((Shape::Object, json))),
+            ("*/*", true, Some((Shape::Object, json))),
+            (table, true, Some((Shape::Table("meta.k8s.io/v1"), json))),
+            (proto, true, Some((Shape::Object, json))),
+            (meta, true, Some((Shape::Metadata("meta.k8s.io/v1"), json))),
             (meta, false, None),
-            ("application/yaml", true, Some((Shape::Object, true))),
-            ("application/vnd.kubernetes.protobuf", true, None),
+            ("application/yaml", true, Some((Shape::Object, yaml))),
+            ("application/vnd.kubernetes.protobuf", true, Some((Shape::Object, binary))),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", true, None),
+            ("application/cbor", true, None),
             (
                 "text/html;q=1.0, application/json;q=0.2, application/yaml;q=0.5",
                 true,
-                Some((Shape::Object, true)),
+                Some((Shape::Object, yaml)),
             ),
         ];
         for (accept, list, expected) in cases {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().unwrap());
-            let got = form(&headers, list).ok().map(|form| (form.shape, form.yaml));
+            let got = form(&headers, list).ok().map(|form| (form.shape, form.encoding));
             assert_eq!(got, expected, "{accept}");
         }
     }

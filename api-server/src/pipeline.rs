@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
@@ -55,6 +55,7 @@ impl Shared {
         let audit = audit_id(&request);
         let (parts, body) = request.into_parts();
         let keeps_alive = parts.version == Version::HTTP_11;
+        let head = parts.method == Method::HEAD;
         let query = Query::of(&parts.uri);
         let info = Arc::new(RequestInfo::of(&parts, &query));
         let long_running = info.long_running().then(|| LongRunning::enter(&self, &info));
@@ -99,6 +100,10 @@ impl Shared {
             }
         };
         response.headers_mut().insert(AUDIT_ID, audit);
+        if head {
+            // HTTP/1.1 leaves it out by itself, on HTTP/2 it would be an error.
+            response = without_body(response);
+        }
         if keeps_alive && response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body is not read, so this connection carries no further request. Go's
             // server says so, too.
@@ -200,11 +205,19 @@ fn for_tonic(request: Request<Body>) -> Request<tonic::body::Body> {
     request.map(tonic::body::Body::new)
 }
 
-fn is_grpc(request: &Request<Body>) -> bool {
+pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
     request
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer to a HEAD: its headers tell how long the body is that a GET would get.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(size) = http_body::Body::size_hint(response.body()).exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    response.map(|_| reply::empty())
 }
 
 fn audit_id(request: &Request<Body>) -> HeaderValue {

@@ -37,6 +37,8 @@ pub struct ResourceTarget {
     pub rest: Vec<String>,
     /// The name was in the path.
     pub named: bool,
+    /// The one object that the deprecated `/watch/` form of the path is about.
+    pub watched: Option<String>,
 }
 
 impl RequestInfo {
@@ -56,6 +58,7 @@ impl RequestInfo {
         };
         if let Some(target) = &mut resource
             && !named
+            && target.watched.is_none()
             && matches!(verb, "list" | "watch" | "deletecollection")
             && let Some(name) = query.get("fieldSelector").and_then(selected_name)
         {
@@ -190,7 +193,7 @@ fn take_watch_prefix(target: &mut ResourceTarget) -> bool {
         ..ResourceTarget::default()
     };
     fill(target, &words);
-    target.named = false;
+    target.watched = std::mem::take(&mut target.named).then(|| target.name.clone());
     true
 }
 
@@ -230,6 +233,8 @@ mod tests {
             ("GET", "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3Dn", "watch", "", "nodes", "", "", "n"),
             ("GET", "/api/v1/watch/nodes", "watch", "", "nodes", "", "", ""),
             ("GET", "/api/v1/watch/namespaces/a/pods", "watch", "", "pods", "", "a", ""),
+            ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch", "", "pods", "", "a", "b"),
+            ("GET", "/api/v1/watch/namespaces/a", "watch", "", "namespaces", "", "a", "a"),
             ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch", "apps", "deployments", "scale", "a", "d"),
         ];
         for (method, uri, verb, group, resource, subresource, namespace, name) in cases {

@@ -1,12 +1,14 @@
 //! Request bodies to objects: JSON, YAML and protobuf, checked against the schema, in normal form.
 //!
 //! [`decode`] is the door. What it refuses is a client's mistake (400) and its text is the one
-//! upstream answers with. Answers are JSON, so nothing encodes protobuf or YAML.
+//! upstream answers with. Answers are JSON; [`encode`] is for clients that take nothing else.
 
+pub mod encode;
 pub mod json;
 pub mod protobuf;
 pub(crate) mod scalar;
 pub mod scan;
+pub(crate) mod wire;
 pub mod yaml;
 
 use std::borrow::Cow;

@@ -3,6 +3,7 @@
 //! Knows connections, not Kubernetes: each request goes to [`crate::server::Shared::answer`] with
 //! what the connection knows of its peer.
 
+mod leftover;
 mod tls;
 
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -119,8 +120,14 @@ async fn serve(
 }
 
 async fn answer(shared: Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let grpc = crate::pipeline::is_grpc(&request);
     let request = request.map(|body| {
-        body.map_err(|error: hyper::Error| -> BoxError { Box::new(error) }).boxed_unsync()
+        // A stream of gRPC ends when its handler does.
+        if grpc || body.is_end_stream() {
+            body.map_err(|error: hyper::Error| -> BoxError { Box::new(error) }).boxed_unsync()
+        } else {
+            leftover::ReadToEnd::new(body).boxed_unsync()
+        }
     });
     shared.answer(peer, request).await
 }

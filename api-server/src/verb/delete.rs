@@ -258,11 +258,6 @@ fn plan_namespace(old: &Value, options: &DeleteOptions, now: Timestamp) -> Delet
     if empty { DeletePlan::Remove } else { DeletePlan::Mark(object) }
 }
 
-/// Kinds whose deletion is answered with the object itself.
-fn answers_with_object(def: &ResourceDef) -> bool {
-    def.group().is_empty() && matches!(def.plural, "pods" | "services" | "serviceaccounts")
-}
-
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     request.check_form()?;
     let body = request.body().await?;
@@ -312,7 +307,7 @@ pub(super) async fn delete(request: &Request, options: &DeleteOptions) -> Answer
                 }
             },
         };
-        if removed && !answers_with_object(request.def) {
+        if removed && !request.def.delete_returns_object {
             let status = Status::deleted(request.resource(), &request.target.name, stored.uid());
             return Ok(reply::status(&status));
         }

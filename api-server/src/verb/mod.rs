@@ -219,6 +219,9 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
     let Some(target) = permitted.info().resource().cloned() else {
         return Err(Box::new(Status::resource_not_found()));
     };
+    if asks_for_definitions(&target, permitted.info().verb()) {
+        return Ok(reply::json(200, no_definitions(&shared).to_string()));
+    }
     let not_found = || Box::new(Status::resource_not_found());
     let def =
         resource::lookup(&target.group, &target.version, &target.resource).ok_or_else(not_found)?;
@@ -227,7 +230,7 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
         name => Some(def.subresource(name).ok_or_else(not_found)?),
     };
     let scope_matches = if def.namespaced {
-        !target.named || !target.namespace.is_empty()
+        !(target.named || target.watched.is_some()) || !target.namespace.is_empty()
     } else {
         target.namespace.is_empty() || def.plural == "namespaces"
     };
@@ -259,6 +262,25 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
         Some(socket) => Ok(socket.carry(answer?, &stop)),
         None => answer,
     }
+}
+
+/// Custom kinds are not served, and who lists them hears just that: kubectl lists them before it creates what cannot
+/// be patched (reviews) from a file, and gives up when it gets no list.
+fn asks_for_definitions(target: &ResourceTarget, verb: &str) -> bool {
+    let asked = (target.group.as_str(), target.version.as_str(), target.resource.as_str());
+    verb == "list"
+        && asked == ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        && target.namespace.is_empty()
+        && target.subresource.is_empty()
+}
+
+fn no_definitions(shared: &Shared) -> serde_json::Value {
+    serde_json::json!({
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": shared.store.view().revision().to_string()},
+        "items": [],
+    })
 }
 
 async fn main(request: Request, verb: &str) -> Answer<Response<Body>> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use quorate_api::codec::encode;
 use quorate_api::resource::ResourceDef;
+use quorate_api::schema::{TypeId, ids};
 use quorate_state_machine::Revision;
 use quorate_state_machine::object::{Stored, StoredRef};
 use serde_json::{Value, json};
@@ -12,9 +14,17 @@ use serde_json::{Value, json};
 use super::Request;
 use crate::limits::LIST_CHUNK_BYTES;
 use crate::model;
-use crate::negotiate::{self, Form, Shape};
+use crate::negotiate::{self, Encoding, Form, Shape};
 use crate::reply::{self, Body};
 use crate::status_error::Answer;
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// An object as a protobuf body.
+fn protobuf(value: &Value, ty: TypeId) -> Vec<u8> {
+    let text = |name: &str| model::text(&value[name]);
+    encode::body(text("apiVersion"), text("kind"), value, ty)
+}
 
 /// What a list says about itself.
 #[derive(Debug, Clone, Default)]
@@ -143,7 +153,7 @@ impl Request {
     /// One stored object as the answer.
     pub(crate) fn show_stored(&self, code: u16, stored: &Stored) -> Answer<Response<Body>> {
         let form = self.form(false)?;
-        if form == (Form { shape: Shape::Object, yaml: false }) && !self.pretty() {
+        if form == Form::STORED && !self.pretty() {
             let mut out = Vec::with_capacity(stored.image.bytes.len() + 64);
             model::write_served(self.def, stored, stored.revision, &mut out);
             out.push(b'\n');
@@ -159,16 +169,24 @@ impl Request {
     }
 
     fn show_as(&self, form: Form, code: u16, object: Value) -> Answer<Response<Body>> {
-        let value = match form.shape {
-            Shape::Object => object,
-            Shape::Metadata(version) => metadata_of(&object, version),
+        let (value, ty) = match form.shape {
+            Shape::Object => (object, self.schema()),
+            Shape::Metadata(version) => {
+                (metadata_of(&object, version), ids::META_V1_PARTIALOBJECTMETADATA)
+            }
             Shape::Table(version) => {
                 let revision = object["metadata"]["resourceVersion"].clone();
                 let row = row(self.def, object, version, self.row_context()?);
-                table(self.def, vec![row], version, json!({"resourceVersion": revision}), true)
+                let meta = json!({"resourceVersion": revision});
+                (table(self.def, vec![row], version, meta, true), ids::META_V1_TABLE)
             }
         };
-        self.write(form.yaml, code, &value)
+        self.write(form.encoding, code, &value, ty)
+    }
+
+    /// The struct of the objects that are answered with.
+    fn schema(&self) -> TypeId {
+        self.sub.map_or(self.def.schema, |sub| sub.schema)
     }
 
     /// An object of another kind than the resource's, which has a table of its own.
@@ -185,20 +203,28 @@ impl Request {
         let row = model::table_row(kind, &value, ctx.now);
         let row = with_object(row, value, version, ctx.include);
         let table = table_of(model::table_columns(kind), vec![row], version, meta);
-        self.write(form.yaml, code, &table)
+        self.write(form.encoding, code, &table, ids::META_V1_TABLE)
     }
 
     /// An answer that is no object of the resource.
     pub(crate) fn show_plain(&self, code: u16, value: &Value) -> Answer<Response<Body>> {
-        self.write(negotiate::plain(&self.parts.headers)?.yaml, code, value)
+        let form = negotiate::plain(&self.parts.headers)?;
+        self.write(form.encoding, code, value, self.schema())
     }
 
-    fn write(&self, yaml: bool, code: u16, value: &Value) -> Answer<Response<Body>> {
-        if yaml {
-            return Ok(reply::bytes(code, "application/yaml", model::yaml(value)?));
-        }
-        let text = if self.pretty() { format!("{value:#}\n") } else { format!("{value}\n") };
-        Ok(reply::json(code, text))
+    fn write(
+        &self,
+        encoding: Encoding,
+        code: u16,
+        value: &Value,
+        ty: TypeId,
+    ) -> Answer<Response<Body>> {
+        Ok(match encoding {
+            Encoding::Yaml => reply::bytes(code, "application/yaml", model::yaml(value)?),
+            Encoding::Protobuf => reply::bytes(code, PROTOBUF, protobuf(value, ty)),
+            Encoding::Json if self.pretty() => reply::json(code, format!("{value:#}\n")),
+            Encoding::Json => reply::json(code, format!("{value}\n")),
+        })
     }
 
     /// A list as the answer.
@@ -208,34 +234,40 @@ impl Request {
         meta: &ListMeta,
     ) -> Answer<Response<Body>> {
         let form = self.form(true)?;
-        if form == (Form { shape: Shape::Object, yaml: false }) && !self.pretty() {
+        if form == Form::STORED && !self.pretty() {
             return Ok(self.list_bytes(items, meta));
         }
         let trees = items.iter().map(|stored| model::tree(self.def, stored));
-        let value = match form.shape {
-            Shape::Object => json!({
-                "kind": self.def.list_kind(),
-                "apiVersion": self.def.api_version(),
-                "metadata": meta.value(),
-                "items": trees.collect::<Answer<Vec<Value>>>()?,
-            }),
-            Shape::Metadata(version) => json!({
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": version,
-                "metadata": meta.value(),
-                "items": trees
-                    .map(|tree| tree.map(|object| metadata_of(&object, version)))
-                    .collect::<Answer<Vec<Value>>>()?,
-            }),
+        let (value, ty) = match form.shape {
+            Shape::Object => {
+                let list = json!({
+                    "kind": self.def.list_kind(),
+                    "apiVersion": self.def.api_version(),
+                    "metadata": meta.value(),
+                    "items": trees.collect::<Answer<Vec<Value>>>()?,
+                });
+                (list, self.def.list_schema.unwrap_or(self.def.schema))
+            }
+            Shape::Metadata(version) => {
+                let list = json!({
+                    "kind": "PartialObjectMetadataList",
+                    "apiVersion": version,
+                    "metadata": meta.value(),
+                    "items": trees
+                        .map(|tree| tree.map(|object| metadata_of(&object, version)))
+                        .collect::<Answer<Vec<Value>>>()?,
+                });
+                (list, ids::META_V1_PARTIALOBJECTMETADATALIST)
+            }
             Shape::Table(version) => {
                 let ctx = self.row_context()?;
                 let rows = trees
                     .map(|tree| tree.map(|object| row(self.def, object, version, ctx)))
                     .collect::<Answer<Vec<Value>>>()?;
-                table(self.def, rows, version, meta.value(), true)
+                (table(self.def, rows, version, meta.value(), true), ids::META_V1_TABLE)
             }
         };
-        self.write(form.yaml, 200, &value)
+        self.write(form.encoding, 200, &value, ty)
     }
 
     /// Head, objects as they are stored, tail: nothing is decoded. What is long is written as the
@@ -312,6 +344,8 @@ impl Iterator for ListPieces {
 pub(crate) struct EventForm {
     pub(crate) def: &'static ResourceDef,
     pub(crate) shape: Shape,
+    /// In frames of protobuf instead of lines of JSON.
+    pub(crate) protobuf: bool,
     pub(crate) include: RowObject,
     pub(crate) clock: Arc<dyn crate::clock::Clock>,
 }
@@ -320,7 +354,14 @@ impl EventForm {
     pub(crate) fn of(request: &Request) -> Answer<Self> {
         // Events are single objects, but clients ask with the list's name too.
         let form = request.form(false).or_else(|_| request.form(true))?;
-        if form.yaml {
+        // Events over a WebSocket are lines of text.
+        let as_text = request.parts.headers.contains_key(http::header::UPGRADE);
+        let fits = match form.encoding {
+            Encoding::Json => true,
+            Encoding::Yaml => false,
+            Encoding::Protobuf => !as_text,
+        };
+        if !fits {
             return Err(Box::new(quorate_api::status::Status::not_acceptable(&[
                 "application/json",
             ])));
@@ -328,6 +369,7 @@ impl EventForm {
         Ok(Self {
             def: request.def,
             shape: form.shape,
+            protobuf: form.encoding == Encoding::Protobuf,
             include: RowObject::of(request.query.text("includeObject"))?,
             clock: request.shared.clock.clone(),
         })
@@ -342,6 +384,12 @@ impl EventForm {
         first: bool,
         out: &mut Vec<u8>,
     ) {
+        if self.protobuf {
+            let mut bytes = Vec::new();
+            model::write_served(self.def, stored, revision, &mut bytes);
+            let object = serde_json::from_slice(&bytes).unwrap_or_default();
+            return self.write_frame(kind, &self.shown(object, first), out);
+        }
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\",\"object\":");
@@ -356,6 +404,26 @@ impl EventForm {
             }
         }
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Appends one frame of protobuf.
+    fn write_frame(&self, kind: &str, shown: &Value, out: &mut Vec<u8>) {
+        let ty = match (self.shape, model::text(&shown["kind"])) {
+            (_, "Status") => ids::META_V1_STATUS,
+            (Shape::Metadata(_), _) => ids::META_V1_PARTIALOBJECTMETADATA,
+            (Shape::Object | Shape::Table(_), _) => self.def.schema,
+        };
+        out.extend_from_slice(&encode::event(kind, &protobuf(shown, ty)));
+    }
+
+    /// Appends the event that says why a watch ends.
+    pub(crate) fn error(&self, status: &quorate_api::status::Status, out: &mut Vec<u8>) {
+        if self.protobuf {
+            let status = serde_json::to_value(status).unwrap_or_default();
+            return self.write_frame("ERROR", &status, out);
+        }
+        out.extend_from_slice(json!({"type": "ERROR", "object": status}).to_string().as_bytes());
+        out.push(b'\n');
     }
 
     fn shown(&self, object: Value, first: bool) -> Value {
@@ -382,7 +450,7 @@ impl EventForm {
         let mut object = json!({
             "kind": self.def.kind(),
             "apiVersion": self.def.api_version(),
-            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+            "metadata": {"resourceVersion": revision.to_string()},
         });
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
@@ -394,6 +462,9 @@ impl EventForm {
             }
             Shape::Object | Shape::Metadata(_) => self.shown(object, first),
         };
+        if self.protobuf {
+            return self.write_frame("BOOKMARK", &shown, out);
+        }
         out.extend_from_slice(json!({"type": "BOOKMARK", "object": shown}).to_string().as_bytes());
         out.push(b'\n');
     }

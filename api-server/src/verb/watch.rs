@@ -14,7 +14,6 @@ use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Expired, ObjectKey, Revision};
 use quorate_store::{Consistency, Watch};
 use rand::RngExt as _;
-use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -27,6 +26,9 @@ use crate::model::Selection;
 use crate::negotiate::Shape;
 use crate::reply::{Body, BoxError};
 use crate::status_error::{self, Answer};
+
+/// What events in protobuf are called.
+const PROTOBUF_EVENTS: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// Where a watch begins.
 struct Start {
@@ -41,11 +43,18 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     validate_match(&request.query, true)?;
     let form = EventForm::of(&request)?;
     let mut fields = request.query.text("fieldSelector").to_owned();
-    if request.target.named && !request.target.name.is_empty() {
-        fields = format!("metadata.name={}", request.target.name);
-    }
     let labels = request.query.text("labelSelector");
-    let selection = Selection::of(request.def, labels, &fields)?;
+    let mut selection = Selection::of(request.def, labels, &fields)?;
+    if let Some(name) = &request.target.watched {
+        if fields.is_empty() {
+            fields = format!("metadata.name={name}");
+            selection = Selection::of(request.def, labels, &fields)?;
+        }
+        if selection.exact_name() != Some(name) {
+            let why = "fieldSelector metadata.name doesn't match requested name";
+            return Err(Box::new(Status::bad_request(why)));
+        }
+    }
     let place = match form.shape {
         // Rows say how old their objects are, and the first says what the columns are.
         Shape::Table(_) => None,
@@ -53,6 +62,7 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
             api_version: request.def.api_version(),
             plural: request.def.plural,
             shape: form.shape,
+            protobuf: form.protobuf,
             namespace: request.target.namespace_of(request.def),
             labels: labels.to_owned(),
             fields,
@@ -64,6 +74,7 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
         Some(_) | None => WATCH_TIMEOUT_MIN.mul_f64(1.0 + rand::rng().random_range(0.0..1.0)),
     };
+    let media = if form.protobuf { PROTOBUF_EVENTS } else { "application/json" };
     let now = Instant::now();
     let next_bookmark = now + BOOKMARK_INTERVAL;
     let ends = now + timeout;
@@ -93,9 +104,8 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     };
     let body = StreamBody::new(frames(watcher));
     let mut response = Response::new(body.boxed_unsync());
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    let media = http::HeaderValue::from_static(media);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, media);
     Ok(response)
 }
 
@@ -296,8 +306,7 @@ impl Watcher {
 
     fn fail(&mut self, expired: &Expired, out: &mut Vec<u8>) {
         let status = Status::too_old_resource_version(expired.asked.0, expired.compacted.0);
-        out.extend_from_slice(json!({"type": "ERROR", "object": status}).to_string().as_bytes());
-        out.push(b'\n');
+        self.form.error(&status, out);
         self.done = true;
     }
 

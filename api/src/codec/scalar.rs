@@ -177,7 +177,7 @@ pub(crate) fn duration(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("time: invalid duration {}", crate::text::quote(text)))
 }
 
-fn parse_duration(text: &str) -> Option<i64> {
+pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),

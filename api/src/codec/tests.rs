@@ -1,6 +1,5 @@
 //! Decoding, told as stories: what a client sends, what it gets.
 
-mod encode;
 mod properties;
 mod roundtrip;
 

@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::encode;
-use crate::codec::{self, MediaType, json, protobuf, yaml};
+use crate::codec::{self, MediaType, encode, json, protobuf, yaml};
 use crate::normalise::normalise;
 use crate::resource::{self, ResourceDef};
 use crate::schema::{Field, Kind, TypeId};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::super::{json, protobuf, yaml};
+use super::super::{encode, json, protobuf, yaml};
 use crate::resource;
 use crate::schema::TypeId;
 
@@ -66,6 +66,8 @@ fn each_vector_decodes_to_its_json() {
             "pb" => protobuf::open(&bytes)
                 .and_then(|envelope| {
                     let mut value = protobuf::decode(envelope.raw, schema)?;
+                    let again = encode::message(&value, schema);
+                    assert_eq!(protobuf::decode(&again, schema)?, value, "{name}: encoded again");
                     if !envelope.kind.is_empty() {
                         value["apiVersion"] = Value::String(envelope.api_version);
                         value["kind"] = Value::String(envelope.kind);
