@@ -306,6 +306,13 @@ async fn an_agents_restart_is_noticed_by_nobody() {
     let mut object = pod(spec);
     object["status"] = status.clone();
     world.master.apply(ObjectKind::Pod, object).await;
+    // What an agent did not hear before its end, the next one does not know before it hears it again.
+    let checkpoint = world.dir.path().join("agent/state/desired.json");
+    wait_until("the agent has heard of it", SOON, || {
+        let text = std::fs::read_to_string(&checkpoint).unwrap_or_default();
+        (text.contains(r#""ready":true"#), text)
+    })
+    .await;
     world.stop_agent().await;
     let before = world.master.history("uid-p").len();
     world.start_agent().await;
