@@ -32,8 +32,13 @@ pub const READYZ_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a client may take for its TLS handshake. Then the connection is closed.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to send the head of a request. Then the connection is closed.
+/// How long a client may take, once it has shaken hands, to send the head of its first request
+/// (kube-apiserver's value). Then the connection is closed.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// How long an HTTP/1.1 connection may stay without the whole head of its next request (kube-apiserver's value: what
+/// clients expect of connections that they keep). Then it is closed.
+pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Connections at a time. Beyond it new connections wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 10_000;

@@ -120,8 +120,7 @@ impl Shared {
         parts: Parts,
         body: Body,
     ) -> Answer<Response<Body>> {
-        let certificate = peer.certificate.as_deref();
-        let identity = self.authenticator.identify(certificate, &parts.headers).await?;
+        let identity = self.authenticator.identify(&peer.shown, &parts.headers).await?;
         let identity = impersonate(&self.authorizer, identity, &parts.headers)?;
         let _slot = self.in_flight.enter(&info, &identity)?;
         let permitted = self.authorizer.permit(info.clone(), identity)?;
@@ -179,15 +178,13 @@ impl Shared {
             return reply::status(&Status::unsupported_media_type(&["application/json"]));
         };
         let mut request = request;
-        let certificate = peer.certificate.as_deref();
         // Joins have no certificate yet; the services look at the extension.
-        match self.authenticator.identify(certificate, &http::HeaderMap::new()).await {
-            Ok(identity) => {
-                if certificate.is_some() {
-                    request.extensions_mut().insert::<Identity>(identity);
-                }
+        match peer.shown.at(self.clock.now()) {
+            Ok(Some(identity)) => {
+                request.extensions_mut().insert::<Identity>(identity);
             }
-            Err(refusal) => return reply::status(&refusal),
+            Ok(None) => {}
+            Err(()) => return reply::status(&Status::unauthorized()),
         }
         if let Some(address) = peer.address {
             request.extensions_mut().insert(address);

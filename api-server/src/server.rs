@@ -121,12 +121,12 @@ impl ApiServer {
         let tasks = TaskTracker::new();
         let mut addresses = Vec::new();
         if !listeners.is_empty() {
-            let acceptor = serve::acceptor(&tls.ok_or(serve::TlsError::Missing)?)?;
+            let tls = serve::Tls::new(&tls.ok_or(serve::TlsError::Missing)?)?;
             for listener in listeners {
                 addresses.push(listener.local_addr().map_err(StartError::Listener)?);
                 tasks.spawn(serve::listen(
                     listener,
-                    acceptor.clone(),
+                    tls.clone(),
                     shared.clone(),
                     stop.clone(),
                     tasks.clone(),

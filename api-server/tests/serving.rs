@@ -130,6 +130,63 @@ async fn who_never_shakes_hands_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strangers_see_that_it_lives_and_nothing_else() {
+    let world = World::start().await;
+    let nobody = world.client_as(None);
+    for path in ["/healthz", "/livez", "/readyz", "/readyz?verbose", "/version"] {
+        let answer = world.send_with(&nobody, "GET", path, &[], "").await;
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    for path in [
+        "/",
+        "/api",
+        "/apis",
+        "/api/v1",
+        "/api/v1/namespaces",
+        "/apis/apps/v1/deployments",
+        "/healthz/ping",
+        "/metrics",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/.well-known/openid-configuration",
+        "/nothing",
+    ] {
+        let answer = world.send_with(&nobody, "GET", path, &[], "").await;
+        assert_eq!(answer.status(), 403, "{path}");
+        let status = common::json_of(answer).await;
+        assert_eq!((&status["kind"], &status["reason"]), (&json!("Status"), &json!("Forbidden")));
+        let said = status["message"].as_str().unwrap();
+        assert!(said.contains("User \"system:anonymous\" cannot "), "{path}: {said}");
+    }
+    for headers in [[("authorization", "Bearer wrong")], [("authorization", "Bearer a.b.c")]] {
+        let answer = world.send_with(&nobody, "GET", "/version", &headers, "").await;
+        assert_eq!(answer.status(), 401);
+        assert_eq!(common::json_of(answer).await["message"], "Unauthorized");
+    }
+}
+
+/// A kubeconfig may hold a certificate of another cluster beside a good token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_beside_a_foreign_certificate_counts() {
+    let world = World::start().await;
+    world.default_account("default").await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let order =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let (_, issued) = world.call("POST", path, order).await;
+    let token = issued["status"]["token"].as_str().unwrap();
+    let foreign = common::Pki::new().client("jane", &["system:masters"]);
+    let client = world.client_with(&foreign);
+    for (token, code) in [(Some(token), 200), (Some("wrong"), 401), (None, 401)] {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> =
+            bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+        let answer = world.send_with(&client, "GET", "/api", &headers, "").await;
+        assert_eq!(answer.status(), code, "{token:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: cargo test --release -p quorate-api-server --test serving -- --ignored --nocapture"]
 async fn figures_of_lists_and_watches() {
     let world = World::start().await;

@@ -2,12 +2,36 @@
 //! `x509.CommonNameUserConversion`). The chain was verified by TLS; here it is read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::{Identity, User};
+
+/// What a connection's client certificate says of its peer.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Shown {
+    /// There is none, or one that names nobody.
+    #[default]
+    Nothing,
+    /// One that the cluster's CA has not signed, or that does not count now.
+    Stranger,
+    /// One of the cluster.
+    Certificate(Arc<CertificateIdentity>),
+}
+
+impl Shown {
+    /// Who it is for; `Err`: it was shown and proves nothing.
+    pub(crate) fn at(&self, now: Timestamp) -> Result<Option<Identity>, ()> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Stranger => Err(()),
+            Self::Certificate(certificate) => certificate.at(now).map(Some).ok_or(()),
+        }
+    }
+}
 
 /// Who a certificate is for, and from when until when.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use crate::identity::Identity;
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::status_error::Answer;
 
-pub(crate) use certificate::CertificateIdentity;
+pub(crate) use certificate::{CertificateIdentity, Shown};
 pub(crate) use impersonate::impersonate;
 pub use keys::KeyError;
 use keys::TokenKeys;
@@ -71,21 +71,21 @@ impl Authenticator {
         })
     }
 
-    /// Who makes the request.
+    /// Who makes the request: a good certificate says so, else a good token.
     ///
     /// # Errors
-    /// 401 when there are credentials that do not prove anything.
-    pub(crate) async fn identify(
-        &self,
-        certificate: Option<&CertificateIdentity>,
-        headers: &HeaderMap,
-    ) -> Answer<Identity> {
-        if let Some(certificate) = certificate {
-            return certificate
-                .at(self.clock.now())
-                .ok_or_else(|| Box::new(Status::unauthorized()));
+    /// 401 when there are credentials and none proves anything.
+    pub(crate) async fn identify(&self, shown: &Shown, headers: &HeaderMap) -> Answer<Identity> {
+        let certificate = shown.at(self.clock.now());
+        if let Ok(Some(identity)) = certificate {
+            return Ok(identity);
         }
-        let Some(token) = bearer(headers) else { return Ok(Identity::anonymous()) };
+        let Some(token) = bearer(headers) else {
+            return match certificate {
+                Ok(_) => Ok(Identity::anonymous()),
+                Err(()) => Err(Box::new(Status::unauthorized())),
+            };
+        };
         match self.authenticate(&token, &[]).await {
             Ok(found) => Ok(found.identity),
             Err(why) => {

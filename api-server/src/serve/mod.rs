@@ -4,10 +4,13 @@
 //! what the connection knows of its peer.
 
 mod leftover;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -15,34 +18,35 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::authn::CertificateIdentity;
+use crate::authn::Shown;
 use crate::limits::{
-    ACCEPT_RETRY, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_TIMEOUT, HTTP2_PING_INTERVAL,
-    HTTP2_PING_TIMEOUT, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT,
+    ACCEPT_RETRY, CONNECTION_IDLE_TIMEOUT, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_TIMEOUT,
+    HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    TLS_HANDSHAKE_TIMEOUT,
 };
 use crate::reply::{Body, BoxError};
 use crate::server::Shared;
 
-pub(crate) use tls::{TlsError, acceptor};
+pub(crate) use tls::{Tls, TlsError};
 
 /// What a connection knows of its peer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
-    /// Who the verified client certificate is for.
-    pub(crate) certificate: Option<Arc<CertificateIdentity>>,
+    /// What its client certificate says.
+    pub(crate) shown: Shown,
 }
 
 /// Accepts connections until `stop`.
 pub(crate) async fn listen(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Tls,
     shared: Arc<Shared>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -64,22 +68,23 @@ pub(crate) async fn listen(
         };
         let (tls, shared, stop) = (tls.clone(), shared.clone(), stop.clone());
         tasks.spawn(async move {
+            // Best effort: without it small answers wait for Nagle's timer.
+            let _ = stream.set_nodelay(true);
             serve(stream, address, tls, shared, stop).await;
             drop(slot);
         });
     }
 }
 
-async fn serve(
-    stream: TcpStream,
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
     address: SocketAddr,
-    tls: TlsAcceptor,
+    tls: Tls,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    // Best effort: without it small answers wait for Nagle's timer.
-    let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+    let shaking_hands = tls.acceptor.accept(stream);
+    let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, shaking_hands).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "TLS handshake failed");
@@ -90,15 +95,12 @@ async fn serve(
             return;
         }
     };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(|leaf| CertificateIdentity::of(leaf))
-        .map(Arc::new);
-    let peer = Peer { address: Some(address), certificate };
+    let shown = tls.examine(stream.get_ref().1.peer_certificates());
+    let peer = Peer { address: Some(address), shown };
+    let asked = Arc::new(AtomicBool::new(false));
+    let has_asked = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         let (shared, peer) = (shared.clone(), peer.clone());
         async move {
             Ok::<Response<Body>, std::convert::Infallible>(answer(shared, peer, request).await)
@@ -107,11 +109,23 @@ async fn serve(
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // Neither the preface of HTTP/2 nor its handshake has a deadline of its own.
+    let mut first_request = std::pin::pin!(tokio::time::sleep(HEADER_READ_TIMEOUT));
+    let (mut waiting, mut stopping) = (true, false);
+    let result = loop {
+        tokio::select! {
+            result = connection.as_mut() => break result,
+            () = first_request.as_mut(), if waiting => {
+                if !asked.load(Ordering::Relaxed) {
+                    tracing::debug!(%address, "no request came");
+                    return;
+                }
+                waiting = false;
+            }
+            () = stop.cancelled(), if !stopping => {
+                connection.as_mut().graceful_shutdown();
+                stopping = true;
+            }
         }
     };
     if let Err(error) = result {
@@ -137,7 +151,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(CONNECTION_IDLE_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX);
     builder
         .http2()

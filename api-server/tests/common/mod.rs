@@ -130,6 +130,11 @@ impl World {
         https(&self.pki, pair.as_ref())
     }
 
+    /// A client with any certificate.
+    pub fn client_with(&self, pair: &(String, String)) -> Client<Https, Full<Bytes>> {
+        https(&self.pki, Some(pair))
+    }
+
     /// Sends one request as the administrator.
     pub async fn send(
         &self,
