@@ -241,6 +241,55 @@ mod tests {
         assert_eq!(options.runtime, Some(Runtime::Builtin));
     }
 
+    /// Values of an option, two different ones where it has two, as they are typed and as they stand in the file.
+    fn values(argument: &clap::Arg) -> Vec<(String, String)> {
+        let possible = argument.get_possible_values();
+        let names: Vec<String> = possible.iter().map(|value| value.get_name().to_owned()).collect();
+        let is_number = argument.get_long().is_some_and(|flag| flag.ends_with("-ms"));
+        match (names.is_empty(), is_number) {
+            (false, _) => names.into_iter().map(|name| (name.clone(), name)).collect(),
+            (true, true) => ["11", "12"].map(|text| (text.to_owned(), text.to_owned())).into(),
+            (true, false) => ["11", "12"].map(|text| (text.to_owned(), format!("{text:?}"))).into(),
+        }
+    }
+
+    #[test]
+    fn every_option_is_a_flag_a_variable_and_a_key_and_the_flag_wins() {
+        use clap::CommandFactory as _;
+        let mut seen = 0;
+        for argument in Line::command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| !["help", "config"].contains(flag))
+            else {
+                continue;
+            };
+            seen += 1;
+            let variable = format!("QUORATE_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().unwrap().to_str(), Some(variable.as_str()));
+            let values = values(argument);
+            let ((typed, _), (_, written)) = (&values[0], &values[1]);
+            let (_directory, path) = file(&format!("{flag}: {written}\n"));
+            let path = path.to_str().unwrap();
+            // All others are unset: the option's own value is the only one that is shown.
+            let shown = |words: &[&str]| {
+                let line = Line::parse_from([&["quorate", "--config", path], words].concat());
+                let options = Options { config: None, ..line.options.with_file().unwrap() };
+                format!("{options:?}").to_lowercase()
+            };
+            let said = |value: &str| {
+                [
+                    format!("some({})", value.trim_matches('"')),
+                    format!("some(\"{}\")", value.trim_matches('"')),
+                ]
+            };
+            let has =
+                |shown: &str, value: &str| said(value).iter().any(|said| shown.contains(said));
+            assert!(has(&shown(&[]), written), "{flag} of the file");
+            let flags = shown(&[&format!("--{flag}"), typed]);
+            assert!(has(&flags, typed) && !has(&flags, written), "--{flag} wins: {flags}");
+        }
+        assert!(seen > 20, "{seen} options");
+    }
+
     #[test]
     fn a_misspelt_key_is_named() {
         let (_directory, path) = file("listn: 1.2.3.4:1\n");

@@ -21,6 +21,12 @@ const FREE_BYTES_NEW: u64 = 192 * 1024 * 1024;
 /// is the way back to a disk with room.
 const FREE_BYTES_MIN: u64 = 48 * 1024 * 1024;
 
+/// A directory that another process holds is asked for so often, with this pause; then it is refused.
+const LOCK_TRIES: u32 = 5;
+
+/// See [`LOCK_TRIES`].
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 const CLUSTER_FILE: &str = "cluster.json";
 const LOCK_FILE: &str = "quorate.lock";
 
@@ -160,6 +166,12 @@ impl DataDir {
     }
 }
 
+/// Whether a process holds the directory now.
+pub fn is_held(path: &Path) -> bool {
+    let Ok(lock) = File::open(path.join(LOCK_FILE)) else { return false };
+    flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+}
+
 /// Reads `cluster.json` of a directory that need not be claimed.
 pub fn read_cluster(path: &Path) -> anyhow::Result<Option<ClusterFile>> {
     let file = path.join(CLUSTER_FILE);
@@ -214,6 +226,16 @@ fn refuse_foreign(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether the lock is ours now. Tried for a moment: somebody may just be asking whether it is held.
+fn claim_lock(lock: &File) -> bool {
+    (0..LOCK_TRIES).any(|number| {
+        if number > 0 {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
+}
+
 fn lock(path: &Path) -> anyhow::Result<File> {
     let file = path.join(LOCK_FILE);
     let mut options = OpenOptions::new();
@@ -225,7 +247,7 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         .mode(0o600)
         .open(&file)
         .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if !claim_lock(&lock) {
         let mut holder = String::new();
         lock.read_to_string(&mut holder)?;
         bail!(
@@ -275,7 +297,9 @@ mod tests {
         let held = DataDir::claim(&path).unwrap();
         let text = error(&path);
         assert!(text.contains(&format!("in use by process {}", std::process::id())), "{text}");
+        assert!(is_held(&path));
         drop(held);
+        assert!(!is_held(&path));
         DataDir::claim(&path).unwrap();
     }
 

@@ -16,7 +16,7 @@ use quorate_proto::join::{
     MasterProgressReply, MasterProgressRequest, PkiFile,
 };
 use quorate_raft::{Member, NodeId};
-use quorate_store::{Admit, JoinError, Masters, Store};
+use quorate_store::{Admit, Consistency, JoinError, Masters, Store};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -78,19 +78,78 @@ impl JoinService {
         let admit =
             self.admit.get().ok_or_else(|| Status::unavailable("this master is starting"))?;
         let now = Timestamp::now();
-        tokens::spend(&self.store, admit, &token, role, now).await.map_err(
-            |refusal| match refusal {
-                Refusal::Unavailable(_) => Status::unavailable(refusal.to_string()),
-                Refusal::Unknown(_)
-                | Refusal::Expired { .. }
-                | Refusal::UsedUp(_)
-                | Refusal::OtherRole { .. } => refuse(&refusal),
-            },
-        )
+        let spent = tokens::spend(&self.store, admit, &token, role, now).await;
+        spent.map_err(|refusal| of_refusal(&refusal))
     }
 }
 
+fn of_refusal(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Unavailable(_) => Status::unavailable(refusal.to_string()),
+        Refusal::Unknown(_)
+        | Refusal::Expired { .. }
+        | Refusal::UsedUp(_)
+        | Refusal::OtherRole { .. } => refuse(refusal),
+    }
+}
+
+/// Why a master cannot join beside those that are known (with whether they vote); `None` when it can. One that joined
+/// and never came to vote may ask again.
+fn taken_by<'a>(
+    new: &Member,
+    known: impl IntoIterator<Item = (&'a Member, bool)>,
+) -> Option<String> {
+    for (member, votes) in known {
+        if member == new && !votes {
+            return None;
+        }
+        let (what, flag) = if member.name == new.name {
+            (format!("a master named {:?}", member.name), "--name")
+        } else if member.peer_address == new.peer_address {
+            (
+                format!("master {:?} with the peer address {}", member.name, member.peer_address),
+                "--peer-listen",
+            )
+        } else if member.api_address == new.api_address {
+            (
+                format!("master {:?} with the API address {}", member.name, member.api_address),
+                "--listen",
+            )
+        } else {
+            continue;
+        };
+        return Some(format!("the cluster has {what} already: give this one another {flag}"));
+    }
+    None
+}
+
 impl JoinService {
+    /// Whether the bearer holds a token at all: before anything else is said.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    async fn recognise(&self, token: &str) -> Result<(), Status> {
+        let token: JoinToken = token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
+        // It may have been made on another master a moment ago.
+        let newest = Consistency::Linearizable;
+        tokens::recognise(&self.store, newest, &token).await.map_err(|refusal| {
+            tracing::warn!(why = %refusal, "join refused");
+            of_refusal(&refusal)
+        })
+    }
+
+    /// A name or an address of another master is refused before a use of the token is spent. The leader decides;
+    /// this is what is known here.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn refuse_taken(&self, member: &Member) -> Result<(), Status> {
+        let members = self.masters.status().members;
+        let Some(taken) =
+            taken_by(member, members.iter().map(|known| (&known.member, known.voter)))
+        else {
+            return Ok(());
+        };
+        tracing::warn!(name = member.name, why = taken, "join refused");
+        Err(Status::already_exists(taken))
+    }
+
     /// Two agents under one name would fight over their pods: while the one is heard from, no other
     /// gets a certificate for its name.
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
@@ -122,14 +181,16 @@ impl Join for JoinService {
         let request = request.into_inner();
         check_name(&request.node_name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // Strangers are told nothing, and what is refused anyway costs no use.
+        self.recognise(&request.token).await?;
         self.refuse_living(&request.node_name)?;
-        self.check(&request.token, Role::Agent, &request.node_name).await?;
         let subject = node_subject(&request.node_name);
         let certificate_pem = self
             .keys
             .cluster
             .sign_request(&request.csr_pem, &subject, Timestamp::now())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.check(&request.token, Role::Agent, &request.node_name).await?;
         tracing::info!(node = request.node_name, "node joins");
         Ok(Response::new(JoinNodeReply {
             certificate_pem,
@@ -149,12 +210,14 @@ impl Join for JoinService {
         NetworkWish::parse(wish)
             .and_then(|wish| wish.check(&self.network))
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.check(&request.token, Role::Server, &request.name).await?;
         let member = Member {
             name: request.name,
             peer_address: request.peer_address,
             api_address: request.api_address,
         };
+        self.recognise(&request.token).await?;
+        self.refuse_taken(&member)?;
+        self.check(&request.token, Role::Server, &member.name).await?;
         let id = self.masters.admit(&member).await.map_err(|error| match error {
             JoinError::Unavailable(_) => Status::unavailable(error.to_string()),
             JoinError::Refused(_) => Status::failed_precondition(error.to_string()),
@@ -194,7 +257,8 @@ impl Join for JoinService {
         let node = NodeId(request.node_id);
         let token: JoinToken =
             request.token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
-        tokens::recognise(&self.store, &token).await.map_err(|refusal| refuse(&refusal))?;
+        let known = tokens::recognise(&self.store, Consistency::Any, &token).await;
+        known.map_err(|refusal| refuse(&refusal))?;
         let (told, progress) = mpsc::channel(PROGRESS_WAITING_MAX);
         let masters = self.masters.clone();
         tokio::spawn(async move {
@@ -437,6 +501,24 @@ pub async fn join_node(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_addresses_are_taken_once() {
+        let member = |name: &str, peer: &str, api: &str| Member {
+            name: name.to_owned(),
+            peer_address: peer.to_owned(),
+            api_address: api.to_owned(),
+        };
+        let (a, b) = (member("a", "h:1", "h:2"), member("b", "i:1", "i:2"));
+        let known = [(&a, true), (&b, false)];
+        let refused = |new: &Member| taken_by(new, known).unwrap_or_default();
+        assert!(refused(&a).contains("a master named \"a\" already: give this one another --name"));
+        assert_eq!(refused(&b), "", "it asks again");
+        assert!(refused(&member("b", "j:1", "i:2")).contains("--name"));
+        assert!(refused(&member("c", "h:1", "j:2")).contains("another --peer-listen"));
+        assert!(refused(&member("c", "j:1", "h:2")).contains("another --listen"));
+        assert_eq!(refused(&member("c", "j:1", "j:2")), "");
+    }
 
     #[test]
     fn names_are_object_names() {

@@ -1,7 +1,7 @@
 //! kubeconfig files: made, merged into an existing one, never damaging it.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,13 +9,17 @@ use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use quorate_pki::{Certified, files};
+use rustix::fs::{Access as Rights, FlockOperation, access as may, flock};
 use serde_json::{Value, json};
 
 /// Largest kubeconfig that is merged into.
 const KUBECONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// A lock this old was left by a program that was killed: changing the file takes milliseconds.
+const LOCK_STALE: Duration = Duration::from_secs(60);
+
 /// A lock of another program's that does not go away in this time ends ours with an error.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -77,9 +81,23 @@ fn empty() -> Value {
     json!({"apiVersion": "v1", "kind": "Config", "preferences": {}})
 }
 
-/// Whether an access could be merged into the file.
+/// Whether an access could be merged into the file: asked before anything is started, so that a start that cannot
+/// write its kubeconfig leaves no cluster behind.
 pub fn check(path: &Path) -> anyhow::Result<()> {
-    read(&behind_links(path)).map(|_| ())
+    let path = behind_links(path);
+    read(&path)?;
+    let refused = || format!("cannot write the kubeconfig {}", path.display());
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    if directory.is_dir() {
+        if path.exists() {
+            // A rename would replace it all the same: that is not what read-only means.
+            may(&path, Rights::WRITE_OK).with_context(refused)?;
+        }
+        drop(Lock::take(&path)?);
+        return Ok(());
+    }
+    let there = directory.ancestors().find(|one| one.exists()).unwrap_or_else(|| Path::new("/"));
+    may(there, Rights::WRITE_OK | Rights::EXEC_OK).with_context(refused)
 }
 
 /// The file that a path leads to, also when it is not there yet.
@@ -110,6 +128,7 @@ impl Lock {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(error).with_context(|| format!("cannot write {}", path.display()));
                 }
+                Err(_) if remove_stale(&lock) => {}
                 Err(_) if began.elapsed() > LOCK_PATIENCE => bail!(
                     "{} is locked by another program (such as kubectl config): if none runs, remove {}",
                     path.display(),
@@ -119,6 +138,22 @@ impl Lock {
             }
         }
     }
+}
+
+/// Removes a lock that was left behind; whether it did. Of several who find the same one, one removes it, and nobody
+/// the lock that is taken next.
+fn remove_stale(lock: &Path) -> bool {
+    let Ok(file) = File::open(lock) else { return false };
+    let Ok(left) = file.metadata() else { return false };
+    let old = left.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LOCK_STALE));
+    if !old || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return false;
+    }
+    let still = std::fs::metadata(lock).is_ok_and(|now| now.ino() == left.ino());
+    if still {
+        tracing::warn!(lock = %lock.display(), "a lock that was left behind is removed");
+    }
+    still && std::fs::remove_file(lock).is_ok()
 }
 
 impl Drop for Lock {
@@ -293,6 +328,51 @@ mod tests {
         std::fs::remove_file(&lock).unwrap();
         waiting.join().unwrap().unwrap();
         assert!(path.exists() && !lock.exists());
+    }
+
+    #[test]
+    fn a_lock_that_was_left_behind_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let lock = directory.path().join("config.lock");
+        let left = std::fs::File::create(&lock).unwrap();
+        left.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        drop(left);
+        check(&path).unwrap();
+        access().write(&path).unwrap();
+        check(&path).unwrap();
+        assert!(path.exists() && !lock.exists());
+    }
+
+    #[test]
+    fn many_writers_at_once_lose_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let writers: Vec<_> = (0..4)
+            .map(|number| {
+                let path = path.clone();
+                let name = format!("c{number}");
+                std::thread::spawn(move || Access { name, ..access() }.write(&path).unwrap())
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let all = read(&path).unwrap();
+        for list in ["clusters", "users", "contexts"] {
+            assert_eq!(all[list].as_array().unwrap().len(), 4, "{list}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/below/config");
+        check(&path).unwrap();
+        assert!(!directory.path().join("new").exists(), "asking leaves no trace");
+        // Nobody, root included, makes files here.
+        let error = format!("{:#}", check(Path::new("/proc/config")).unwrap_err());
+        assert!(error.starts_with("cannot write /proc/config"), "{error}");
     }
 
     #[test]

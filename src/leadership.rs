@@ -19,13 +19,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::master;
+use crate::living::Living;
 
 /// Learners that have caught up are promoted this often.
 const PROMOTION_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Which masters answer is looked at this often.
-const LIVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bootstrap objects that could not be written are tried again after this.
 const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
@@ -89,11 +86,9 @@ async fn run(
     let ended = CancellationToken::new();
     // 1. What every cluster has (namespaces, roles, the `kubernetes` Service): controllers and
     //    clients rely on it.
-    let (living, masters) = watch::channel(master::living(&roles.masters, roles.pod_facing));
+    let living = Living::new(roles.masters.clone(), roles.pod_facing);
     let bootstrap =
-        tokio::spawn(bootstrap(roles.admit.clone(), masters, lead.clone(), ended.clone()));
-    let living =
-        tokio::spawn(follow_living(roles.masters.clone(), roles.pod_facing, living, ended.clone()));
+        tokio::spawn(bootstrap(roles.admit.clone(), living, lead.clone(), ended.clone()));
     // 2. The scheduler and its events.
     let clock = Clock::system();
     let recorder = Recorder::new(clock.clone());
@@ -139,7 +134,7 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, living, membership] {
+    for task in [bootstrap, membership] {
         drop(task.await);
     }
     if !events_ended {
@@ -150,7 +145,7 @@ async fn run(
 /// Writes the beginnings, then keeps what the leader owes.
 async fn bootstrap(
     admit: Arc<ControllerAdmit>,
-    masters: watch::Receiver<Vec<SocketAddr>>,
+    mut living: Living,
     lead: LeaderStore,
     ended: CancellationToken,
 ) {
@@ -165,7 +160,12 @@ async fn bootstrap(
             () = ended.cancelled() => return,
         }
     }
-    bootstrap::duties(lead, admit, masters, ended).await;
+    // Names are resolved here, where nothing else waits for them.
+    let (told, masters) = watch::channel(living.now().await);
+    tokio::join!(
+        living.follow(told, ended.clone()),
+        bootstrap::duties(lead, admit, masters, ended),
+    );
 }
 
 async fn promote(masters: Masters, ended: CancellationToken) {
@@ -184,27 +184,6 @@ async fn promote(masters: Masters, ended: CancellationToken) {
                 }
             }
         }
-    }
-}
-
-/// Keeps the list of masters that answer.
-async fn follow_living(
-    masters: Masters,
-    pod_facing: Option<SocketAddr>,
-    living: watch::Sender<Vec<SocketAddr>>,
-    ended: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LIVING_INTERVAL) => {}
-            () = ended.cancelled() => return,
-        }
-        let now = master::living(&masters, pod_facing);
-        living.send_if_modified(|known| {
-            let changed = *known != now;
-            known.clone_from(&now);
-            changed
-        });
     }
 }
 

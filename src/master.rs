@@ -42,9 +42,6 @@ const NODE_FORGOTTEN: Duration = Duration::from_secs(3600);
 /// The list of masters that agents are told is looked at this often.
 const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A master that has not answered the leader for so long is not listed behind the `kubernetes` Service.
-const MASTER_ALIVE: Duration = Duration::from_secs(5);
-
 /// Whether the others know where this master is, is looked at this often.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -506,17 +503,6 @@ impl quorate_controllers::AccountTokens for TokensOfSecrets {
     fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String> {
         self.0.token(account, secret)
     }
-}
-
-/// API addresses of the masters that answer, as the leader knows them and as pods reach them:
-/// a loopback address is none.
-pub fn living(masters: &Masters, pod_facing: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let status = masters.status();
-    let alive = status.members.iter().filter(|member| {
-        member.id == status.id || member.last_contact.is_some_and(|ago| ago < MASTER_ALIVE)
-    });
-    let addresses = alive.filter_map(|member| member.member.api_address.parse().ok());
-    addresses.chain(pod_facing).filter(|address: &SocketAddr| !address.ip().is_loopback()).collect()
 }
 
 /// Tells the cluster where this master is now, when that is not what the others know: it may have

@@ -10,8 +10,10 @@ use quorate_node_agent::builtin::image::{ImageStore, Reference};
 use quorate_node_agent::builtin::{BuiltinConfig, BuiltinRuntime};
 use quorate_node_agent::cri::CriRuntime;
 use quorate_node_agent::network::PodNetwork;
-use quorate_node_agent::{Agent, Config, Paths, Tls, runtime_auto_detect};
-use quorate_pki::files;
+use quorate_node_agent::{
+    Agent, Config, Paths, Tls, keep_masters, known_masters, runtime_auto_detect,
+};
+use quorate_pki::{authority, files};
 
 use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
@@ -19,11 +21,44 @@ use crate::data_dir::DataDir;
 use crate::join::{self, NodeCredentials};
 use crate::master::Master;
 use crate::progress::{self, Progress};
-use crate::settings::split;
+use crate::settings::{host_name, split};
 
 const CA: &str = "node-ca.crt";
 const CERTIFICATE: &str = "node.crt";
 const KEY: &str = "node.key";
+
+/// Containers, their volumes and their network are root's to make: whoever else starts a node is told so before
+/// anything is made or a token spent.
+pub fn refuse_strangers() -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!(
+        "a node runs containers, which needs root: start as root (sudo). `quorate server`, a master without a node, \
+         needs no root"
+    )
+}
+
+/// What the node is called: what its certificate says, once it has one, else as asked for, else as the machine.
+pub fn name(data: &DataDir, options: &Options) -> anyhow::Result<String> {
+    let certificate = data.pki().join(CERTIFICATE);
+    let wanted = options.name.clone();
+    if !certificate.exists() {
+        let name = wanted.map_or_else(host_name, Ok)?;
+        join::check_name(&name)?;
+        return Ok(name);
+    }
+    let known = authority::common_name(&files::read(&certificate)?);
+    let known = known.as_deref().and_then(|user| user.strip_prefix("system:node:"));
+    let known = known.with_context(|| format!("{} is not a node's", certificate.display()))?;
+    if wanted.is_some_and(|wanted| wanted != known) {
+        bail!(
+            "{} belongs to node {known:?}: leave --name away, or give the other node a directory of its own with --data",
+            data.path().display()
+        );
+    }
+    Ok(known.to_owned())
+}
 
 /// Who the node is: as its directory says, or as the masters certify it.
 pub async fn credentials(
@@ -36,12 +71,29 @@ pub async fn credentials(
     let pki = data.pki();
     if pki.join(CERTIFICATE).exists() {
         let read = |name: &str| files::read(&pki.join(name));
-        return Ok(NodeCredentials {
+        let mut known = NodeCredentials {
             ca_pem: read(CA)?,
             certificate_pem: read(CERTIFICATE)?,
             key_pem: read(KEY)?,
-            masters: servers,
-        });
+            masters: servers.clone(),
+        };
+        known.masters.extend(known_masters(data.path()));
+        // One that ends soon is replaced when a token is at hand.
+        let (ends_soon, has_ended) = age(&known.certificate_pem);
+        if !(ends_soon && options.join_token()?.is_some()) {
+            if has_ended {
+                bail!(
+                    "the certificate of node {name:?} has expired: start once with --server and --token"
+                );
+            }
+            if known.masters.is_empty() {
+                bail!(
+                    "--server URL[,URL...] is needed: {} names no masters",
+                    data.path().display()
+                );
+            }
+            return Ok(known);
+        }
     }
     if servers.is_empty() {
         bail!("--server URL[,URL...] is needed: where are the masters?");
@@ -57,7 +109,18 @@ pub async fn credentials(
     // Last: a directory with the certificate is complete.
     files::write_private(&pki.join(CERTIFICATE), credentials.certificate_pem.as_bytes())?;
     credentials.masters.extend(servers);
+    keep_masters(data.path(), &credentials.masters);
     Ok(credentials)
+}
+
+/// Whether a certificate ends soon, and whether it has.
+fn age(certificate_pem: &str) -> (bool, bool) {
+    let now = jiff::Timestamp::now();
+    let soon = jiff::SignedDuration::from_hours(24 * authority::RENEW_DAYS);
+    (
+        authority::wants_renewal(certificate_pem, now),
+        authority::wants_renewal(certificate_pem, now - soon),
+    )
 }
 
 /// The node beside a master in the same process.
@@ -161,9 +224,6 @@ fn cri(runtime: CriRuntime, called: String, data: &DataDir) -> anyhow::Result<Ch
 }
 
 async fn builtin(data: &DataDir) -> anyhow::Result<Chosen> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the built-in container runtime needs root: start as root, or use containerd");
-    }
     let config = BuiltinConfig::new(&data.agent());
     let runtime = BuiltinRuntime::open(config)
         .await

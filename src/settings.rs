@@ -319,6 +319,11 @@ fn parse_address(flag: &str, text: &str) -> anyhow::Result<SocketAddr> {
 /// A host name or address, without a port.
 fn check_host(flag: &str, text: &str) -> anyhow::Result<String> {
     let plain = text.trim_start_matches('[').trim_end_matches(']');
+    if plain.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
+        bail!(
+            "{flag} {text:?}: nobody can be reached there; give this machine's host name or address"
+        );
+    }
     if plain.parse::<IpAddr>().is_ok() || (!plain.is_empty() && !plain.contains([':', '/', ' '])) {
         return Ok(plain.to_owned());
     }
@@ -335,7 +340,7 @@ pub fn host_name() -> anyhow::Result<String> {
 }
 
 /// The address that this machine uses towards the default route. Nothing is sent.
-fn own_address() -> anyhow::Result<IpAddr> {
+pub fn own_address() -> anyhow::Result<IpAddr> {
     let what = || "cannot find out this machine's address: give one with --advertise";
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").with_context(what)?;
     // Any address outside will do: connecting a datagram socket only looks up the route.
@@ -400,6 +405,7 @@ mod tests {
         for (options, text) in [
             (Options { listen: Some("6443".into()), ..default() }, "such as 0.0.0.0:6443"),
             (Options { advertise: Some("a:1".into()), ..default() }, "without scheme and port"),
+            (Options { advertise: Some("0.0.0.0".into()), ..default() }, "nobody can be reached"),
             (Options { cluster_cidr: Some("10.1".into()), ..default() }, "such as 10.42.0.0/16"),
             (Options { raft_heartbeat_ms: Some(300), ..default() }, "raft timing 300 / 200 / 400"),
             (Options { name: Some("A b".into()), ..default() }, "cannot be a name"),

@@ -144,9 +144,13 @@ pub async fn spend(
 }
 
 /// Whether the bearer holds a token that exists, whatever it may still be used for.
-pub async fn recognise(store: &Store, token: &JoinToken) -> Result<(), Refusal> {
+pub async fn recognise(
+    store: &Store,
+    consistency: Consistency,
+    token: &JoinToken,
+) -> Result<(), Refusal> {
     let key = Key::new("", "secrets", NAMESPACE, &secret_name(token.id()));
-    let view = store.read(Consistency::Any).await;
+    let view = store.read(consistency).await;
     let view = view.map_err(|error| Refusal::Unavailable(error.to_string()))?;
     let secret = view.get(&key).and_then(|stored| serde_json::from_slice(&stored.to_json()).ok());
     match secret {

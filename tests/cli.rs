@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use common::api::Api;
 use common::kubectl::Kubectl;
 use common::process::Process;
 use common::scratch::Scratch;
@@ -80,6 +81,10 @@ fn stdout(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     said
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// What a refused start says: one line, and a status that scripts see.
@@ -175,6 +180,38 @@ fn a_full_or_read_only_disk_is_one_clear_line() {
     assert!(said.starts_with("cannot write to the data directory "), "{said}");
 }
 
+/// The binary as somebody without rights runs it.
+fn as_nobody(here: &Try, words: &[&str]) -> Output {
+    let binary = here.path("quorate");
+    // Where it was built, nobody may enter.
+    let built = env!("CARGO_BIN_EXE_quorate");
+    if std::fs::hard_link(built, &binary).is_err() {
+        std::fs::copy(built, &binary).unwrap();
+    }
+    let home = here.path("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
+    command.args(words).env("HOME", &home).env_remove("KUBECONFIG").output().unwrap()
+}
+
+#[test]
+fn who_may_not_run_containers_is_told_before_anything_is_made() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can become somebody else");
+        return;
+    }
+    for command in ["dev", "agent"] {
+        let here = Try::new();
+        let output = as_nobody(&here, &[command]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.lines().count() == 1, "{said}");
+        assert!(said.contains("needs root: start as root (sudo)"), "{said}");
+        assert_eq!(std::fs::read_dir(here.path("home")).unwrap().count(), 0, "nothing is made");
+    }
+}
+
 #[test]
 fn the_command_line_says_what_is_wrong_and_what_would_be_right() {
     let said = |words: &[&str]| {
@@ -192,6 +229,8 @@ fn the_command_line_says_what_is_wrong_and_what_would_be_right() {
         (&["server", "--token", "x", "--join", "https://a:1"], "not a join token"),
         (&["server", "--join", "https://a:1"], "--join needs --token"),
         (&["server", "--log-level", "a=b=c"], "give error, warn, info, debug, trace"),
+        (&["dev", "--log-level", "warning"], "give error, warn, info, debug, trace"),
+        (&["server", "--advertise", "0.0.0.0"], "nobody can be reached there"),
         (&["status"], "give --data DIR, or --kubeconfig FILE"),
         (&["token", "list", "--kubeconfig", "/nonexistent/x"], "/nonexistent/x does not exist"),
         (&["kubeconfig", "--data", "/nonexistent"], "is not the data directory of a master"),
@@ -240,6 +279,33 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let refused = said(&[], &[]);
     assert!(refused.contains("quorate.yaml") && refused.contains("listn"), "{refused}");
     assert!(refused.contains("line 2"), "{refused}");
+}
+
+/// Shells begin with a low number of open files for the sake of old programs.
+#[test]
+fn as_many_files_may_be_open_as_the_machine_allows() {
+    let here = Try::new();
+    let mut words = here.server("a", "data");
+    words.insert(0, env!("CARGO_BIN_EXE_quorate").to_owned());
+    let log = std::fs::File::create(here.path("log")).unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 64; exec \"$@\"", "sh"])
+        .args(&words)
+        .stdout(log)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    until("it is ready", PATIENCE, || {
+        let said = std::fs::read_to_string(here.path("log")).unwrap();
+        said.contains("ready after") || child.try_wait().unwrap().is_some()
+    });
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Everything about one master's life, in one start of the slow kind.
@@ -436,6 +502,8 @@ fn a_join_is_refused_with_the_reason_on_both_sides() {
     let pin = "0".repeat(64);
     wrong[2] = &pin;
     assert!(join(&wrong.join(".")).contains("another cluster"));
+    let once = token(&["--uses", "1", "--role", "agent"]);
+    assert!(join(&once).contains("is not for joining as server"));
     let brief = token(&["--ttl", "1s"]);
     until("the token expires", PATIENCE, || {
         let listed = stdout(&quorate(&["token", "list", "--data", &data]));
@@ -534,7 +602,11 @@ fn own_address() -> Option<std::net::IpAddr> {
 }
 
 #[test]
-fn a_second_signal_stops_at_once_and_an_unreachable_master_is_named() {
+fn an_unreachable_master_is_named_until_somebody_stops_it() {
+    if !is_root() {
+        eprintln!("SKIPPED: agents need root, none was started");
+        return;
+    }
     let here = Try::new();
     let (data, dead) = (here.text("agent"), format!("https://127.0.0.1:{}", free_port()));
     let token = format!("abcdef.0123456789abcdef.{}", "0".repeat(64));
@@ -548,9 +620,36 @@ fn a_second_signal_stops_at_once_and_an_unreachable_master_is_named() {
     assert!(agent.text().contains("stopped while starting"), "{}", agent.text());
 }
 
-fn interrupt(process: &Process) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_while_it_drains_stops_at_once() {
+    let here = Try::new();
+    let mut master = here.start("a.log", &here.server("a", "a"));
+    master.says("ready after");
+    let api = Api::new(&here.path("kubeconfig"), &format!("https://{}", here.api)).await;
+    // A request whose body does not end: what stops waits for it.
+    let path = "/api/v1/namespaces";
+    let held = common::api::without_end(&here.path("kubeconfig"), &here.api, path).await;
+    let began = Instant::now();
+    while !api.text("/metrics").await.contains("inflight_requests{request_kind=\"mutating\"} 1") {
+        assert!(began.elapsed() < PATIENCE, "the request is not in progress");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal(&master, "-TERM");
+    master.says("stopping (pods keep running); once more to stop at once");
+    assert!(master.is_running(), "it waits for the request");
+    signal(&master, "-TERM");
+    assert_eq!(master.stopped().code(), Some(128 + 15));
+    assert!(master.text().contains("stopped at once"), "{}", master.text());
+    drop(held);
+    // Nothing is lost by it.
+    let mut again = here.start("again.log", &here.server("a", "a"));
+    again.says("ready after");
+    assert!(again.stop().success());
+}
+
+fn signal(process: &Process, signal: &str) {
     let pid = process.pid().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }
 
 /// What a start says of how long it took.
@@ -565,8 +664,7 @@ const START_MAX: Duration = Duration::from_secs(20);
 
 #[test]
 fn two_dev_clusters_live_side_by_side_and_keep_what_they_have() {
-    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    if !is_root || !Path::new("/usr/sbin/nft").exists() {
+    if !is_root() || !Path::new("/usr/sbin/nft").exists() {
         eprintln!("SKIPPED: the built-in runtime needs root and nft, no dev cluster was started");
         return;
     }
@@ -612,7 +710,7 @@ fn two_dev_clusters_live_side_by_side_and_keep_what_they_have() {
 
     // Ctrl-C stops in order; starting again keeps everything, ranges included.
     let before = network("one");
-    interrupt(&one);
+    signal(&one, "-INT");
     until("it stops", PATIENCE, || !one.is_running());
     assert!(one.stopped().success(), "{}", one.text());
     assert!(one.text().contains("stopping (pods keep running)"), "{}", one.text());

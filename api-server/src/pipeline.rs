@@ -23,7 +23,7 @@ use crate::request_info::RequestInfo;
 use crate::serve::Peer;
 use crate::server::Shared;
 use crate::status_error::Answer;
-use crate::{discovery, health, verb, version};
+use crate::{discovery, health, negotiate, verb, version};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -57,6 +57,7 @@ impl Shared {
         let keeps_alive = parts.version == Version::HTTP_11;
         let head = parts.method == Method::HEAD;
         let query = Query::of(&parts.uri);
+        let pretty = negotiate::pretty(&parts.headers, query.get("pretty"));
         let info = Arc::new(RequestInfo::of(&parts, &query));
         let long_running = info.long_running().then(|| LongRunning::enter(&self, &info));
         let dry_run = query.text("dryRun").to_owned();
@@ -79,7 +80,7 @@ impl Shared {
         };
         let response = match outcome {
             Ok(Ok(response)) => response,
-            Ok(Err(refusal)) => reply::status(&refusal),
+            Ok(Err(refusal)) => reply::status_as(&refusal, pretty),
             Err(_) => {
                 tracing::error!(path = info.path(), "a request handler panicked");
                 reply::status(&Status::internal_error(

@@ -64,8 +64,15 @@ pub(crate) fn text(code: u16, body: impl Into<Bytes>) -> Response<Body> {
 
 /// A `Status` as the answer.
 pub(crate) fn status(status: &Status) -> Response<Body> {
+    status_as(status, false)
+}
+
+/// A `Status` as the answer, for people when it is for them.
+pub(crate) fn status_as(status: &Status, pretty: bool) -> Response<Body> {
     let code = if status.code == 0 { 200 } else { status.code };
-    let mut response = json(code, status.to_json());
+    let laid_out = pretty.then(|| serde_json::to_vec_pretty(status).ok()).flatten();
+    let body = laid_out.unwrap_or_else(|| status.to_json());
+    let mut response = json(code, body);
     if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -158,6 +158,12 @@ async fn strangers_see_that_it_lives_and_nothing_else() {
         let said = status["message"].as_str().unwrap();
         assert!(said.contains("User \"system:anonymous\" cannot "), "{path}: {said}");
     }
+    // People who look with curl get it laid out.
+    let curl = [("user-agent", "curl/8.0")];
+    let answer = world.send_with(&nobody, "GET", "/api", &curl, "").await;
+    let text = String::from_utf8(bytes_of(answer).await.to_vec()).unwrap();
+    let head = "{\n  \"kind\": \"Status\",\n  \"apiVersion\": \"v1\",\n  \"metadata\": {},\n";
+    assert!(text.starts_with(head) && text.ends_with("\n}"), "{text}");
     for headers in [[("authorization", "Bearer wrong")], [("authorization", "Bearer a.b.c")]] {
         let answer = world.send_with(&nobody, "GET", "/version", &headers, "").await;
         assert_eq!(answer.status(), 401);

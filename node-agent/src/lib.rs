@@ -36,6 +36,7 @@ mod volume;
 
 pub use agent::{Agent, StartError};
 pub use config::{Config, Tls};
+pub use link::{keep_masters, known_masters};
 pub use paths::Paths;
 
 /// The version nodes report: the API level served, and our own.

@@ -260,6 +260,15 @@ pub fn der_of_pem(certificate_pem: &str) -> Result<Vec<u8>, Error> {
     Ok(pem.contents)
 }
 
+/// The common name in a certificate's subject; `None` when it has none or does not parse.
+#[must_use]
+pub fn common_name(certificate_pem: &str) -> Option<String> {
+    let der = der_of_pem(certificate_pem).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
 /// Whether a certificate is to be made anew: it does not parse, or has less than [`RENEW_DAYS`] left.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {

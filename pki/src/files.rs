@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use crate::error::Error;
@@ -31,7 +31,7 @@ pub fn create_private_dir(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// Replaces a file with `content`, readable by its owner only. After it returns, the content
+/// Replaces a file with `content`, readable by its owner only, who stays its owner. After it returns, the content
 /// survives a power loss; if it fails, the old content is untouched.
 ///
 /// # Errors
@@ -53,6 +53,7 @@ pub fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), Err
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(content)?;
+        keep_owner(&file, path)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         File::open(directory)?.sync_all()
@@ -62,6 +63,16 @@ pub fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), Err
         drop(fs::remove_file(&beside));
         error(source)
     })
+}
+
+/// Gives a new file to the owner of the one that it replaces: root who edits a user's file must not take it away.
+fn keep_owner(file: &File, replaced: &Path) -> std::io::Result<()> {
+    let Ok(old) = fs::metadata(replaced) else { return Ok(()) };
+    let new = file.metadata()?;
+    if new.uid() != 0 || (old.uid(), old.gid()) == (new.uid(), new.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(old.uid()), Some(old.gid()))
 }
 
 /// Reads a text file.
@@ -90,6 +101,20 @@ mod tests {
         assert_eq!(read(&path).unwrap(), "two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside");
+    }
+
+    #[test]
+    fn a_users_file_stays_the_users() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        write_private(&path, b"one").unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), Some(65534)).is_err() {
+            eprintln!("SKIPPED: only root gives files away");
+            return;
+        }
+        write_private(&path, b"two").unwrap();
+        let kept = fs::metadata(&path).unwrap();
+        assert_eq!((kept.uid(), kept.gid(), kept.mode() & 0o777), (65534, 65534, 0o600));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::kubeconfig;
 use crate::logging;
 use crate::master::Master;
 use crate::node;
+use crate::open_files;
 use crate::progress::Progress;
 use crate::settings::{Settings, host_port};
 use crate::stop::Stop;
@@ -16,6 +17,8 @@ use crate::stop::Stop;
 pub fn run(options: Options) -> anyhow::Result<()> {
     let options = options.with_file()?;
     logging::start(&options, Some(logging::WARNINGS))?;
+    node::refuse_strangers()?;
+    open_files::raise();
     super::block_on(serve(options))
 }
 

@@ -12,8 +12,9 @@ use crate::kubeconfig::{self, Access};
 use crate::logging;
 use crate::master::{self, Master};
 use crate::node;
+use crate::open_files;
 use crate::progress::Progress;
-use crate::settings::{Settings, host_name};
+use crate::settings::Settings;
 use crate::stop::Stop;
 
 /// Somebody who waits for a quorum is told so after this.
@@ -29,14 +30,30 @@ pub fn default_data_dir(role: &str) -> PathBuf {
     home.join(".quorate").join(role)
 }
 
-/// The data directory of a master on this machine, when there is exactly one in the usual places.
-pub fn found_data_dir() -> anyhow::Result<PathBuf> {
-    let candidates: Vec<PathBuf> = ["server", "dev"]
+/// The data directory of a master that runs on this machine, when there is exactly one in the usual places.
+pub fn running_data_dir() -> Option<PathBuf> {
+    let running: Vec<PathBuf> =
+        usual_data_dirs().into_iter().filter(|path| data_dir::is_held(path)).collect();
+    match <[PathBuf; 1]>::try_from(running) {
+        Ok([one]) => Some(one),
+        Err(_) => None,
+    }
+}
+
+fn usual_data_dirs() -> Vec<PathBuf> {
+    ["server", "dev"]
         .into_iter()
         .map(default_data_dir)
         .filter(|path| data_dir::read_cluster(path).is_ok_and(|cluster| cluster.is_some()))
-        .collect();
-    match candidates.as_slice() {
+        .collect()
+}
+
+/// The data directory of a master on this machine, when there is exactly one in the usual places, or one that runs.
+pub fn found_data_dir() -> anyhow::Result<PathBuf> {
+    if let Some(running) = running_data_dir() {
+        return Ok(running);
+    }
+    match usual_data_dirs().as_slice() {
         [one] => Ok(one.clone()),
         [] => bail!("no master's data directory is in its usual place: give it with --data"),
         _ => bail!("both a server and a dev cluster are on this machine: choose with --data"),
@@ -46,6 +63,7 @@ pub fn found_data_dir() -> anyhow::Result<PathBuf> {
 pub fn run(options: Options) -> anyhow::Result<()> {
     let options = options.with_file()?;
     logging::start(&options, None)?;
+    open_files::raise();
     super::block_on(serve(options))
 }
 
@@ -59,9 +77,21 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     settings.with_past(&options, &data)?;
     progress.line(&format!("quorate server {:?}", settings.name));
     progress.done(&format!("data directory {}", data.path().display()));
-    let fresh = data.cluster()?.is_none();
-    let kubeconfig = kubeconfig_target(&options).filter(|_| fresh && settings.join.is_none());
-    kubeconfig.as_deref().map_or(Ok(()), kubeconfig::check)?;
+    let known = data.cluster()?;
+    let fresh = known.is_none();
+    // The first master's, at its first start; a start that got no further than that left the file out.
+    let is_first = match &known {
+        Some(cluster) => cluster.node_id == quorate_raft::FIRST_NODE_ID.0,
+        None => settings.join.is_none(),
+    };
+    let kubeconfig =
+        kubeconfig_target(&options).filter(|file| is_first && (fresh || !file.exists()));
+    let kubeconfig = match (kubeconfig, fresh) {
+        (Some(file), true) => kubeconfig::check(&file).map(|()| Some(file))?,
+        // A master that has served before does not stay away for that.
+        (Some(file), false) => Some(file).filter(|file| kubeconfig::check(file).is_ok()),
+        (None, _) => None,
+    };
     let starting = Master::start(&data, &settings, &mut progress);
     let master = stop.or(starting).await?;
     if let (true, Some((url, token))) = (fresh, &settings.join) {
@@ -161,6 +191,8 @@ pub async fn wait_and_stop(
 pub fn run_agent(options: Options) -> anyhow::Result<()> {
     let options = options.with_file()?;
     logging::start(&options, None)?;
+    node::refuse_strangers()?;
+    open_files::raise();
     super::block_on(serve_agent(options))
 }
 
@@ -168,10 +200,12 @@ async fn serve_agent(options: Options) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
     let mut progress = Progress::new();
     let path = options.data.clone().unwrap_or_else(|| default_data_dir("agent"));
-    let name = options.name.clone().map_or_else(host_name, Ok)?;
-    join::check_name(&name)?;
+    if let Some(name) = &options.name {
+        join::check_name(name)?;
+    }
     let data = DataDir::claim(&path)?;
     data.refuse_masters()?;
+    let name = node::name(&data, &options)?;
     progress.line(&format!("quorate agent {name:?}"));
     progress.done(&format!("data directory {}", data.path().display()));
     let start = async {

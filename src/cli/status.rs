@@ -126,8 +126,26 @@ fn merged(answers: Vec<Value>, masters: Vec<Value>) -> Value {
             shown
         })
         .collect();
+    let silent = silence(&rows);
+    if let (Some(summary), Some(silent)) = (status["summary"].as_str(), silent) {
+        status["summary"] = format!("{summary}; {silent}").into();
+    }
     status["masters"] = json!(rows);
     status
+}
+
+/// Which masters do not answer, and whether the others are enough.
+fn silence(rows: &[Value]) -> Option<String> {
+    let silent: Vec<String> =
+        rows.iter().filter(|row| row["answers"] != "yes").map(|row| text(&row["name"])).collect();
+    if silent.is_empty() {
+        return None;
+    }
+    let voters = || rows.iter().filter(|row| row["voter"] != false);
+    let answering = voters().filter(|row| row["answers"] == "yes").count();
+    let writes = if answering > voters().count() / 2 { "" } else { ": NO QUORUM, writes wait" };
+    let verb = if silent.len() == 1 { "does" } else { "do" };
+    Some(format!("{} {verb} not answer{writes}", silent.join(", ")))
 }
 
 fn text(value: &Value) -> String {
@@ -146,6 +164,17 @@ mod tests {
         json!({
             "answeredBy": by, "leader": leader, "term": term, "appliedIndex": 7, "masters": rows,
         })
+    }
+
+    #[test]
+    fn the_summary_names_the_silent_and_says_when_too_few_answer() {
+        let row =
+            |name: &str, answers: &str| json!({"name": name, "answers": answers, "voter": true});
+        assert_eq!(silence(&[row("a", "yes"), row("b", "yes")]), None);
+        let one = silence(&[row("a", "yes"), row("b", "no"), row("c", "yes")]);
+        assert_eq!(one.unwrap(), "b does not answer");
+        let two = silence(&[row("a", "yes"), row("b", "no"), row("c", "no")]);
+        assert_eq!(two.unwrap(), "b, c do not answer: NO QUORUM, writes wait");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub enum TokenCommand {
 /// Which cluster a command is about, and which of its masters is asked.
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Data directory of a master on this machine [default: a usual one, if a master is there]
+    /// Data directory of a master on this machine [default: a usual one, if a master runs there]
     #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
     /// Admin kubeconfig [default: $KUBECONFIG or ~/.kube/config]
@@ -89,13 +89,19 @@ impl Target {
         let chosen = self.kubeconfig.is_some()
             || self.context.is_some()
             || config::kubeconfig_variable().is_some();
-        if !chosen && let Ok(data) = super::server::found_data_dir() {
-            return ApiClient::of_data_dir(&data, server);
-        }
         let files = match &self.kubeconfig {
             Some(file) => vec![file.clone()],
             None => config::kubeconfig_files(),
         };
+        let found = match super::server::running_data_dir() {
+            Some(running) => Some(running),
+            // A stopped one says nothing: the kubeconfig may be for one that runs.
+            None if files.iter().any(|file| file.exists()) => None,
+            None => super::server::found_data_dir().ok(),
+        };
+        if let Some(data) = found.filter(|_| !chosen) {
+            return ApiClient::of_data_dir(&data, server);
+        }
         if files.is_empty() {
             bail!(
                 "no master's data directory is in its usual place, and there is no kubeconfig: give \

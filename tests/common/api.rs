@@ -1,10 +1,18 @@
 //! Calls to a master's API that show the bare answer.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, Request};
 use kube::client::Body;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// A client of one master.
 #[derive(Clone)]
@@ -47,7 +55,43 @@ impl Api {
         Ok((code, serde_json::from_slice(&bytes).map_err(|error| error.to_string())?))
     }
 
+    /// An answer's body as it is.
+    pub async fn text(&self, path: &str) -> String {
+        self.client.request_text(Request::get(path).body(Vec::new()).unwrap()).await.unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Result<(u16, Value), String> {
         self.call(Method::GET, path, Vec::new()).await
     }
+}
+
+/// A connection with a POST whose body never comes, as the kubeconfig's first user.
+pub async fn without_end(kubeconfig: &Path, address: &str, path: &str) -> TlsStream<TcpStream> {
+    let config: Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    let pem = |value: &Value| BASE64.decode(value.as_str().unwrap()).unwrap();
+    let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(&pem(&cluster["certificate-authority-data"]));
+    roots.add(authority.unwrap()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&pem(&user["client-certificate-data"]));
+    let key = PrivateKeyDer::from_pem_slice(&pem(&user["client-key-data"])).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate.unwrap()], key)
+        .unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
 }

@@ -3,13 +3,16 @@
 //! * `session`: one life of the stream.
 //! * `outbox`: what waits to be sent, bounded, resent until acknowledged.
 //! * `connect`: TLS and addresses.
+//! * `known`: the masters of the last run.
 //! * `channels`: logs, exec, attach and port-forward, one stream each.
 
 pub(crate) mod channels;
 mod connect;
+mod known;
 mod outbox;
 mod session;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use connect::Dialer;
+pub use known::{keep_masters, known_masters};
 pub(crate) use outbox::{Acked, Outbox, PodKey};
 pub(crate) use session::Hooks;
 
@@ -93,6 +97,7 @@ pub(crate) async fn run(
 ) {
     let mut dialer = Dialer::new(&config);
     let mut failures: u32 = 0;
+    let mut told: BTreeMap<String, String> = BTreeMap::new();
     let instance = uuid::Uuid::new_v4().to_string();
     loop {
         let url = dialer.next_url();
@@ -106,11 +111,16 @@ pub(crate) async fn run(
         match outcome.established {
             true => {
                 failures = 0;
+                told.clear();
                 tracing::info!(master = %url, why = %outcome.why, "stream to master ended");
             }
             false => {
                 failures += 1;
-                tracing::debug!(master = %url, why = %outcome.why, "master cannot be reached");
+                // Each reason once: it may last.
+                if told.get(&url) != Some(&outcome.why) {
+                    tracing::warn!(master = %url, why = %outcome.why, "master cannot be reached");
+                    told.insert(url, outcome.why);
+                }
             }
         }
         if let Some(masters) = outcome.masters {

@@ -13,12 +13,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::{Dialer, Link};
+use super::{Dialer, Link, known};
 use crate::config::Config;
 use crate::desired::Desired;
 use crate::limits::{
     CONNECT_TIMEOUT, CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_MAX, HEARTBEAT_SILENCE_MAX,
 };
+use crate::paths::Paths;
 
 /// What the rest of the agent adds to a session.
 pub(crate) trait Hooks: Send + Sync {
@@ -82,6 +83,7 @@ pub(crate) async fn run(
     let mut session = Session {
         desired,
         link,
+        config,
         hooks,
         client,
         up,
@@ -98,6 +100,7 @@ pub(crate) async fn run(
 struct Session<'a> {
     desired: &'a Desired,
     link: &'a Link,
+    config: &'a Config,
     hooks: &'a Arc<dyn Hooks>,
     client: NodeAgentClient<Channel>,
     up: mpsc::Sender<FromAgent>,
@@ -150,6 +153,11 @@ impl Session<'_> {
         Some((permit, self.link.outbox.next().await))
     }
 
+    fn tell_masters(&mut self, urls: Vec<String>) {
+        known::keep(&Paths::new(&self.config.data_dir), &urls);
+        self.outcome.masters = Some(urls);
+    }
+
     fn receive(&mut self, message: ToAgent) {
         match message.message {
             Some(to_agent::Message::Welcome(welcome)) => {
@@ -158,7 +166,7 @@ impl Session<'_> {
                 if welcome.heartbeat_interval_ms > 0 {
                     self.heartbeat = Duration::from_millis(welcome.heartbeat_interval_ms.into());
                 }
-                self.outcome.masters = Some(welcome.masters);
+                self.tell_masters(welcome.masters);
                 let (domain, dns) = (welcome.cluster_domain, welcome.cluster_dns);
                 self.desired.begin(welcome.full_sync, domain, dns);
                 self.link.set_connected(Some(self.url.to_owned()));
@@ -179,7 +187,7 @@ impl Session<'_> {
             Some(to_agent::Message::OpenChannel(request)) => {
                 self.hooks.open_channel(self.client.clone(), request);
             }
-            Some(to_agent::Message::Masters(masters)) => self.outcome.masters = Some(masters.urls),
+            Some(to_agent::Message::Masters(masters)) => self.tell_masters(masters.urls),
             Some(to_agent::Message::HeartbeatAck(_)) | None => {}
         }
     }
