@@ -76,7 +76,9 @@ const ROWS: &[Row] = &[
         .against(92.0, 10.0),
     row("deployment.time", "Deployment of 2,000 until all bound", "s", Better::Lower),
     row("deployment.bound", "  pods", "1/s", Better::Higher).against(92.0, 10.0),
-    row("memory", "Resident memory of all masters", "MB", Better::Lower).against(950.0, 5.0),
+    row("memory.fresh", "Resident memory of all masters, fresh", "MB", Better::Lower)
+        .against(950.0, 5.0),
+    row("memory", "Resident memory, after all of this", "MB", Better::Lower).against(950.0, 5.0),
     row("disk", "Disk use of all masters", "MB", Better::Lower),
 ];
 

@@ -92,6 +92,7 @@ impl Bench {
     /// keep the rest from being measured.
     pub(crate) async fn run(mut self, wanted: &[Name]) -> anyhow::Result<(Figures, Vec<String>)> {
         let mut failures = Vec::new();
+        self.figures.insert("memory.fresh", megabytes(self.cluster.resident_bytes()?));
         for name in wanted {
             say(&format!("{name:?}"));
             let begin = Instant::now();
