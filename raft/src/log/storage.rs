@@ -80,6 +80,24 @@ impl LogStore {
         &self.shared
     }
 
+    /// Drops a log that conflicts with the newest snapshot. A master that took a snapshot may have
+    /// died when the snapshot was in place, and the removal of the conflicting entries before it not
+    /// yet on disk. The snapshot holds only what is committed; entries of an older term at or behind
+    /// its end can never be (Raft, section 7).
+    pub(crate) async fn drop_superseded(&mut self, snapshot: Option<LogId>) -> io::Result<()> {
+        let purged = {
+            let tail = self.shared.lock();
+            let conflicts =
+                tail.last < snapshot && tail.last.map(|id| id.index) >= snapshot.map(|id| id.index);
+            if !conflicts {
+                return Ok(());
+            }
+            tail.purged
+        };
+        tracing::warn!(?snapshot, "the log conflicts with the snapshot that replaced it: dropped");
+        self.truncate_after(purged).await
+    }
+
     fn failed(&self) -> io::Error {
         let reason = self.shared.lock().failed.clone();
         io::Error::other(reason.unwrap_or_else(|| "the log is closed".to_owned()))

@@ -244,6 +244,26 @@ async fn every_kind_of_damaged_record_is_named() {
 }
 
 #[tokio::test]
+async fn a_log_that_a_snapshot_has_replaced_is_dropped() {
+    let snapshot = |term, index| Some(log_id(term, NodeId(2), index));
+    // Term and end of the snapshot, and whether the log of term 1 with entries 0 to 9 goes.
+    for (term, index, goes) in
+        [(2, 5, true), (2, 9, true), (2, 10, false), (1, 5, false), (1, 9, false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, thread, _) = open(dir.path()).unwrap();
+        append(&mut log, (0..10).map(|index| entry(index, 10))).await;
+        let snapshot = if term == 1 { Some(entry(index, 0).log_id) } else { snapshot(term, index) };
+        log.drop_superseded(snapshot).await.unwrap();
+        close(log, thread).await;
+        let (mut log, thread, _) = open(dir.path()).unwrap();
+        let last = log.get_log_state().await.unwrap().last_log_id.map(|id| id.index);
+        assert_eq!(last, if goes { None } else { Some(9) }, "snapshot of {term} up to {index}");
+        close(log, thread).await;
+    }
+}
+
+#[tokio::test]
 async fn a_lost_tail_is_noticed() {
     // The store comes back in an older, in itself consistent state.
     let dir = tempfile::tempdir().unwrap();

@@ -198,7 +198,10 @@ async fn assemble(
     handler: Arc<dyn Handler>,
     fatal: watch::Sender<Option<Fatal>>,
 ) -> Result<RaftNode, StartError> {
-    let Stores { log, log_thread, apply, snapshots, space } = stores;
+    let Stores { mut log, log_thread, apply, snapshots, space } = stores;
+    log.drop_superseded(snapshots.current().and_then(|snapshot| snapshot.last_log_id()))
+        .await
+        .map_err(|error| Fatal(error.to_string()))?;
     let raft_config = openraft_config(&config)?;
     let (listener, peer_address) = adopt(config.listener).map_err(|source| StartError::Io {
         path: config.data_dir.clone(),
