@@ -116,6 +116,11 @@ fn gauges(status: &Status) -> Vec<(&'static str, &'static str, Option<f64>)> {
             index(status.snapshot),
         ),
         (
+            "quorate_raft_purged_index",
+            "Last entry that is no longer in the log",
+            index(status.purged),
+        ),
+        (
             "quorate_raft_group_commits",
             "Synced writes of the log",
             Some(float(status.group_commits)),

@@ -368,6 +368,16 @@ async fn a_changed_pod_reaches_its_containers() {
     let status = world.until("it is resized", resized).await;
     assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
     assert!(world.fake.calls().contains(&"update a 20000".to_owned()), "{:?}", world.fake.calls());
+    // What the runtime refuses is said, tried once, and not claimed.
+    world.apply(json!({"containers": [with(container("a", &["run"]), cpu("333m"))]})).await;
+    let status = world.until("it failed", |s, _| is(s, "PodResizeInProgress", "True")).await;
+    assert_eq!(condition(&status, "PodResizeInProgress")["reason"], "Error");
+    assert_eq!(status["containerStatuses"][0]["resources"]["limits"]["cpu"], "200m");
+    world.apply(json!({"containers": [with(container("a", &["run"]), cpu("200m"))]})).await;
+    let gone = |s: &Value, _: &[String]| condition(s, "PodResizeInProgress").is_null();
+    world.until("nothing is to be resized", gone).await;
+    let tries = world.fake.calls().iter().filter(|call| *call == "update a 33300").count();
+    assert_eq!(tries, 1);
     // More than the node has: it says so and keeps what it has.
     world.apply(json!({"containers": [with(container("a", &["run"]), cpu("100000"))]})).await;
     let status = world.until("it is refused", |s, _| is(s, "PodResizePending", "True")).await;

@@ -45,6 +45,9 @@ pub(crate) struct Memory {
     pub(crate) unhealthy: BTreeMap<ContainerId, Kind>,
     /// Resources that were given to a running container after its start, as [`resources::fingerprint`] writes them.
     pub(crate) resized: BTreeMap<ContainerId, String>,
+    /// Resources that the runtime refused to give to a running container, and its words. Not tried again before the
+    /// text asks for others.
+    pub(crate) resize_errors: BTreeMap<ContainerId, (String, String)>,
     /// The node cannot give what the pod asks for now: its containers keep what they have.
     pub(crate) resize_refused: bool,
 }
@@ -296,7 +299,9 @@ impl<'a> Planner<'a> {
 
     /// How the container comes to what its text says now; `None`: it has it.
     fn resize(&self, container: &Container, status: &ContainerStatus) -> Option<resources::Resize> {
-        if self.memory.resize_refused {
+        let failed = self.memory.resize_errors.get(&status.container.id);
+        let tried = failed.is_some_and(|(wanted, _)| *wanted == resources::fingerprint(container));
+        if self.memory.resize_refused || tried {
             return None;
         }
         let given = self.memory.resized.get(&status.container.id);

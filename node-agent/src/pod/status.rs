@@ -125,9 +125,12 @@ pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
 /// Conditions that are there only while they are true.
 fn extra_conditions(inputs: &Inputs<'_>, status: &mut PodStatus) {
     let evicted = inputs.ended.filter(|ended| ended.reason == "Evicted");
+    let failed_resize = inputs.memory.resize_errors.values().next();
+    let failed_resize = failed_resize.map(|(_, message)| message.as_str());
     let extra = [
         ("DisruptionTarget", BY_KUBELET, evicted.map(|ended| ended.message.as_str())),
         ("PodResizePending", "Infeasible", inputs.resize_refused),
+        ("PodResizeInProgress", "Error", failed_resize),
     ];
     let conditions = status.conditions.get_or_insert_default();
     for (kind, reason, message) in extra {

@@ -17,6 +17,9 @@ use jiff::Timestamp;
 use quorate_node_agent::runtime::*;
 use tokio::sync::watch;
 
+/// A CPU quota that the runtime refuses to write, µs.
+const REFUSED_QUOTA: i64 = 33_300;
+
 struct FakeSandbox {
     config: PodSandboxConfig,
     ready: bool,
@@ -315,6 +318,9 @@ impl Runtime for Fake {
                 resources.cpu_quota
             ));
         });
+        if resources.cpu_quota == REFUSED_QUOTA {
+            return Err(Error::Unsupported("this quota"));
+        }
         Ok(())
     }
 

@@ -63,6 +63,7 @@ fn is_saturated(draft: &Draft<'_>) -> bool {
 fn in_proportion(draft: &mut Draft<'_>, desired: i32, surge: i32) {
     let allowed = if desired > 0 { desired.saturating_add(surge) } else { 0 };
     let to_add = allowed - draft.replicas();
+    let running = i64::from(draft.base.replicas);
     let mut active: Vec<&mut SetDraft<'_>> =
         draft.old.iter_mut().chain(&mut draft.new).filter(|set| set.replicas > 0).collect();
     if to_add > 0 {
@@ -73,7 +74,7 @@ fn in_proportion(draft: &mut Draft<'_>, desired: i32, surge: i32) {
     let mut added = 0;
     let mut sizes = Vec::with_capacity(active.len());
     for set in &active {
-        let share = proportion(set, desired, surge, to_add, added);
+        let share = proportion(set, desired, surge, running, to_add, added);
         added += share;
         sizes.push(set.replicas + share);
     }
@@ -85,7 +86,15 @@ fn in_proportion(draft: &mut Draft<'_>, desired: i32, surge: i32) {
     }
 }
 
-fn proportion(set: &SetDraft<'_>, desired: i32, surge: i32, to_add: i32, added: i32) -> i32 {
+/// `running`: the Deployment's `status.replicas`, for a set that nobody has annotated.
+fn proportion(
+    set: &SetDraft<'_>,
+    desired: i32,
+    surge: i32,
+    running: i64,
+    to_add: i32,
+    added: i32,
+) -> i32 {
     if to_add == 0 || to_add == added {
         return 0;
     }
@@ -93,7 +102,7 @@ fn proportion(set: &SetDraft<'_>, desired: i32, surge: i32, to_add: i32, added: 
         -set.replicas
     } else {
         let max = i64::from(desired) + i64::from(surge);
-        let before = set.number(MAX_REPLICAS).unwrap_or(max);
+        let before = set.number(MAX_REPLICAS).filter(|max| *max != 0).unwrap_or(running);
         if before == 0 {
             return 0;
         }

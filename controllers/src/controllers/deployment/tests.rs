@@ -180,6 +180,27 @@ async fn scaling_during_a_rollout_is_proportional() {
 }
 
 #[tokio::test]
+async fn shares_without_annotations_follow_the_size_of_now() {
+    let mut cluster = rolled_out(deployment(10, "a")).await;
+    set_image(&mut cluster, "b").await;
+    cluster.settle().await;
+    assert_eq!(sets(&cluster), [("a".into(), 8), ("b".into(), 5)]);
+    for set in cluster.list(REPLICA_SETS) {
+        let strip = |set: &mut Value| {
+            set["metadata"]["annotations"]
+                .as_object_mut()
+                .unwrap()
+                .remove("deployment.kubernetes.io/max-replicas");
+        };
+        cluster.edit(REPLICA_SETS, "default", &text(&set["metadata"]["name"]), strip).await;
+    }
+    edit(&mut cluster, |web| web["spec"]["replicas"] = json!(20)).await;
+    cluster.settle().await;
+    // 25 instead of 13 that run: 15.4 and 9.6.
+    assert_eq!(sets(&cluster), [("a".into(), 15), ("b".into(), 10)]);
+}
+
+#[tokio::test]
 async fn a_stuck_rollout_exceeds_its_deadline() {
     let mut cluster = Cluster::new().await;
     cluster.put(DEPLOYMENTS, deployment(1, "a")).await;

@@ -272,6 +272,12 @@ impl Worker {
 
     /// Whether the node can give what the running containers' text asks for now.
     fn check_resize(&mut self, pod: &Pod, observed: &Observed) {
+        self.memory.resize_errors.retain(|id, (wanted, _)| {
+            let status = observed.alive().find(|status| status.container.id == *id);
+            status
+                .and_then(|status| spec::find_container(pod, &status.container.name))
+                .is_some_and(|container| resources::fingerprint(&container) == *wanted)
+        });
         let differs = observed.alive().any(|status| {
             let given = self.memory.resized.get(&status.container.id);
             let given = given.or_else(|| status.container.annotations.get(labels::RESOURCES));

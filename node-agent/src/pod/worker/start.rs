@@ -90,7 +90,11 @@ impl Worker {
         if let Err(error) = self.shared.runtime.update_container_resources(id, &wanted).await {
             let text = format!("Error: resizing container {name}: {error}");
             self.tell(pod, Some(name), "ResizeError", &text);
+            let wanted = resources::fingerprint(&container);
+            self.memory.resize_errors.insert(id.clone(), (wanted, text));
+            return;
         }
+        self.memory.resize_errors.remove(id);
         self.memory.resized.insert(id.clone(), resources::fingerprint(&container));
     }
 
