@@ -78,23 +78,43 @@ pub async fn credentials(
             masters: servers.clone(),
         };
         known.masters.extend(known_masters(data.path()));
-        // One that ends soon is replaced when a token is at hand.
+        // One that ends soon is replaced when a token is at hand, and still counts when that fails.
         let (ends_soon, has_ended) = age(&known.certificate_pem);
-        if !(ends_soon && options.join_token()?.is_some()) {
-            if has_ended {
-                bail!(
-                    "the certificate of node {name:?} has expired: start once with --server and --token"
+        let renewed = match options.join_token()? {
+            Some(_) if ends_soon => Some(join(data, options, name, servers, progress).await),
+            _ => None,
+        };
+        match renewed {
+            Some(Ok(credentials)) => return Ok(credentials),
+            Some(Err(error)) if has_ended => return Err(error),
+            Some(Err(error)) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the node's certificate was not renewed"
                 );
             }
-            if known.masters.is_empty() {
-                bail!(
-                    "--server URL[,URL...] is needed: {} names no masters",
-                    data.path().display()
-                );
-            }
-            return Ok(known);
+            None if has_ended => bail!(
+                "the certificate of node {name:?} has expired: start once with --server and --token"
+            ),
+            None => {}
         }
+        if known.masters.is_empty() {
+            bail!("--server URL[,URL...] is needed: {} names no masters", data.path().display());
+        }
+        return Ok(known);
     }
+    join(data, options, name, servers, progress).await
+}
+
+/// Has the masters certify the node, and keeps what they say.
+async fn join(
+    data: &DataDir,
+    options: &Options,
+    name: &str,
+    servers: Vec<String>,
+    progress: &Progress,
+) -> anyhow::Result<NodeCredentials> {
+    let pki = data.pki();
     if servers.is_empty() {
         bail!("--server URL[,URL...] is needed: where are the masters?");
     }
@@ -104,6 +124,12 @@ pub async fn credentials(
     let mut told = |why: &str| progress.line(&format!("    {why}"));
     let mut credentials = join::join_node(&servers, &token, name, &mut told).await?;
     files::create_private_dir(&pki)?;
+    // Never a key beside the certificate of another one.
+    if let Err(error) = std::fs::remove_file(pki.join(CERTIFICATE))
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| pki.join(CERTIFICATE).display().to_string());
+    }
     files::write_private(&pki.join(CA), credentials.ca_pem.as_bytes())?;
     files::write_private(&pki.join(KEY), credentials.key_pem.as_bytes())?;
     // Last: a directory with the certificate is complete.

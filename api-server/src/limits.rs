@@ -168,6 +168,9 @@ pub const REPORT_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Events of nodes that wait to be written on one master. At the limit further ones are dropped.
 pub const EVENTS_WAITING_MAX: usize = 4096;
 
+/// Largest event of a node; a larger one is dropped. Reasons and messages have 1 KiB each at most.
+pub const EVENT_BYTES_MAX: usize = 16 * 1024;
+
 /// Events of nodes in one proposal.
 pub const EVENT_BATCH_MAX: usize = 256;
 

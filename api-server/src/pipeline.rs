@@ -212,7 +212,9 @@ pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
 
 /// The answer to a HEAD: its headers tell how long the body is that a GET would get.
 fn without_body(mut response: Response<Body>) -> Response<Body> {
-    if let Some(size) = http_body::Body::size_hint(response.body()).exact() {
+    let told = response.headers().contains_key(CONTENT_LENGTH)
+        || response.status() == StatusCode::NOT_MODIFIED;
+    if !told && let Some(size) = http_body::Body::size_hint(response.body()).exact() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
     }
     response.map(|_| reply::empty())

@@ -111,9 +111,9 @@ fn wake_account_tokens(world: &World, change: &Changed, wake: Wake<'_>) {
         wake(WorkKey::new(Controller::AccountToken, change.key.clone()));
     }
     let uid = |version: &Option<StoredRef>| version.as_ref().map(|stored| stored.uid().to_owned());
-    let gone = change.old.is_some() && uid(&change.old) != uid(&change.new);
+    let came_or_went = uid(&change.old) != uid(&change.new);
     if SERVICE_ACCOUNTS.is(&change.key.resource)
-        && gone
+        && came_or_went
         && let Some(secrets) = world.resource(SECRETS)
     {
         for secret in secrets.range(&change.key.object.namespace, None) {

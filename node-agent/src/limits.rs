@@ -83,6 +83,9 @@ pub const RELIST_INTERVAL: Duration = Duration::from_secs(1);
 /// How often every pod looks again even when nothing woke it (volumes, lost wake-ups).
 pub const RESYNC_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Wait before resources that a runtime did not give to a running container are asked for again.
+pub const RESIZE_RETRY: Duration = Duration::from_secs(30);
+
 /// Wait before a pod whose step failed tries again; doubles up to [`SYNC_RETRY_MAX`].
 pub const SYNC_RETRY: Duration = Duration::from_secs(1);
 

@@ -34,6 +34,11 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 pub const ENGINE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Segment of the engine, bytes.
 pub const ENGINE_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// How often, and how far apart, the engine is opened again while an earlier one of this process holds its
+/// lock: five seconds in all, then the start fails.
+pub const ENGINE_LOCK_TRIES: u32 = 250;
+/// See [`ENGINE_LOCK_TRIES`].
+pub const ENGINE_LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Purged records removed from the engine in one step, or twice what a group commit adds.
 pub const PURGE_STEP_RECORDS: usize = 512;
 /// Syncs whose duration is remembered for the percentile in the status.

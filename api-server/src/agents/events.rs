@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Inner;
-use crate::limits::{EVENT_BATCH_MAX, EVENT_RETRIES_MAX, EVENTS_WAITING_MAX};
+use crate::limits::{EVENT_BATCH_MAX, EVENT_BYTES_MAX, EVENT_RETRIES_MAX, EVENTS_WAITING_MAX};
 
 /// One event of the node of that name.
 type Told = (String, Bytes);
@@ -34,8 +34,16 @@ impl Events {
         Self { queue }
     }
 
-    /// Takes one event. Never waits: one too many is dropped.
+    /// Takes one event. Never waits: one too many, or one too large, is dropped.
     pub(super) fn tell(&self, node: &str, event: Bytes) {
+        if event.len() > EVENT_BYTES_MAX {
+            let bytes = event.len();
+            return tracing::warn!(
+                node,
+                bytes,
+                "an event of the node was dropped: it is too large"
+            );
+        }
         if self.queue.try_send((node.to_owned(), event)).is_err() {
             tracing::debug!(node, "an event of the node was dropped: too many wait");
         }
@@ -63,11 +71,12 @@ async fn run(inner: Weak<Inner>, stop: CancellationToken, mut told: mpsc::Receiv
 fn due(batch: impl Iterator<Item = Told>, now: Timestamp) -> BTreeMap<Key, (String, Value)> {
     let mut due = BTreeMap::new();
     for (node, bytes) in batch {
-        let Ok(event) = serde_json::from_slice::<Value>(&bytes) else {
+        // Only an object can be completed.
+        let Ok(event) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) else {
             tracing::warn!(node, "an event of the node does not decode");
             continue;
         };
-        let event = complete(event, &node, now);
+        let event = complete(Value::Object(event), &node, now);
         let metadata = &event["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
         let key = Key::new("", "events", &text("namespace"), &text("name"));
@@ -190,6 +199,21 @@ mod tests {
 
     fn now() -> Timestamp {
         "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_no_event_is_passed_over() {
+        let told = [
+            &b"[]"[..],
+            b"\"x\"",
+            b"7",
+            b"null",
+            b"{",
+            br#"{"source":"s","metadata":[],"count":"a"}"#,
+        ];
+        let told = told.iter().map(|bytes| ("n1".to_owned(), Bytes::from_static(bytes)));
+        let due = due(told.collect::<Vec<_>>().into_iter(), now());
+        assert_eq!(due.len(), 1, "{due:?}");
     }
 
     #[test]

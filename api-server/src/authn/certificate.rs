@@ -1,5 +1,6 @@
 //! Client certificates: the common name is the user, the organizations are the groups (apiserver's
-//! `x509.CommonNameUserConversion`). The chain was verified by TLS; here it is read.
+//! `x509.CommonNameUserConversion`). The chain was verified at the connection's begin (`serve/tls.rs`);
+//! here it is read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -97,7 +97,10 @@ fn groups(endpoints: &Endpoints, family: Family) -> Vec<(Vec<EndpointPort>, Grou
         if members.peek().is_none() {
             continue;
         }
-        let group = groups.entry(format!("{ports:?}")).or_insert_with(|| (ports, Group::default()));
+        // Whatever their order: so they are compared with what is there.
+        let mut names: Vec<String> = ports.iter().map(|port| format!("{port:?}")).collect();
+        names.sort();
+        let group = groups.entry(names.concat()).or_insert_with(|| (ports, Group::default()));
         for endpoint in members {
             // Of two that say the same address the first counts: ready ones come first.
             group.1.entry(identity(&endpoint)).or_insert(endpoint);

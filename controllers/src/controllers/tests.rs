@@ -297,6 +297,9 @@ async fn secrets_of_accounts_hold_their_token_and_go_with_them() {
     put(&mut cluster, SECRETS, "plain", json!({"type": "Opaque", "data": {"a": "Yg=="}})).await;
     cluster.settle().await;
     put(&mut cluster, SERVICE_ACCOUNTS, "robot", json!({"metadata": {"uid": "u"}})).await;
+    cluster.settle().await;
+    let early = cluster.get(SECRETS, "default", "early").unwrap();
+    assert!(early["data"]["token"].is_string(), "it is filled when the account comes: {early}");
     cluster.advance(10);
     cluster.settle().await;
     assert_eq!(names(&cluster, SECRETS), ["early", "plain"], "nobody never came");

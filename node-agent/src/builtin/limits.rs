@@ -24,5 +24,7 @@ pub const CGROUP_TRIES: u32 = 300;
 pub const PIDS_MAX_DEFAULT: i64 = 32_768;
 /// Largest seccomp profile file (bytes). A container with a larger one is refused.
 pub const SECCOMP_PROFILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Soft limit of open files that containers begin with, as with systemd's services and containerd's default.
+pub const OPEN_FILES_SOFT: u64 = 1024;
 /// Size of a pod's /dev/shm (bytes), as containerd.
 pub const SHM_BYTES: u64 = 64 * 1024 * 1024;

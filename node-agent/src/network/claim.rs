@@ -2,23 +2,35 @@
 //! another one uses. Each holds a lock on a file named after its tag; the kernel gives the lock up with the process.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Gone after a restart of the machine, as bridges and tables are.
 const DIRECTORY: &str = "/run/quorate/networks";
 
-/// Another agent may be looking at ours just now: it is tried again so often, so far apart.
-const TRIES: u32 = 10;
+/// Another agent may be looking at ours just now, and clear away what it takes for abandoned: it is tried again so
+/// often, so far apart, five seconds in all.
+const TRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held while an agent lives.
 #[derive(Debug)]
 pub(super) struct Claim(#[expect(dead_code, reason = "held, not read")] Option<File>);
 
-fn open(directory: &Path, tag: &str) -> std::io::Result<File> {
+/// The file of a tag with its lock; `None` when somebody else has it. A file that was removed while we waited for
+/// its lock is nobody's claim: that counts as taken, too.
+fn lock(directory: &Path, tag: &str) -> std::io::Result<Option<File>> {
     std::fs::create_dir_all(directory)?;
-    File::options().create(true).append(true).open(directory.join(tag))
+    let path = directory.join(tag);
+    let file = File::options().create(true).append(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let there = std::fs::metadata(&path).map(|found| found.ino()).ok();
+    Ok((there == Some(file.metadata()?.ino())).then_some(file))
 }
 
 impl Claim {
@@ -30,14 +42,16 @@ impl Claim {
 
     fn take_in(directory: &Path, tag: &str) -> Claim {
         for _ in 0..TRIES {
-            let Ok(file) = open(directory, tag) else { return Claim(None) };
-            match file.try_lock() {
-                Ok(()) => return Claim(Some(file)),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-                Err(TryLockError::Error(_)) => return Claim(None),
+            match lock(directory, tag) {
+                Ok(Some(file)) => return Claim(Some(file)),
+                Ok(None) => std::thread::sleep(PAUSE),
+                Err(_) => return Claim(None),
             }
         }
-        // Somebody of this very process holds it.
+        tracing::warn!(
+            tag,
+            "another agent holds the claim to this agent's network: is it running twice?"
+        );
         Claim(None)
     }
 }
@@ -57,22 +71,30 @@ impl Abandoned {
     }
 }
 
-/// Those of `tags` and of all that ever claimed a network since the machine started whose agent does not run.
-pub(super) fn abandoned(tags: Vec<String>) -> Vec<Abandoned> {
-    abandoned_in(Path::new(DIRECTORY), tags)
+/// `tags` and all that ever claimed a network since the machine started.
+pub(super) fn known(tags: Vec<String>) -> Vec<String> {
+    known_in(Path::new(DIRECTORY), tags)
 }
 
-fn abandoned_in(directory: &Path, mut tags: Vec<String>) -> Vec<Abandoned> {
+fn known_in(directory: &Path, mut tags: Vec<String>) -> Vec<String> {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     tags.extend(files.filter_map(|file| file.file_name().into_string().ok()));
     tags.sort();
     tags.dedup();
-    let free = tags.into_iter().filter_map(|tag| {
-        let file = open(directory, &tag).ok()?;
-        file.try_lock().ok()?;
-        Some(Abandoned { path: directory.join(&tag), tag, _file: file })
-    });
-    free.collect()
+    tags
+}
+
+impl Abandoned {
+    /// The network of that tag, when its agent does not run. One at a time, and not for long: an agent that starts
+    /// waits for its own.
+    pub(super) fn seize(tag: &str) -> Option<Self> {
+        Self::seize_in(Path::new(DIRECTORY), tag)
+    }
+
+    fn seize_in(directory: &Path, tag: &str) -> Option<Self> {
+        let file = lock(directory, tag).ok()??;
+        Some(Self { path: directory.join(tag), tag: tag.to_owned(), _file: file })
+    }
 }
 
 #[cfg(test)]
@@ -80,18 +102,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_claim_waits_for_one_that_looks_and_is_not_lost_with_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let looked = Abandoned::seize_in(dir.path(), "one").unwrap();
+        let path = dir.path().to_owned();
+        let taking = std::thread::spawn(move || Claim::take_in(&path, "one"));
+        // It is opened and waited for before the file goes, or is made anew after: the claim holds either way.
+        std::thread::sleep(PAUSE * 3);
+        looked.cleared();
+        let claim = taking.join().unwrap();
+        assert!(dir.path().join("one").exists());
+        assert!(Abandoned::seize_in(dir.path(), "one").is_none());
+        drop(claim);
+        assert!(Abandoned::seize_in(dir.path(), "one").is_some());
+    }
+
+    #[test]
     fn what_nobody_holds_is_abandoned() {
         let dir = tempfile::tempdir().unwrap();
         let found = |more: &[&str]| -> Vec<String> {
             let more = more.iter().map(|tag| (*tag).to_owned()).collect();
-            abandoned_in(dir.path(), more).into_iter().map(|found| found.tag).collect()
+            let seized = |tag: &String| Abandoned::seize_in(dir.path(), tag);
+            known_in(dir.path(), more).iter().filter_map(seized).map(|found| found.tag).collect()
         };
         let (one, two) = (Claim::take_in(dir.path(), "one"), Claim::take_in(dir.path(), "two"));
         assert!(found(&["one"]).is_empty());
         drop(one);
         assert_eq!(found(&["three"]), ["one", "three"]);
-        for cleared in abandoned_in(dir.path(), Vec::new()) {
-            cleared.cleared();
+        for tag in ["one", "three"] {
+            Abandoned::seize_in(dir.path(), tag).unwrap().cleared();
         }
         drop(two);
         assert_eq!(found(&[]), ["two"]);

@@ -141,9 +141,10 @@ impl PodNetwork {
     /// Clears away the bridges, rules and (in `cni_conf_dir`) configurations of agents that do not run and have no pods
     /// any more: their rules would answer for our services, their configuration would be our pods'. Best effort.
     pub async fn clear_abandoned(&self, cni_conf_dir: Option<&Path>) {
-        let mut found = claim::abandoned(cni_conf_dir.map(cni::tags_in).unwrap_or_default());
-        found.retain(|abandoned| abandoned.tag != self.tag);
-        for abandoned in found {
+        let mut known = claim::known(cni_conf_dir.map(cni::tags_in).unwrap_or_default());
+        known.retain(|tag| *tag != self.tag);
+        for tag in known {
+            let Some(abandoned) = claim::Abandoned::seize(&tag) else { continue };
             let (bridge, table) = (bridge_of(&abandoned.tag), table_of(&abandoned.tag));
             if link::has_ports(&bridge).await {
                 // Pods outlive their agent.

@@ -45,11 +45,21 @@ pub(crate) struct Memory {
     pub(crate) unhealthy: BTreeMap<ContainerId, Kind>,
     /// Resources that were given to a running container after its start, as [`resources::fingerprint`] writes them.
     pub(crate) resized: BTreeMap<ContainerId, String>,
-    /// Resources that the runtime refused to give to a running container, and its words. Not tried again before the
-    /// text asks for others.
-    pub(crate) resize_errors: BTreeMap<ContainerId, (String, String)>,
+    /// Resources that the runtime did not give to a running container.
+    pub(crate) resize_errors: BTreeMap<ContainerId, ResizeError>,
     /// The node cannot give what the pod asks for now: its containers keep what they have.
     pub(crate) resize_refused: bool,
+}
+
+/// A resize that failed. How much of it was done is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResizeError {
+    /// As [`resources::fingerprint`] writes them.
+    pub(crate) wanted: String,
+    /// The runtime's words.
+    pub(crate) message: String,
+    /// The same is not tried again before then; something else is tried at once.
+    pub(crate) retry_at: Timestamp,
 }
 
 /// A container's `state.waiting`.
@@ -297,16 +307,26 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// How the container comes to what its text says now; `None`: it has it.
-    fn resize(&self, container: &Container, status: &ContainerStatus) -> Option<resources::Resize> {
-        let failed = self.memory.resize_errors.get(&status.container.id);
-        let tried = failed.is_some_and(|(wanted, _)| *wanted == resources::fingerprint(container));
-        if self.memory.resize_refused || tried {
+    /// How the container comes to what its text says now; `None`: it has it, or cannot have it yet.
+    fn resize(
+        &mut self,
+        container: &Container,
+        status: &ContainerStatus,
+    ) -> Option<resources::Resize> {
+        if self.memory.resize_refused {
             return None;
         }
-        let given = self.memory.resized.get(&status.container.id);
+        let id = &status.container.id;
+        let given = self.memory.resized.get(id);
         let given = given.or_else(|| status.container.annotations.get(labels::RESOURCES))?;
-        resources::resize(container, given)
+        let how = resources::resize(container, given);
+        let Some(failed) = self.memory.resize_errors.get(id) else { return how };
+        if failed.wanted == resources::fingerprint(container) && failed.retry_at > self.now {
+            self.plan.wake(failed.retry_at);
+            return None;
+        }
+        // Also back to what it had before: some of the change may have been made.
+        how.or(Some(resources::Resize::Live))
     }
 
     fn start(&mut self, container: &Container, last: Option<&'a ContainerStatus>) {

@@ -126,7 +126,7 @@ pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
 fn extra_conditions(inputs: &Inputs<'_>, status: &mut PodStatus) {
     let evicted = inputs.ended.filter(|ended| ended.reason == "Evicted");
     let failed_resize = inputs.memory.resize_errors.values().next();
-    let failed_resize = failed_resize.map(|(_, message)| message.as_str());
+    let failed_resize = failed_resize.map(|failed| failed.message.as_str());
     let extra = [
         ("DisruptionTarget", BY_KUBELET, evicted.map(|ended| ended.message.as_str())),
         ("PodResizePending", "Infeasible", inputs.resize_refused),

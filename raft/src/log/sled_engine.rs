@@ -16,7 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::engine::{Batch, LogEngine, Visit};
-use crate::limits::{ENGINE_CACHE_BYTES, ENGINE_SEGMENT_BYTES};
+use crate::limits::{
+    ENGINE_CACHE_BYTES, ENGINE_LOCK_PAUSE, ENGINE_LOCK_TRIES, ENGINE_SEGMENT_BYTES,
+};
 
 /// How often sled collects garbage (for at most half of the time).
 const COLLECT_EVERY_MS: u64 = 500;
@@ -50,7 +52,18 @@ impl SledEngine {
                 .flush_every_ms(Some(COLLECT_EVERY_MS))
                 .open()
         };
-        let db = guarded(|| open().map_err(other))?;
+        // A store that was closed in this process gives up its lock when its last thread has ended. Other processes
+        // are kept out by the directory's own lock.
+        let mut tries = ENGINE_LOCK_TRIES;
+        let db = loop {
+            match guarded(|| open().map_err(other)) {
+                Err(error) if tries > 0 && error.to_string().contains("could not acquire lock") => {
+                    tries -= 1;
+                    std::thread::sleep(ENGINE_LOCK_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
         let file = File::open(directory.join("db"))?;
         Ok(Self { file, db })
     }

@@ -82,18 +82,21 @@ impl LogStore {
 
     /// Drops a log that conflicts with the newest snapshot. A master that took a snapshot may have
     /// died when the snapshot was in place, and the removal of the conflicting entries before it not
-    /// yet on disk. The snapshot holds only what is committed; entries of an older term at or behind
-    /// its end can never be (Raft, section 7).
+    /// yet on disk. The snapshot holds only what is committed; another entry where it ends, and all
+    /// behind that, can never be (Raft, section 7).
     pub(crate) async fn drop_superseded(&mut self, snapshot: Option<LogId>) -> io::Result<()> {
+        let Some(snapshot) = snapshot else { return Ok(()) };
         let purged = {
             let tail = self.shared.lock();
-            let conflicts =
-                tail.last < snapshot && tail.last.map(|id| id.index) >= snapshot.map(|id| id.index);
-            if !conflicts {
+            if snapshot.index < tail.first() || snapshot.index >= tail.end() {
                 return Ok(());
             }
             tail.purged
         };
+        let there = self.read(snapshot.index, snapshot.index + 1, LOG_READ_BYTES_MAX).await?;
+        if there.first().is_none_or(|entry| entry.log_id == snapshot) {
+            return Ok(());
+        }
         tracing::warn!(?snapshot, "the log conflicts with the snapshot that replaced it: dropped");
         self.truncate_after(purged).await
     }

@@ -214,6 +214,24 @@ async fn endpoints_of_a_service_without_a_selector_are_mirrored() {
 }
 
 #[tokio::test]
+async fn the_order_of_ports_makes_no_other_slice() {
+    let mut cluster = Cluster::new().await;
+    let (http, https) = (json!({"name": "a", "port": 80}), json!({"name": "b", "port": 443}));
+    cluster.put(SERVICES, service(json!({"clusterIP": "10.43.0.9", "ports": [http, https]}))).await;
+    let subset = |ip: &str, ports: [&Value; 2]| json!({"addresses": [{"ip": ip}], "ports": ports});
+    cluster
+        .put(
+            ENDPOINTS,
+            json!({"apiVersion": "v1", "kind": "Endpoints",
+                "metadata": {"name": "web", "namespace": "default"},
+                "subsets": [subset("10.0.0.1", [&http, &https]), subset("10.0.0.2", [&https, &http])]}),
+        )
+        .await;
+    cluster.settle().await;
+    assert_eq!(sizes(&cluster), [2]);
+}
+
+#[tokio::test]
 async fn traffic_that_is_to_stay_near_has_hints() {
     let mut cluster = Cluster::new().await;
     cluster.put_node("n1", json!({"topology.kubernetes.io/zone": "z1"})).await;

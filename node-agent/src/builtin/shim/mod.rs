@@ -31,7 +31,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::cgroup::Cgroup;
-use super::limits::SHM_BYTES;
+use super::limits::{OPEN_FILES_SOFT, SHM_BYTES};
 use super::record::{self, SandboxDir, SandboxRecord, ShimRecord};
 use crate::runtime::NamespaceMode;
 
@@ -118,12 +118,23 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{:.3} {text}", jiff::Timestamp::now());
 }
 
+/// The soft limit of open files that programs expect. The agent has raised its own; some programs go through all
+/// numbers up to it, or cannot use higher ones.
+fn usual_open_files() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let current =
+        limit.maximum.map_or(Some(OPEN_FILES_SOFT), |hard| Some(hard.min(OPEN_FILES_SOFT)));
+    let usual = rustix::process::Rlimit { current, ..limit };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, usual)?)
+}
+
 fn start(dir: SandboxDir) -> io::Result<server::Server> {
     let sandbox: SandboxRecord =
         record::read(&dir.record()).ok_or_else(|| io::Error::other("cannot read sandbox.json"))?;
     let step =
         |what: &'static str| move |err: nix::Error| io::Error::other(format!("{what}: {err}"));
     nix::unistd::setsid().map_err(step("setsid"))?;
+    usual_open_files()?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let own_pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
     container::set_oom_score(own_pid, -998);

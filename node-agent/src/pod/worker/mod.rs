@@ -214,6 +214,7 @@ impl Worker {
         self.memory.started.retain(|id| ids.contains(id));
         self.memory.unhealthy.retain(|id, _| ids.contains(id));
         self.memory.resized.retain(|id, _| ids.contains(id));
+        self.memory.resize_errors.retain(|id, _| ids.contains(id));
         let ending = spec::is_deleted(pod) || self.ended.is_some();
         self.shared.probers.sync(pod, &running, self.pod_ip(pod, observed), ending);
     }
@@ -272,12 +273,6 @@ impl Worker {
 
     /// Whether the node can give what the running containers' text asks for now.
     fn check_resize(&mut self, pod: &Pod, observed: &Observed) {
-        self.memory.resize_errors.retain(|id, (wanted, _)| {
-            let status = observed.alive().find(|status| status.container.id == *id);
-            status
-                .and_then(|status| spec::find_container(pod, &status.container.name))
-                .is_some_and(|container| resources::fingerprint(&container) == *wanted)
-        });
         let differs = observed.alive().any(|status| {
             let given = self.memory.resized.get(&status.container.id);
             let given = given.or_else(|| status.container.annotations.get(labels::RESOURCES));

@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::Worker;
 use crate::events::Kind;
 use crate::images::{PullPolicy, credentials, normalize, policy};
-use crate::limits::{PULL_ERROR_SHOWN, SYNC_RETRY};
+use crate::limits::{PULL_ERROR_SHOWN, RESIZE_RETRY, SYNC_RETRY};
 use crate::paths::write_atomically;
 use crate::pod::backoff::{after, go_millis, raise};
 use crate::pod::config::{self, ContainerInputs, NodeFacts};
 use crate::pod::observed::Observed;
-use crate::pod::plan::{Action, Failure, Plan, Waiting};
+use crate::pod::plan::{Action, Failure, Plan, ResizeError, Waiting};
 use crate::pod::{hooks, resources, spec};
 use crate::runtime::{ContainerId, ContainerState, Error, Image, PodSandboxConfig, Result};
 use crate::volume;
@@ -81,8 +81,8 @@ impl Worker {
         Ok(())
     }
 
-    /// New limits for a running container. What the runtime refuses is said, and not tried again before the text
-    /// changes again.
+    /// New limits for a running container. What the runtime refuses is said, and tried again after a
+    /// while, or when the text changes again.
     async fn resize(&mut self, pod: &Pod, id: &ContainerId, name: &str) {
         let Some(container) = spec::find_container(pod, name) else { return };
         let memory = self.shared.machine.memory_bytes;
@@ -90,8 +90,10 @@ impl Worker {
         if let Err(error) = self.shared.runtime.update_container_resources(id, &wanted).await {
             let text = format!("Error: resizing container {name}: {error}");
             self.tell(pod, Some(name), "ResizeError", &text);
+            let retry_at = after(Timestamp::now(), RESIZE_RETRY);
             let wanted = resources::fingerprint(&container);
-            self.memory.resize_errors.insert(id.clone(), (wanted, text));
+            let failed = ResizeError { wanted, message: text, retry_at };
+            self.memory.resize_errors.insert(id.clone(), failed);
             return;
         }
         self.memory.resize_errors.remove(id);
