@@ -19,6 +19,7 @@ use quorate_node_agent::runtime::{
     LinuxResources, Mount, NamespaceMode, Runtime, SandboxId, SandboxState, SecurityProfile,
     TerminalSize,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, can_run};
@@ -161,6 +162,9 @@ async fn limits_hold_and_out_of_memory_is_told() {
     if !can_run("limits_hold_and_out_of_memory_is_told") {
         return;
     }
+    // As agents do, and containers do not inherit it.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
     let world = World::new(6).await;
     let mut config = World::shell("dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?");
     config.command =
@@ -179,6 +183,7 @@ async fn limits_hold_and_out_of_memory_is_told() {
         ..LinuxResources::default()
     };
     let (_, id) = world.run("limits", &config).await;
+    assert_eq!(world.sh(&id, "ulimit -n").await, (0, "1024\n".to_owned()));
     let (code, _) = world
         .sh(
             &id,
