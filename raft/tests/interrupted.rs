@@ -172,6 +172,8 @@ async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
         };
         let value: Vec<u8> = (0..64 * 1024).flat_map(next).collect();
         cluster.write(&format!("k{}", n % 32), &value).await;
+        // Spread over several looks of the snapshot rule: it takes two snapshots until the log is purged.
+        tokio::time::sleep(std::time::Duration::from_millis(15)).await;
     }
     eventually("the log is purged", || {
         let status = cluster.masters[cluster.current_leader()?].node().status();

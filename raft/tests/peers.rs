@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -127,6 +127,8 @@ async fn who_is_far_behind_gets_a_snapshot() {
     for n in 0..120_u32 {
         let value: Vec<u8> = (0..100_000_u32).map(|i| (i * n % 251) as u8).collect();
         cluster.write(&format!("k{}", n % 10), &value).await;
+        // Spread over several looks of the snapshot rule: it takes two snapshots until the log is purged.
+        tokio::time::sleep(Duration::from_millis(15)).await;
     }
     eventually("the log is purged", || {
         let status = cluster.masters[cluster.current_leader()?].node().status();
@@ -159,10 +161,16 @@ async fn a_damaged_snapshot_is_survived_once() {
     let mut cluster = Cluster::new();
     cluster.snapshots = SnapshotRule { log_bytes_min: 1 << 20, follow_state_size: false };
     cluster.first().await;
-    for n in 0..80 {
+    // The rule is looked at four times a second: all of a fixed number of writes could come before one look.
+    let begin = Instant::now();
+    for n in 0_u8.. {
         cluster.write(&format!("k{}", n % 7), &vec![n; 100_000]).await;
+        if cluster.masters[0].node().status().purged.is_some() {
+            break;
+        }
+        assert!(begin.elapsed() < LONG && n < u8::MAX, "the log is not purged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    eventually("the log is purged", || cluster.masters[0].node().status().purged).await;
     let before = cluster.masters[0].state.lock().unwrap().map.clone();
     cluster.crash(0).await;
     let dir = cluster.masters[0].dir.path().join("snapshots");
