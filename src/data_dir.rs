@@ -147,13 +147,18 @@ impl DataDir {
         if !cluster.has_log || log.join("synced").exists() {
             return Ok(());
         }
+        let gone = if log.exists() {
+            format!("{} is missing, so its log is not whole", log.join("synced").display())
+        } else {
+            format!("its log in {} is gone", log.display())
+        };
         bail!(
-            "{} belongs to master {:?}, but its log in {} is gone, and without it this master must not vote again. \
-             Put the log back; or leave this master out: give a new one an empty directory and another name with \
-             `quorate server --join URL --token T --data DIR --name NAME`",
+            "{} belongs to master {:?}, but {gone}, and without it this master must not vote again. Put the log back. \
+             Or give it up: where other masters live, join a new one from an empty directory under another name with \
+             `quorate server --join URL --token T --data DIR --name NAME`; where it was the only one, what it stored \
+             is lost with its log, and an empty --data directory starts a new cluster",
             self.path.display(),
             cluster.name,
-            log.display()
         )
     }
 

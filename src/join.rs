@@ -81,6 +81,16 @@ impl JoinService {
         let spent = tokens::spend(&self.store, admit, &token, role, now).await;
         spent.map_err(|refusal| of_refusal(&refusal))
     }
+
+    /// Nobody was admitted: the use of the token is there again.
+    async fn give_back(&self, token: &str) {
+        let (Ok(token), Some(admit)) = (token.parse::<JoinToken>(), self.admit.get()) else {
+            return;
+        };
+        if let Err(error) = tokens::give_back(&self.store, admit, &token).await {
+            tracing::warn!(%error, "a use of a token was counted for a join that came to nothing");
+        }
+    }
 }
 
 fn of_refusal(refusal: &Refusal) -> Status {
@@ -218,10 +228,16 @@ impl Join for JoinService {
         self.recognise(&request.token).await?;
         self.refuse_taken(&member)?;
         self.check(&request.token, Role::Server, &member.name).await?;
-        let id = self.masters.admit(&member).await.map_err(|error| match error {
-            JoinError::Unavailable(_) => Status::unavailable(error.to_string()),
-            JoinError::Refused(_) => Status::failed_precondition(error.to_string()),
-        })?;
+        let id = match self.masters.admit(&member).await {
+            Ok(id) => id,
+            Err(error) => {
+                self.give_back(&request.token).await;
+                return Err(match error {
+                    JoinError::Unavailable(_) => Status::unavailable(error.to_string()),
+                    JoinError::Refused(_) => Status::failed_precondition(error.to_string()),
+                });
+            }
+        };
         tracing::info!(master = %member, id = id.0, "master joins as learner");
         let pki = self
             .keys

@@ -116,6 +116,32 @@ pub async fn spend(
     role: Role,
     now: Timestamp,
 ) -> Result<(), Refusal> {
+    count(store, admit, token, |secret| {
+        Ok(check(secret, token, role, now)?.map(|left| left.saturating_sub(1)))
+    })
+    .await
+}
+
+/// Takes back a [`spend`] that came to nothing: the one joining may try again.
+pub async fn give_back(
+    store: &Store,
+    admit: &Arc<dyn Admit>,
+    token: &JoinToken,
+) -> Result<(), Refusal> {
+    let one_more = |secret: &Value| {
+        let left: Option<u32> = field(secret, USES_LEFT).and_then(|left| left.parse().ok());
+        Ok(left.map(|left| left.saturating_add(1)))
+    };
+    count(store, admit, token, one_more).await
+}
+
+/// Writes the number of uses that `left` finds, if it finds any.
+async fn count(
+    store: &Store,
+    admit: &Arc<dyn Admit>,
+    token: &JoinToken,
+    left: impl Fn(&Value) -> Result<Option<u32>, Refusal>,
+) -> Result<(), Refusal> {
     let unavailable = |error: &dyn std::fmt::Display| Refusal::Unavailable(error.to_string());
     let key = Key::new("", "secrets", NAMESPACE, &secret_name(token.id()));
     for _ in 0..RETRIES_MAX {
@@ -125,10 +151,10 @@ pub async fn spend(
         };
         let mut object: Value =
             serde_json::from_slice(&stored.to_json()).map_err(|e| unavailable(&e))?;
-        let Some(left) = check(&object, token, role, now)? else {
+        let Some(left) = left(&object)? else {
             return Ok(());
         };
-        object["data"][USES_LEFT] = BASE64.encode((left - 1).to_string()).into();
+        object["data"][USES_LEFT] = BASE64.encode(left.to_string()).into();
         let write = Write::Update { stored, object, subresource: "" };
         let op = admit.admit(&view, "system:quorate", write).await.map_err(|e| unavailable(&e))?;
         let Some(op) = op else { return Ok(()) };

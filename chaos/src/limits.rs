@@ -28,6 +28,10 @@ pub const HEALED_MAX: Duration = Duration::from_secs(30);
 /// After the last write: until every watcher has seen it. Beyond it the run fails.
 pub const CAUGHT_UP_MAX: Duration = Duration::from_secs(30);
 
+/// Until every client has ended the operation that it was at when it was told to stop: a connection,
+/// a read and an update. Beyond it the run fails.
+pub const FINISHED_MAX: Duration = Duration::from_secs(30);
+
 /// Quiet time between two watch events or bookmarks of a living master. Beyond it the watcher connects again.
 pub const WATCH_QUIET_MAX: Duration = Duration::from_secs(90);
 

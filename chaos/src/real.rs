@@ -16,9 +16,10 @@ use anyhow::{Context, bail};
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::check::watch::Revision;
-use crate::limits::{CAUGHT_UP_MAX, HEALED_MAX};
+use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX};
 use crate::report::{Evidence, Report};
 use client::Connection;
 use follower::Seen;
@@ -75,10 +76,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
     let shared = Arc::new(Shared::new(apis, masters.tls().clone(), options.keys));
     let from = revision(&shared, 0).await?;
-    let (mut tasks, mut followers) = (JoinSet::new(), Vec::new());
+    let (mut clients, mut following, mut followers) = (JoinSet::new(), JoinSet::new(), Vec::new());
     for client in 0..options.clients {
         let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
-        tasks.spawn(workload::client(shared.clone(), seed, client % masters.count()));
+        clients.spawn(workload::client(shared.clone(), seed, client % masters.count()));
     }
     for master in 0..masters.count() {
         let seen = Arc::new(Seen::default());
@@ -87,7 +88,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             watcher.name = format!("watcher of {}", masters.name(master));
             watcher.from = from;
         }
-        tasks.spawn(follower::follow(shared.clone(), seen.clone(), master));
+        following.spawn(follower::follow(shared.clone(), seen.clone(), master));
         followers.push(seen);
     }
 
@@ -96,7 +97,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let marker = revision(&shared, 0).await?;
     catch_up(&shared, &followers, marker).await;
     shared.stop.store(true, Ordering::Relaxed);
-    tasks.shutdown().await;
+    finish(&mut clients).await?;
+    following.shutdown().await;
     let last = last_lists(&shared).await?;
     let cuts = masters.network().map_or(Ok(0), Network::cuts)?;
     if cuts > 0 {
@@ -177,24 +179,33 @@ async fn touch(shared: &Shared, master: usize) -> anyhow::Result<()> {
 
 /// The newest revision, by a consistent list.
 async fn revision(shared: &Shared, master: usize) -> anyhow::Result<Revision> {
-    let list = list(shared, master).await?;
+    let list = list(shared, master, OBJECTS).await?;
     let version = list["metadata"]["resourceVersion"].as_str();
     version.and_then(|text| text.parse().ok()).context("a list without a resourceVersion")
 }
 
-async fn list(shared: &Shared, master: usize) -> anyhow::Result<Value> {
+async fn list(shared: &Shared, master: usize, path: &str) -> anyhow::Result<Value> {
     let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
-    match connection.call(Method::GET, OBJECTS, None).await {
+    match connection.call(Method::GET, path, None).await {
         Ok(answer) if answer.code == 200 => Ok(answer.body),
         other => bail!("list: {other:?}"),
     }
 }
 
-/// What each master lists at the end.
+/// Every client ends the operation that it is at: none is broken off, and their outcomes are known.
+async fn finish(clients: &mut JoinSet<()>) -> anyhow::Result<()> {
+    let finish = async { while clients.join_next().await.is_some() {} };
+    timeout(FINISHED_MAX, finish).await.context("clients do not come to an end")
+}
+
+/// What each master lists at the end, all at one revision: writes whose outcome nobody knows may
+/// still be carried out.
 async fn last_lists(shared: &Shared) -> anyhow::Result<Vec<Value>> {
+    let at = revision(shared, 0).await?;
+    let path = format!("{OBJECTS}?resourceVersion={at}&resourceVersionMatch=Exact");
     let mut lists = Vec::new();
     for master in 0..shared.apis.len() {
-        lists.push(list(shared, master).await?);
+        lists.push(list(shared, master, &path).await?);
     }
     Ok(lists)
 }

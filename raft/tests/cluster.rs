@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, LONG, SECOND, eventually, put};
@@ -55,38 +53,8 @@ async fn a_dead_leader_is_replaced_and_nothing_is_lost() {
     cluster.shutdown().await;
 }
 
-/// How much too late this machine, busy with other work, wakes those who sleep. Zero on an idle one.
-struct Lateness {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Duration>,
-}
-
-impl Lateness {
-    fn measure() -> Self {
-        const NAP: Duration = Duration::from_millis(5);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut late = Duration::ZERO;
-            while !stopped.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                std::thread::sleep(NAP);
-                // The kernel may take a millisecond on any machine.
-                late += began.elapsed().saturating_sub(NAP + Duration::from_millis(1));
-            }
-            late
-        });
-        Self { stop, thread }
-    }
-
-    fn total(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-/// The product's goal, with the product's timing: a new leader within 700 ms of a machine's time. Time that the machine
-/// gave to other work does not count, and the best of a few tries does.
+/// The product's goal, with the product's timing: a new leader within 700 ms. Machines that are
+/// busy with other work miss single deadlines, so the best of a few tries counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_leader_comes_soon() {
     let mut cluster = Cluster::new();
@@ -96,17 +64,16 @@ async fn a_new_leader_comes_soon() {
     for round in 0..5 {
         cluster.write(&format!("round{round}"), b"").await;
         let old = cluster.leader().await;
-        let (started, lateness) = (Instant::now(), Lateness::measure());
+        let started = Instant::now();
         cluster.crash(old).await;
         eventually("another leader", || cluster.current_leader()).await;
-        let (took, late) = (started.elapsed(), lateness.total());
-        eprintln!("new leader after {took:?}; the machine was {late:?} too late");
-        best = best.min(took.saturating_sub(late));
+        best = best.min(started.elapsed());
         cluster.start(old).await;
         if best < Duration::from_millis(700) {
             break;
         }
     }
+    eprintln!("new leader after {best:?}");
     assert!(best < Duration::from_millis(700), "new leader only after {best:?}");
     cluster.shutdown().await;
 }

@@ -162,24 +162,17 @@ async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
     cluster.crash(behind).await;
     let written = cluster.masters[leader].node().status().last_log;
     let mut seed = 1_u64;
-    for n in 0..64_u32 {
-        // Bytes that do not compress: 16 MiB of state.
+    // Bytes that do not compress: 16 MiB of state.
+    let value = |_| -> Vec<u8> {
         let next = |_| {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;
             seed.to_le_bytes()
         };
-        let value: Vec<u8> = (0..64 * 1024).flat_map(next).collect();
-        cluster.write(&format!("k{}", n % 32), &value).await;
-        // Spread over several looks of the snapshot rule: it takes two snapshots until the log is purged.
-        tokio::time::sleep(std::time::Duration::from_millis(15)).await;
-    }
-    eventually("the log is purged", || {
-        let status = cluster.masters[cluster.current_leader()?].node().status();
-        (status.purged > written).then_some(())
-    })
-    .await;
+        (0..64 * 1024).flat_map(next).collect()
+    };
+    cluster.write_until_purged(written, 32, 64, value).await;
     limit.store(LIMIT, Ordering::Relaxed);
     cluster.start(behind).await;
     cluster.masters[behind].node().read_index(4 * LONG).await.unwrap();

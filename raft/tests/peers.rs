@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -124,17 +124,9 @@ async fn who_is_far_behind_gets_a_snapshot() {
     let behind = (leader + 1) % 3;
     cluster.crash(behind).await;
     let written = cluster.masters[leader].node().status().last_log;
-    for n in 0..120_u32 {
-        let value: Vec<u8> = (0..100_000_u32).map(|i| (i * n % 251) as u8).collect();
-        cluster.write(&format!("k{}", n % 10), &value).await;
-        // Spread over several looks of the snapshot rule: it takes two snapshots until the log is purged.
-        tokio::time::sleep(Duration::from_millis(15)).await;
-    }
-    eventually("the log is purged", || {
-        let status = cluster.masters[cluster.current_leader()?].node().status();
-        (status.purged > written).then_some(())
-    })
-    .await;
+    let value =
+        |n: u32| -> Vec<u8> { (0..100_000_u32).map(|i| (i.wrapping_mul(n) % 251) as u8).collect() };
+    cluster.write_until_purged(written, 10, 120, value).await;
     cluster.start(behind).await;
     cluster.masters[behind].node().read_index(LONG).await.unwrap();
     let leader = cluster.leader().await;
@@ -161,16 +153,7 @@ async fn a_damaged_snapshot_is_survived_once() {
     let mut cluster = Cluster::new();
     cluster.snapshots = SnapshotRule { log_bytes_min: 1 << 20, follow_state_size: false };
     cluster.first().await;
-    // The rule is looked at four times a second: all of a fixed number of writes could come before one look.
-    let begin = Instant::now();
-    for n in 0_u8.. {
-        cluster.write(&format!("k{}", n % 7), &vec![n; 100_000]).await;
-        if cluster.masters[0].node().status().purged.is_some() {
-            break;
-        }
-        assert!(begin.elapsed() < LONG && n < u8::MAX, "the log is not purged");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    cluster.write_until_purged(None, 7, 1, |n| n.to_le_bytes().repeat(25_000)).await;
     let before = cluster.masters[0].state.lock().unwrap().map.clone();
     cluster.crash(0).await;
     let dir = cluster.masters[0].dir.path().join("snapshots");

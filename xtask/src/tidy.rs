@@ -1,9 +1,10 @@
 //! Rules of the house that no compiler checks: sizes, module documentation, reminders without an
-//! issue, paths that ARCHITECTURE.md names, which crate may depend on which.
+//! issue, paths that ARCHITECTURE.md names, which crate may depend on which, what `cargo run` starts.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 
@@ -36,8 +37,38 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     }
     check_dependencies(root, &mut problems)?;
     check_architecture(root, &mut problems)?;
+    check_default_member(root, &mut problems)?;
     if !problems.is_empty() {
         bail!("tidy found {}:\n{}", problems.len(), problems.join("\n"));
+    }
+    Ok(())
+}
+
+/// `cargo run` is the README's first command: with more than one program to choose from it starts none.
+fn check_default_member(root: &Path, problems: &mut Vec<String>) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--no-deps"])
+        .current_dir(root)
+        .output()
+        .context("running cargo metadata")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata did not print JSON")?;
+    let by_default = metadata["workspace_default_members"].as_array().into_iter().flatten();
+    let by_default: Vec<_> = by_default.collect();
+    let programs: Vec<&str> = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|package| by_default.contains(&&package["id"]))
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .filter(|target| target["kind"] == serde_json::json!(["bin"]))
+        .filter_map(|target| target["name"].as_str())
+        .collect();
+    if programs != ["quorate"] {
+        problems.push(format!(
+            "Cargo.toml: `cargo run` must start quorate alone, not one of {programs:?}"
+        ));
     }
     Ok(())
 }

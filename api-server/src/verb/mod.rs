@@ -29,9 +29,7 @@ use quorate_state_machine::object::StoredRef;
 use quorate_store::Consistency;
 
 use crate::authz::Permitted;
-use crate::limits::{
-    FIELD_MANAGER_BYTES_MAX, REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIMEOUT, REQUEST_BODY_BYTES_MAX,
-};
+use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use crate::parameters::Query;
 use crate::pipeline::Call;
 use crate::reply::{self, Body};
@@ -165,27 +163,11 @@ impl Request {
     }
 }
 
-/// Throws away what is left of a refused body, within limits: a client that still sends when the
-/// connection closes would never see why it was refused.
-async fn drain(mut body: Body) {
-    let rest = async {
-        let mut left = REFUSED_BODY_BYTES_MAX;
-        while let Some(Ok(frame)) = body.frame().await {
-            let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
-                return;
-            };
-            left = less;
-        }
-    };
-    // Whether it ended or not: the answer comes next.
-    let _ = tokio::time::timeout(REFUSED_BODY_TIMEOUT, rest).await;
-}
-
-/// All of a body, up to its limit.
+/// All of a body, up to its limit. What is left of a larger one is read by whoever drops it
+/// (`serve/leftover.rs`), so that its client sees why it was refused.
 async fn read(mut body: Body) -> Answer<Bytes> {
     let too_large = || Box::new(Status::body_too_large(REQUEST_BODY_BYTES_MAX));
     if http_body::Body::size_hint(&body).lower() > REQUEST_BODY_BYTES_MAX as u64 {
-        drain(body).await;
         return Err(too_large());
     }
     let mut out: Vec<Bytes> = Vec::new();
@@ -197,7 +179,6 @@ async fn read(mut body: Body) -> Answer<Bytes> {
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
         if size > REQUEST_BODY_BYTES_MAX {
-            drain(body).await;
             return Err(too_large());
         }
         out.push(data);

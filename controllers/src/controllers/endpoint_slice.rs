@@ -46,7 +46,10 @@ pub(super) struct Owner<'a> {
     pub(super) namespace: &'a str,
     pub(super) uid: &'a str,
     pub(super) labels: BTreeMap<String, String>,
-    pub(super) annotations: BTreeMap<String, String>,
+    /// Exactly these; `None` leaves those that others have put there.
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    /// How many endpoints a slice takes.
+    pub(super) per_slice: usize,
 }
 
 /// What is to be done for one service.
@@ -71,7 +74,8 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
         namespace: &key.object.namespace,
         uid: found.stored.uid(),
         labels: labels_of(service),
-        annotations: BTreeMap::new(),
+        annotations: None,
+        per_slice: ENDPOINTS_PER_SLICE_MAX,
     };
     for family in families(service) {
         let mine: Vec<Slice<'_>>;
@@ -212,14 +216,14 @@ fn reconcile_group(
     for slice in &mut slices {
         let kept =
             slice.endpoints.drain(..).filter_map(|endpoint| wanted.remove(&identity(&endpoint)));
-        let kept: Vec<Endpoint> = kept.take(ENDPOINTS_PER_SLICE_MAX).collect();
+        let kept: Vec<Endpoint> = kept.take(owner.per_slice).collect();
         slice.endpoints = kept;
     }
     let mut new: Vec<Endpoint> = wanted.into_values().collect();
     let mut by_room: Vec<usize> = (0..slices.len()).collect();
     by_room.sort_by_key(|at| std::cmp::Reverse(slices[*at].endpoints.len()));
     for at in by_room {
-        let room = ENDPOINTS_PER_SLICE_MAX.saturating_sub(slices[at].endpoints.len());
+        let room = owner.per_slice.saturating_sub(slices[at].endpoints.len());
         let count = room.min(new.len());
         slices[at].endpoints.extend(new.drain(..count));
     }
@@ -230,7 +234,7 @@ fn reconcile_group(
             write(slice, ports, owner, plan);
         }
     }
-    for chunk in new.chunks(ENDPOINTS_PER_SLICE_MAX) {
+    for chunk in new.chunks(owner.per_slice) {
         let object = new_slice(family, ports, chunk, owner);
         plan.create(ENDPOINT_SLICES.group_resource(), object);
     }
@@ -246,17 +250,16 @@ pub(super) fn identity(endpoint: &Endpoint) -> (String, String) {
 fn write(slice: &Slice<'_>, ports: &[EndpointPort], owner: &Owner<'_>, plan: &mut Plan) {
     let before = slice.before.endpoints.as_deref().unwrap_or(&[]);
     let metadata = &slice.before.metadata;
-    let annotations = metadata.annotations.clone().unwrap_or_default();
-    let annotated =
-        owner.annotations.iter().all(|(key, value)| annotations.get(key) == Some(value));
+    let no_annotations = BTreeMap::new();
+    let annotations = metadata.annotations.as_ref().unwrap_or(&no_annotations);
+    let annotated = owner.annotations.as_ref().is_none_or(|wanted| wanted == annotations);
     if before == slice.endpoints && metadata.labels.as_ref() == Some(&owner.labels) && annotated {
         return;
     }
     let mut object = to_value(slice.stored);
     object["metadata"]["labels"] = json!(owner.labels);
-    if !annotated {
-        let all: BTreeMap<_, _> = annotations.iter().chain(&owner.annotations).collect();
-        object["metadata"]["annotations"] = json!(all);
+    if let Some(annotations) = &owner.annotations {
+        object["metadata"]["annotations"] = json!(annotations);
     }
     object["endpoints"] = json!(slice.endpoints);
     object["ports"] = json!(ports);
@@ -282,8 +285,8 @@ fn new_slice(
             "blockOwnerDeletion": true,
         }],
     });
-    if !owner.annotations.is_empty() {
-        metadata["annotations"] = json!(owner.annotations);
+    if let Some(annotations) = &owner.annotations {
+        metadata["annotations"] = json!(annotations);
     }
     json!({
         "apiVersion": "discovery.k8s.io/v1",

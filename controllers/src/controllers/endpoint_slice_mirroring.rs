@@ -84,7 +84,8 @@ fn owner<'a>(stored: &'a StoredRef, endpoints: &Endpoints) -> Owner<'a> {
         namespace: &stored.key.object.namespace,
         uid: stored.uid(),
         labels,
-        annotations,
+        annotations: Some(annotations),
+        per_slice: ENDPOINTS_ADDRESSES_MAX,
     }
 }
 

@@ -247,7 +247,7 @@ async fn a_new_agent_adopts_what_runs_and_clears_what_died() {
     if !can_run("a_new_agent_adopts_what_runs_and_clears_what_died") {
         return;
     }
-    let mut world = World::new(8).await;
+    let world = World::new(8).await;
     let (first, kept) = world.run("kept", &World::shell("sleep 1000")).await;
     let (second, lost) = world.run("lost", &World::shell("sleep 1000")).await;
     let started = world.runtime.container_status(&kept).await.unwrap().started_at;
@@ -259,7 +259,7 @@ async fn a_new_agent_adopts_what_runs_and_clears_what_died() {
     };
     let pid = rustix::process::Pid::from_raw(shim(&second)).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    world.restart().await;
+    let world = world.restart().await;
     let status = world.runtime.container_status(&kept).await.unwrap();
     assert_eq!((status.container.state, status.started_at), (ContainerState::Running, started));
     assert_eq!(world.sh(&kept, "echo alive").await, (0, "alive\n".into()));

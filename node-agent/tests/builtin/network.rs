@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use quorate_node_agent::runtime::{
-    ContainerConfig, NamespaceMode, PodSandboxConfig, PortMapping, Protocol, Runtime, SandboxId,
+    ContainerConfig, ContainerId, NamespaceMode, PodSandboxConfig, PortMapping, Protocol, Runtime,
+    SandboxId,
 };
 use tokio::io::AsyncReadExt;
 
@@ -30,6 +31,20 @@ async fn said_by(address: SocketAddr, tries: u32) -> String {
         }
     }
     String::new()
+}
+
+/// What the command prints in the container, once it has `part` in it: a server made of `nc` does
+/// not listen between two connections.
+async fn says(world: &World, container: &ContainerId, command: &str, part: &str) -> String {
+    let mut text = String::new();
+    for _ in 0..100 {
+        (_, text) = world.sh(container, command).await;
+        if text.contains(part) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    text
 }
 
 fn free_port() -> u16 {
@@ -64,7 +79,7 @@ async fn published_ports_lead_to_the_pod_until_it_is_gone() {
         eprintln!("SKIPPED published_ports_lead_to_the_pod_until_it_is_gone: needs root and nft");
         return;
     }
-    let mut world = World::new(30).await;
+    let world = World::new(30).await;
     let (everywhere, one) = (free_port(), free_port());
     let first =
         start(&world, &published(&world, "everywhere", everywhere, ""), &server("first")).await;
@@ -77,10 +92,10 @@ async fn published_ports_lead_to_the_pod_until_it_is_gone() {
     assert_eq!(said_by(at("127.0.0.1", one), 3).await, "", "published on another address");
     // From a neighbour, through the host's address.
     let (_, neighbour) = world.run("neighbour", &World::shell("sleep 1000")).await;
-    let (_, text) = world.sh(&neighbour, &format!("nc -w 5 {gateway} {everywhere}")).await;
-    assert_eq!(text, "first\n");
+    let ask = format!("nc -w 5 {gateway} {everywhere}");
+    assert_eq!(says(&world, &neighbour, &ask, "first").await, "first\n");
     // A new agent keeps what the old one published.
-    world.restart().await;
+    let world = world.restart().await;
     assert_eq!(said_by(at("127.0.0.1", everywhere), 100).await, "first\n");
     world.runtime.stop_pod_sandbox(&first).await.unwrap();
     assert_eq!(said_by(at("127.0.0.1", everywhere), 3).await, "");
@@ -104,14 +119,7 @@ async fn pods_of_two_agents_on_a_host_see_each_other() {
     let own = ip(right.runtime.pod_sandbox_status(&from).await.unwrap());
     let (code, text) = right.sh(&client, &format!("ping -c 1 -W 5 {target}")).await;
     assert_eq!(code, 0, "{text}");
-    let mut text = String::new();
-    for _ in 0..100 {
-        (_, text) = right.sh(&client, &format!("nc -w 5 {target} 8080")).await;
-        if text.contains("8080") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let text = says(&right, &client, &format!("nc -w 5 {target} 8080"), "8080").await;
     assert!(text.contains(&format!("{own}:")), "{own} in {text}");
     left.finish().await;
     right.finish().await;

@@ -113,9 +113,13 @@ impl World {
     }
 
     /// The agent dies, another one comes.
-    pub(crate) async fn restart(&mut self) {
-        self.runtime = World::open(self.dir.path()).await;
-        self.runtime.update_pod_cidrs(std::slice::from_ref(&self.cidr)).await.unwrap();
+    pub(crate) async fn restart(self) -> World {
+        let World { dir, runtime, cidr } = self;
+        // The dead hold no claim to their network.
+        drop(runtime);
+        let runtime = World::open(dir.path()).await;
+        runtime.update_pod_cidrs(std::slice::from_ref(&cidr)).await.unwrap();
+        World { dir, runtime, cidr }
     }
 
     pub(crate) fn pod(&self, name: &str) -> PodSandboxConfig {
@@ -184,16 +188,19 @@ impl World {
         panic!("container {id} did not end");
     }
 
-    /// Returns once the container's log has the line: its script has come that far.
-    pub(crate) async fn said(&self, id: &ContainerId, line: &str) {
+    /// Returns once the container's log has a line that begins so: its script has come that far. Lines of stdout and of
+    /// stderr come in any order.
+    pub(crate) async fn said(&self, id: &ContainerId, line: &str) -> String {
+        let mut log = Vec::new();
         for _ in 0..600 {
             let status = self.runtime.container_status(id).await.unwrap();
-            if World::log(&status).iter().any(|said| said == line) {
-                return;
+            log = World::log(&status);
+            if let Some(said) = log.iter().find(|said| said.starts_with(line)) {
+                return said.clone();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("container {id} did not say {line:?}");
+        panic!("container {id} did not say {line:?}, but {log:?}");
     }
 
     /// The container's log without times: `stdout F line`.

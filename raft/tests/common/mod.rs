@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, DiskRule, FIRST_NODE_ID, Handler, LeadershipState, LogEntry, Member, NoCalls, NodeId,
-    PeerTls, RaftNode, RestoreError, Route, SnapshotRule, SnapshotWriter, StartError, StateMachine,
-    Timing, peer,
+    Config, DiskRule, FIRST_NODE_ID, Handler, LeadershipState, LogEntry, LogIndex, Member, NoCalls,
+    NodeId, PeerTls, RaftNode, RestoreError, Route, SnapshotRule, SnapshotWriter, StartError,
+    StateMachine, Timing, peer,
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -296,6 +296,27 @@ impl Cluster {
             }
             assert!(Instant::now() < until, "no write went through");
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Writes `value(n)` under one of `keys` names, `least` times and on until the leader has purged its log beyond
+    /// `after`. The rule of snapshots is looked at four times a second, and a purge takes two of them: no number of
+    /// writes alone is enough on a fast machine.
+    pub async fn write_until_purged(
+        &self,
+        after: Option<LogIndex>,
+        keys: u32,
+        least: u32,
+        mut value: impl FnMut(u32) -> Vec<u8>,
+    ) {
+        let until = Instant::now() + LONG;
+        for n in 0.. {
+            self.write(&format!("k{}", n % keys), &value(n)).await;
+            let purged = || self.masters[self.current_leader()?].node().status().purged;
+            if n + 1 >= least && purged() > after {
+                return;
+            }
+            assert!(Instant::now() < until, "the log was not purged after {n} writes");
         }
     }
 

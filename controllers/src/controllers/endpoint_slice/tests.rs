@@ -203,6 +203,19 @@ async fn endpoints_of_a_service_without_a_selector_are_mirrored() {
     assert_eq!(after.len(), 1, "none is left of the other family");
     assert_eq!(after[0]["metadata"]["uid"], v4["metadata"]["uid"]);
     assert_eq!(sizes(&cluster), [3]);
+    // Up to a thousand are in one slice, and an annotation that is taken away there goes here, too.
+    let many: Vec<Value> =
+        (1..=999).map(|n| json!({"ip": format!("10.1.{}.{}", n / 250, n % 250 + 1)})).collect();
+    cluster
+        .edit(ENDPOINTS, "default", "web", |object| {
+            object["subsets"][0]["addresses"] = json!(many);
+            object["metadata"]["annotations"] = json!({"c": "d"});
+        })
+        .await;
+    cluster.settle().await;
+    assert_eq!(sizes(&cluster), [1000]);
+    let annotations = &cluster.list(ENDPOINT_SLICES)[0]["metadata"]["annotations"];
+    assert_eq!(*annotations, json!({"c": "d"}));
     // Who says that he writes slices himself is left alone.
     cluster
         .edit(ENDPOINTS, "default", "web", |object| {
