@@ -33,15 +33,23 @@ fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error {
     move |source| Error::Netlink { what, source }
 }
 
-async fn index_of(handle: &Handle, name: &str) -> Option<u32> {
+/// `None` when there is none of that name; that the kernel could not be asked is an error.
+async fn index_of(handle: &Handle, name: &str) -> Result<Option<u32>> {
     let mut links = handle.link().get().match_name(name).execute();
-    links.try_next().await.ok().flatten().map(|link| link.header.index)
+    match links.try_next().await {
+        Ok(link) => Ok(link.map(|link| link.header.index)),
+        Err(rtnetlink::Error::NetlinkError(refused))
+            if refused.raw_code() == -(nix::Error::ENODEV as i32) =>
+        {
+            Ok(None)
+        }
+        Err(source) => Err(Error::Netlink { what: "cannot look for an interface", source }),
+    }
 }
 
 async fn need_index(handle: &Handle, name: &str, what: &'static str) -> Result<u32> {
-    index_of(handle, name)
-        .await
-        .ok_or(Error::Netlink { what, source: rtnetlink::Error::RequestFailed })
+    let found = index_of(handle, name).await?;
+    found.ok_or(Error::Netlink { what, source: rtnetlink::Error::RequestFailed })
 }
 
 /// Makes the bridge with its address, unless it is there. Another interface with an address in the range is an error:
@@ -49,7 +57,7 @@ async fn need_index(handle: &Handle, name: &str, what: &'static str) -> Result<u
 pub(super) async fn ensure_bridge(name: &str, cidr: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
     let netlink = open()?;
     let handle = &netlink.handle;
-    let index = match index_of(handle, name).await {
+    let index = match index_of(handle, name).await? {
         Some(index) => index,
         None => {
             let message = LinkBridge::new(name).build();
@@ -164,7 +172,11 @@ fn inside(namespace: &OwnedFd, peer: String, address: Ipv4Addr, gateway: Ipv4Add
 /// Whether anything is connected to the bridge. What cannot be told counts as yes.
 pub(super) async fn has_ports(bridge: &str) -> bool {
     let Ok(netlink) = open() else { return true };
-    let Some(index) = index_of(&netlink.handle, bridge).await else { return false };
+    let index = match index_of(&netlink.handle, bridge).await {
+        Ok(Some(index)) => index,
+        Ok(None) => return false,
+        Err(_) => return true,
+    };
     let mut links = netlink.handle.link().get().execute();
     loop {
         match links.try_next().await {
@@ -183,12 +195,12 @@ pub(super) async fn has_ports(bridge: &str) -> bool {
 /// Removes an interface. Idempotent.
 pub(super) async fn remove(name: &str) -> Result<()> {
     let netlink = open()?;
-    match index_of(&netlink.handle, name).await {
+    match index_of(&netlink.handle, name).await? {
         Some(index) => {
             let removed = netlink.handle.link().del(index).execute().await;
             // Its namespace may have gone in between, and the interface with it.
             match removed {
-                Err(_) if index_of(&netlink.handle, name).await.is_none() => Ok(()),
+                Err(_) if index_of(&netlink.handle, name).await?.is_none() => Ok(()),
                 other => other.map_err(failed("cannot remove an interface")),
             }
         }
