@@ -17,7 +17,7 @@ use quorate_pki::{authority, files};
 
 use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 use crate::join::{self, NodeCredentials};
 use crate::master::Master;
 use crate::progress::{self, Progress};
@@ -272,15 +272,17 @@ fn labels(text: Option<&str>) -> anyhow::Result<BTreeMap<String, String>> {
 pub fn images(command: ImagesCommand) -> anyhow::Result<()> {
     match command {
         ImagesCommand::Import { file, data, name } => {
-            let store = image_store(data)?;
+            let data = images_data_dir(data)?;
+            let store = image_store(&data)?;
             let name = name.as_deref().map(Reference::parse).transpose()?;
             for image in import(&store, &file, name.as_ref())? {
                 let tags: Vec<&str> = image.tags.iter().map(String::as_str).collect();
-                progress::say(&format!("imported {} {}", tags.join(" "), image.id));
+                let (tags, data) = (tags.join(" "), data.display());
+                progress::say(&format!("imported {tags} {} into {data}", image.id));
             }
         }
         ImagesCommand::List { data } => {
-            let rows: Vec<Vec<String>> = image_store(data)?
+            let rows: Vec<Vec<String>> = image_store(&images_data_dir(data)?)?
                 .list()?
                 .iter()
                 .map(|image| {
@@ -292,7 +294,7 @@ pub fn images(command: ImagesCommand) -> anyhow::Result<()> {
             progress::say_raw(&progress::table(&["IMAGE", "ID", "SIZE"], &rows));
         }
         ImagesCommand::Remove { image, data } => {
-            let store = image_store(data)?;
+            let store = image_store(&images_data_dir(data)?)?;
             store.remove(&image, &BTreeSet::new())?;
             progress::say(&format!("removed {image}"));
         }
@@ -300,7 +302,30 @@ pub fn images(command: ImagesCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn image_store(data: Option<PathBuf>) -> anyhow::Result<ImageStore> {
-    let data = data.unwrap_or_else(|| default_data_dir("agent"));
-    Ok(ImageStore::open(&Paths::new(&data).root().join("images"))?)
+fn image_store(data: &Path) -> anyhow::Result<ImageStore> {
+    Ok(ImageStore::open(&Paths::new(data).root().join("images"))?)
+}
+
+/// Whose images: those of the directory that was given, else of the agent or dev cluster in its usual place. Of both
+/// the one that runs.
+fn images_data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(data) = given {
+        let outer = data.parent().filter(|_| data.join("images").is_dir());
+        if let Some(outer) = outer.filter(|outer| outer.join("quorate.lock").exists()) {
+            bail!(
+                "{} is a part of a data directory: give --data {}",
+                data.display(),
+                outer.display()
+            );
+        }
+        return Ok(data);
+    }
+    let usual = ["agent", "dev"].map(default_data_dir);
+    let running: Vec<&PathBuf> = usual.iter().filter(|data| data_dir::is_held(data)).collect();
+    let there: Vec<&PathBuf> = usual.iter().filter(|data| data.join("agent").is_dir()).collect();
+    match (running.as_slice(), there.as_slice()) {
+        ([one], _) | ([], [one]) => Ok((*one).clone()),
+        ([], []) => Ok(default_data_dir("agent")),
+        _ => bail!("both an agent and a dev cluster are on this machine: choose with --data"),
+    }
 }

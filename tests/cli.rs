@@ -241,6 +241,19 @@ fn the_command_line_says_what_is_wrong_and_what_would_be_right() {
 }
 
 #[test]
+fn images_go_where_an_agent_finds_them() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("quorate.lock"), "").unwrap();
+    std::fs::create_dir_all(data.path().join("agent/images")).unwrap();
+    let inner = data.path().join("agent").display().to_string();
+    let said = refusal(&["agent", "images", "list", "--data", &inner]);
+    let advice = format!("is a part of a data directory: give --data {}", data.path().display());
+    assert!(said.contains(&advice), "{said}");
+    let outer = data.path().display().to_string();
+    assert!(quorate(&["agent", "images", "list", "--data", &outer]).status.success());
+}
+
+#[test]
 fn help_has_examples_and_hides_what_is_secret_or_of_others() {
     for command in ["", "dev", "server", "agent", "token", "kubeconfig", "status", "completion"] {
         let words: Vec<&str> = [command, "--help"].into_iter().filter(|w| !w.is_empty()).collect();

@@ -75,6 +75,8 @@ pub(super) struct Inner {
 pub(super) struct Known {
     pub(super) sandboxes: BTreeMap<String, SandboxRecord>,
     pub(super) containers: BTreeMap<String, ContainerRecord>,
+    /// Sandboxes that are being stopped: that their shims end is no news.
+    pub(super) stopping: BTreeSet<String>,
 }
 
 fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error {

@@ -140,8 +140,13 @@ pub(super) async fn check(runtime: &BuiltinRuntime, record: &SandboxRecord) -> b
     if record.stopped {
         return false;
     }
-    if alive(&runtime.dir(&record.id)) {
+    // One that is being stopped is buried by whoever stops it.
+    if alive(&runtime.dir(&record.id)) || runtime.known().stopping.contains(&record.id) {
         return true;
+    }
+    // It may have been stopped from beginning to end meanwhile.
+    if runtime.sandbox(&record.id).map_or(true, |now| now.stopped) {
+        return false;
     }
     tracing::warn!(sandbox = %record.id, "the pod's shim ended unexpectedly");
     bury(runtime, record).await;
@@ -152,6 +157,7 @@ pub(super) async fn check(runtime: &BuiltinRuntime, record: &SandboxRecord) -> b
 pub(super) async fn stop(runtime: &BuiltinRuntime, id: &str) -> Result<()> {
     let Ok(record) = runtime.sandbox(id) else { return Ok(()) };
     let dir = runtime.dir(id);
+    let _stopping = Stopping::begin(runtime, id);
     if !record.stopped && alive(&dir) {
         let asked = call(&dir, Request::Shutdown, SHIM_ANSWER_TIMEOUT).await;
         if let Err(err) = asked {
@@ -160,6 +166,22 @@ pub(super) async fn stop(runtime: &BuiltinRuntime, id: &str) -> Result<()> {
     }
     bury(runtime, &record).await;
     Ok(())
+}
+
+/// While it is held the sandbox is known to be on its way out.
+struct Stopping<'a>(&'a BuiltinRuntime, &'a str);
+
+impl<'a> Stopping<'a> {
+    fn begin(runtime: &'a BuiltinRuntime, id: &'a str) -> Self {
+        runtime.known().stopping.insert(id.to_owned());
+        Self(runtime, id)
+    }
+}
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.known().stopping.remove(self.1);
+    }
 }
 
 /// Clears everything of a sandbox but its files, and writes down that its containers ended.
