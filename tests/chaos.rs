@@ -26,13 +26,30 @@ fn traces() -> BTreeSet<String> {
         .collect()
 }
 
+const SCENARIO: &str = "\
+name: by-hand
+masters: 3
+schedule:
+- {at: 1s, for: 2s, fault: kill, target: leader}
+- {at: 2s, for: 2s, fault: pause, target: follower}
+- {at: 7s, for: 2s, fault: isolate, target: leader}
+- {at: 11s, for: 2s, fault: link, target: m1}
+- {at: 12s, for: 2s, fault: one-way, target: m2, direction: deaf}
+expect:
+  verdict: pass
+  healed_within: 60s
+";
+
 #[test]
-fn masters_pass_under_faults() {
+fn masters_pass_a_scenario() {
     let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("by-hand.yaml");
+    std::fs::write(&file, SCENARIO).unwrap();
     let before = traces();
-    step("20 s of faults on 3 masters");
+    step("14 s of faults on 3 masters, some at the same time");
     let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .args(["chaos", "run", "--duration=20", "--faults=kill,pause,isolate,link", "-o", "json"])
+        .args(["chaos", "run", "-o", "json"])
+        .arg(format!("--scenario={}", file.display()))
         .arg(format!("--directory={}", directory.path().join("run").display()))
         .stderr(Stdio::inherit())
         .output()
@@ -41,8 +58,37 @@ fn masters_pass_under_faults() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["result"], "pass");
-    assert!(report["faults"].as_array().unwrap().len() >= 4, "{text}");
+    let faults = report["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 5, "{text}");
+    // Each was seen on the host, not only asked for.
+    for (fault, shown) in
+        [(0, "does not run"), (1, "is stopped"), (2, "drops from"), (4, "m2 drops from m1, m3")]
+    {
+        assert!(faults[fault]["shown"].as_str().unwrap().contains(shown), "{text}");
+    }
     until("nothing is left", PATIENCE, || traces().is_subset(&before));
+}
+
+#[test]
+fn a_wrong_scenario_is_refused_at_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wrong.yaml");
+    std::fs::write(&file, SCENARIO.replace("fault: pause", "fault: paus")).unwrap();
+    for arguments in [vec!["scenarios", "check"], vec!["run", "--scenario"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .current_dir(directory.path())
+            .arg("chaos")
+            .args(arguments)
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&output.stderr);
+        let wanted =
+            "wrong.yaml:5:28: schedule[1].fault: there is no fault \"paus\" (did you mean pause?)";
+        assert!(text.contains(wanted), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was begun");
 }
 
 #[test]
@@ -50,7 +96,7 @@ fn stopping_a_run_removes_everything() {
     let directory = tempfile::tempdir().unwrap();
     let before = traces();
     let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=isolate"])
+        .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause"])
         .arg(format!("--directory={}", directory.path().join("run").display()))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

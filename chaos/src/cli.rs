@@ -1,13 +1,14 @@
 //! The command line of `quorate chaos`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::real::nemesis::Fault;
-use crate::real::{Options, run};
+use crate::limits::{CLIENTS_MAX, KEYS_MAX};
+use crate::real::{Options, lacks, run};
 use crate::report::Result;
+use crate::scenario::generate::{Wish, generate};
+use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
 
 /// Find out what a cluster does when processes die, hang, and lose each other
 #[derive(Debug, clap::Args)]
@@ -25,27 +26,54 @@ enum Command {
     /// linearizable, nothing acknowledged lost, watches complete and in order, masters agree. Ends
     /// with 0 (pass), 1 (fail) or 2 (unknown: too little happened).
     Run(RunArgs),
+    /// List the scenarios that come with the program, or print one
+    Scenarios(ScenariosArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ScenariosArgs {
+    #[command(subcommand)]
+    command: Option<ScenariosCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ScenariosCommand {
+    /// Print a scenario: to read it, or to begin one of your own with it
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Say whether a file is a scenario, and if not, where and why
+    Check {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
+    /// A scenario: a file, or a name that `quorate chaos scenarios` lists [default: one drawn from the seed]
+    #[arg(long, value_name = "FILE|NAME")]
+    scenario: Option<String>,
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(conflicts_with = "scenario")]
     masters: u8,
     /// How long faults are injected, in seconds; longer until each kind had its turn
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", conflicts_with = "scenario")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     duration: u64,
-    /// Chooses the faults and what clients do [default: a random one, printed]
+    /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Kinds of faults, comma-separated [default: all that this machine allows]
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Clients, each with one operation at a time
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, conflicts_with = "scenario", value_parser = clients)]
     clients: usize,
     /// Objects that they share
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, conflicts_with = "scenario", value_parser = keys)]
     keys: usize,
     /// Program whose processes are the masters [default: this one]
     #[arg(long)]
@@ -69,21 +97,45 @@ enum Output {
 /// # Errors
 /// When the run could not be carried out.
 pub async fn main(args: ChaosArgs, say: fn(&str), print: fn(&str)) -> anyhow::Result<u8> {
-    let Command::Run(args) = args.command;
-    let seed = args.seed.unwrap_or_else(rand::random);
-    let faults = if args.faults.is_empty() { possible(say) } else { args.faults };
+    match args.command {
+        Command::Run(args) => run_scenario(args, say, print).await,
+        Command::Scenarios(args) => scenarios(args, print),
+    }
+}
+
+fn scenarios(args: ScenariosArgs, print: fn(&str)) -> anyhow::Result<u8> {
+    match args.command {
+        None => {
+            for (name, _) in builtin::ALL {
+                let scenario = builtin::scenario(name, 0)?;
+                let (masters, lasts) = (scenario.masters, scenario.lasts().0.div_ceil(1000));
+                let about = &scenario.description;
+                print(&format!("{name:<16} {masters} masters, {lasts:>3} s  {about}"));
+            }
+        }
+        Some(ScenariosCommand::Show { name }) => print(builtin::text(&name)?.trim_end()),
+        Some(ScenariosCommand::Check { file }) => {
+            let scenario = read::file(&file, 0)?;
+            let (faults, lasts) = (scenario.schedule.len(), scenario.lasts());
+            print(&format!("{}: right; {faults} faults in {lasts}", file.display()));
+        }
+    }
+    Ok(0)
+}
+
+async fn run_scenario(args: RunArgs, say: fn(&str), print: fn(&str)) -> anyhow::Result<u8> {
+    let drawn = args.seed.unwrap_or_else(rand::random);
+    let scenario = scenario(&args, drawn, say)?;
+    let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
     let options = Options {
         binary: args.binary.map_or_else(std::env::current_exe, Ok)?,
         directory: args.directory.unwrap_or_else(|| format!("quorate-chaos-{seed}").into()),
-        masters: args.masters.into(),
-        duration: Duration::from_secs(args.duration),
+        scenario,
         seed,
-        faults,
-        clients: args.clients,
-        keys: args.keys,
         say,
     };
-    say(&format!("seed {seed}; everything is in {}", options.directory.display()));
+    let (name, directory) = (&options.scenario.name, options.directory.display());
+    say(&format!("scenario {name}, seed {seed}; everything is in {directory}"));
     let report = run(&options).await?;
     let file = options.directory.join("report.json");
     let json = serde_json::to_string_pretty(&report)?;
@@ -98,10 +150,48 @@ pub async fn main(args: ChaosArgs, say: fn(&str), print: fn(&str)) -> anyhow::Re
     Ok(report.result.exit_code())
 }
 
-fn possible(say: fn(&str)) -> Vec<Fault> {
-    let network = crate::real::network::Network::possible();
-    if let Err(why) = &network {
-        say(&format!("{why}; leaving those out"));
+fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<Scenario> {
+    let Some(name) = &args.scenario else {
+        let masters = usize::from(args.masters);
+        let faults = match args.faults.as_slice() {
+            [] => possible(masters, say),
+            some => some.to_vec(),
+        };
+        for fault in &faults {
+            let needs = fault.masters_min();
+            anyhow::ensure!(needs <= masters, "{fault} needs --masters {needs} or more");
+        }
+        let workload = Workload { clients: args.clients, keys: args.keys };
+        let lasts = Span(args.duration * 1000);
+        return Ok(generate(&Wish { seed, masters, lasts, faults, workload }));
+    };
+    // A file of the name of a built-in scenario is written with a path: ./quick
+    if builtin::ALL.iter().any(|(known, _)| known == name) {
+        return builtin::scenario(name, seed);
     }
-    Fault::ALL.into_iter().filter(|fault| network.is_ok() || !fault.needs_network()).collect()
+    let file = PathBuf::from(name);
+    if file.exists() { read::file(&file, seed) } else { builtin::scenario(name, seed) }
+}
+
+fn possible(masters: usize, say: fn(&str)) -> Vec<Fault> {
+    let lacks = lacks();
+    for (_, why) in &lacks {
+        say(&format!("{why}; leaving those faults out"));
+    }
+    let can = |fault: &Fault| lacks.iter().all(|(need, _)| *need != fault.need());
+    let all = Fault::all().iter().copied();
+    all.filter(|fault| fault.masters_min() <= masters).filter(can).collect()
+}
+
+fn clients(text: &str) -> std::result::Result<usize, String> {
+    between(text, CLIENTS_MAX)
+}
+
+fn keys(text: &str) -> std::result::Result<usize, String> {
+    between(text, KEYS_MAX)
+}
+
+fn between(text: &str, max: usize) -> std::result::Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("not a number between 1 and {max}"))
 }

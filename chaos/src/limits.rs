@@ -40,3 +40,24 @@ pub const ANSWERED_MIN: usize = 100;
 
 /// Broken promises that a report names, of each check.
 pub const NAMED_MAX: usize = 10;
+
+/// Masters of a run: their number fits into the addresses of its network.
+pub const MASTERS_MAX: usize = 9;
+
+/// Clients of a run. A scenario with more is refused.
+pub const CLIENTS_MAX: usize = 1000;
+
+/// Objects of a run. A scenario with more is refused.
+pub const KEYS_MAX: usize = 10_000;
+
+/// Faults of a scenario. One with more is refused.
+pub const STEPS_MAX: usize = 10_000;
+
+/// Largest scenario file that is read. A larger one is refused.
+pub const SCENARIO_BYTES_MAX: u64 = 4 << 20;
+
+/// Until the host shows a fault, or that it is gone. Beyond it, it did not happen; or the run fails.
+pub const SHOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Until a master has said who leads. Beyond it another is asked.
+pub const LEADER_MAX: Duration = Duration::from_secs(1);

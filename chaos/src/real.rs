@@ -21,10 +21,12 @@ use tokio::time::timeout;
 use crate::check::watch::Revision;
 use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX};
 use crate::report::{Evidence, Report};
+use crate::scenario::Scenario;
+use crate::scenario::fault::Need;
 use client::Connection;
 use follower::Seen;
 use masters::Masters;
-use nemesis::{Fault, Injected, Nemesis};
+use nemesis::{Done, Nemesis};
 use network::Network;
 use workload::{OBJECTS, Shared, lock};
 
@@ -38,18 +40,10 @@ pub struct Options {
     pub binary: PathBuf,
     /// Everything of the run: data, logs, report. Made; must not exist.
     pub directory: PathBuf,
-    /// How many masters.
-    pub masters: usize,
-    /// How long faults are injected, at least: each kind has its turn.
-    pub duration: Duration,
-    /// Chooses faults and what clients do.
+    /// Faults, clients, and what is expected.
+    pub scenario: Scenario,
+    /// Chooses what clients do, and whom faults meet that may meet several.
     pub seed: u64,
-    /// Kinds of faults. Each must have happened, or the verdict is unknown.
-    pub faults: Vec<Fault>,
-    /// Clients; each has one operation at a time.
-    pub clients: usize,
-    /// Objects that they share.
-    pub keys: usize,
     /// What a person is told on the way.
     pub say: fn(&str),
 }
@@ -63,21 +57,25 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let say = options.say;
     std::fs::create_dir(&options.directory)
         .with_context(|| format!("cannot make {}", options.directory.display()))?;
+    let scenario = &options.scenario;
+    let file = options.directory.join("scenario.yaml");
+    std::fs::write(&file, scenario.to_yaml()?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let lacks = lacks();
     let network = match Network::possible() {
-        Ok(()) => Some(Network::make(options.masters)?),
-        Err(why) if options.faults.iter().any(|fault| fault.needs_network()) => bail!("{why}"),
+        Ok(()) => Some(Network::make(scenario.masters)?),
         Err(_) => None,
     };
     let began = Instant::now();
     let mut masters =
-        Masters::start(&options.binary, &options.directory, options.masters, network).await?;
-    say(&format!("{} masters after {:.1} s", options.masters, began.elapsed().as_secs_f64()));
+        Masters::start(&options.binary, &options.directory, scenario.masters, network).await?;
+    say(&format!("{} masters after {:.1} s", scenario.masters, began.elapsed().as_secs_f64()));
 
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
-    let shared = Arc::new(Shared::new(apis, masters.tls().clone(), options.keys));
+    let shared = Arc::new(Shared::new(apis, masters.tls().clone(), scenario.workload.keys));
     let from = revision(&shared, 0).await?;
     let (mut clients, mut following, mut followers) = (JoinSet::new(), JoinSet::new(), Vec::new());
-    for client in 0..options.clients {
+    for client in 0..scenario.workload.clients {
         let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
         clients.spawn(workload::client(shared.clone(), seed, client % masters.count()));
     }
@@ -92,7 +90,9 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         followers.push(seen);
     }
 
-    let injected = inject(options, &mut masters, &shared).await?;
+    let mut nemesis = Nemesis::new(scenario, options.seed, &lacks);
+    nemesis.run(&mut masters, (&|| shared.tick(), say)).await?;
+    let Done { injected, skipped, health } = nemesis.done;
     let healed = heal(&masters, &shared).await?;
     let marker = revision(&shared, 0).await?;
     catch_up(&shared, &followers, marker).await;
@@ -107,6 +107,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let evidence = Evidence {
         options: options.clone(),
         injected,
+        skipped,
+        health,
         healed,
         history: std::mem::take(&mut *lock(&shared.history)),
         acknowledged: std::mem::take(&mut *lock(&shared.acknowledged)),
@@ -118,29 +120,17 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(Report::of(&evidence))
 }
 
-async fn inject(
-    options: &Options,
-    masters: &mut Masters,
-    shared: &Arc<Shared>,
-) -> anyhow::Result<Vec<Injected>> {
-    let mut nemesis = Nemesis::new(options.seed, options.faults.clone());
-    let (begin, mut injected) = (Instant::now(), Vec::new());
-    // On a slow machine longer than asked for: each kind of fault is there at least once.
-    let missing = |injected: &[Injected]| {
-        options.faults.iter().any(|kind| !injected.iter().any(|found| found.fault == *kind))
-    };
-    while begin.elapsed() < options.duration || missing(&injected) {
-        tokio::time::sleep(nemesis.quiet()).await;
-        let Some(fault) = nemesis.next(masters, &|| shared.tick()).await? else { continue };
-        (options.say)(&format!(
-            "{:>5.1} s  {:<24} {:.1} s",
-            begin.elapsed().as_secs_f64(),
-            fault.what,
-            Duration::from_nanos(fault.to - fault.from).as_secs_f64(),
-        ));
-        injected.push(fault);
+/// What this host cannot do, and why.
+#[must_use]
+pub fn lacks() -> Vec<(Need, String)> {
+    let mut lacks = Vec::new();
+    if let Err(why) = Network::possible() {
+        lacks.push((Need::Links, why));
     }
-    Ok(injected)
+    for need in [Need::Proxies, Need::Disks, Need::Processor] {
+        lacks.push((need, "this harness cannot do that yet".to_owned()));
+    }
+    lacks
 }
 
 /// How long it took, after the last fault, until every master answered a write and a read.

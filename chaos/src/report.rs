@@ -13,8 +13,9 @@ use crate::history::{Operation, Tick, well_formed};
 use crate::limits::{ANSWERED_MIN, NAMED_MAX};
 use crate::model::{Register, RegisterInput, RegisterOutput};
 use crate::real::Options;
-use crate::real::nemesis::{Fault, Injected};
+use crate::real::nemesis::{Fault, Injected, Skipped};
 use crate::real::workload::{Recorded, name, told};
+use crate::scenario::expect::{Health, Seen};
 
 /// What a run leaves for the checks.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub struct Evidence {
     pub options: Options,
     /// Faults that were there.
     pub injected: Vec<Injected>,
+    /// Faults of the scenario that were not.
+    pub skipped: Vec<Skipped>,
+    /// When a majority was fit.
+    pub health: Vec<Health>,
     /// From the end of the last fault until every master served again.
     pub healed: Duration,
     /// What clients did and saw.
@@ -100,8 +105,12 @@ pub struct Report {
     pub seed: u64,
     /// How many masters.
     pub masters: usize,
+    /// Name of the scenario.
+    pub scenario: String,
     /// Faults that were there.
     pub faults: Vec<Injected>,
+    /// Faults that were to be there.
+    pub skipped: Vec<Skipped>,
     /// Operations by kind.
     pub operations: BTreeMap<&'static str, Count>,
     /// Longest time in which no operation of any client was answered, in milliseconds.
@@ -122,14 +131,17 @@ impl Report {
             watches(evidence),
             revisions(evidence),
             agreement(evidence),
+            expectations(evidence),
         ];
         Self {
             result: checks.iter().map(|check| check.result).max().unwrap_or(Result::Unknown),
             seed: evidence.options.seed,
-            masters: evidence.options.masters,
+            masters: evidence.options.scenario.masters,
+            scenario: evidence.options.scenario.name.clone(),
             faults: evidence.injected.clone(),
+            skipped: evidence.skipped.clone(),
             operations: counts(&evidence.history),
-            longest_silence_ms: silence(&evidence.history),
+            longest_silence_ms: millis(silence(&evidence.history)),
             healed_ms: evidence.healed.as_secs_f64() * 1e3,
             checks,
         }
@@ -161,7 +173,7 @@ impl Report {
             *kinds.entry(fault.fault).or_default() += 1;
         }
         let kinds: Vec<String> =
-            kinds.iter().map(|(fault, count)| format!("{count} {fault:?}")).collect();
+            kinds.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         let _ = writeln!(text, "\nfaults: {}", kinds.join(", "));
         let _ = writeln!(
             text,
@@ -205,9 +217,11 @@ fn broken(name: &'static str, checked: String, found: Vec<String>) -> Check {
 /// A run in which too little happened says nothing.
 fn coverage(evidence: &Evidence) -> Check {
     let mut missing = Vec::new();
-    for fault in &evidence.options.faults {
-        if !evidence.injected.iter().any(|injected| injected.fault == *fault) {
-            missing.push(format!("fault {fault:?} did not happen: run longer"));
+    for fault in evidence.options.scenario.required() {
+        if !evidence.injected.iter().any(|injected| injected.fault == fault) {
+            let skipped = evidence.skipped.iter().find(|skipped| skipped.fault == fault);
+            let why = skipped.map_or("the run ended before", |skipped| skipped.why.as_str());
+            missing.push(format!("{fault} did not happen: {why}"));
         }
     }
     let answered =
@@ -236,7 +250,7 @@ fn linearizable(evidence: &Evidence) -> Check {
         let text = format!("the harness recorded nonsense: {error}");
         return check("linearizable", String::new(), Result::Unknown, vec![text]);
     }
-    for key in 0..evidence.options.keys {
+    for key in 0..evidence.options.scenario.workload.keys {
         let mut own: Vec<_> = evidence
             .history
             .iter()
@@ -267,7 +281,8 @@ fn linearizable(evidence: &Evidence) -> Check {
             }
         }
     }
-    let checked = format!("{} operations on {} objects", all.len(), evidence.options.keys);
+    let keys = evidence.options.scenario.workload.keys;
+    let checked = format!("{} operations on {keys} objects", all.len());
     check("linearizable", checked, result, found)
 }
 
@@ -344,6 +359,30 @@ fn agreement(evidence: &Evidence) -> Check {
     broken("agreement", format!("{} masters, {} objects", evidence.last.len(), first.len()), found)
 }
 
+/// What the scenario asks for beside that nothing is wrong.
+fn expectations(evidence: &Evidence) -> Check {
+    let operations = || evidence.history.iter().map(|found| &found.operation);
+    let mut writes: Vec<Tick> = operations()
+        .filter(|operation| operation.output() == Some(&RegisterOutput::Written))
+        .filter_map(Operation::returned)
+        .collect();
+    writes.sort_unstable();
+    let judged = evidence.options.scenario.expect.judge(&Seen {
+        health: &evidence.health,
+        writes: &writes,
+        silence: silence(&evidence.history),
+        healed: Tick::try_from(evidence.healed.as_nanos()).unwrap_or(Tick::MAX),
+        answered: operations().filter_map(Operation::returned).count(),
+    });
+    let result = match (judged.broken.is_empty(), judged.unknown.is_empty()) {
+        (false, _) => Result::Fail,
+        (true, false) => Result::Unknown,
+        (true, true) => Result::Pass,
+    };
+    let found = [judged.broken, judged.unknown].concat();
+    check("expectations", judged.checked.join("; "), result, found)
+}
+
 fn counts(history: &[Recorded]) -> BTreeMap<&'static str, Count> {
     let mut times: BTreeMap<&'static str, (Vec<Tick>, usize)> = BTreeMap::new();
     for Recorded { operation, .. } in history {
@@ -370,11 +409,11 @@ fn counts(history: &[Recorded]) -> BTreeMap<&'static str, Count> {
     times.into_iter().map(|(kind, found)| (kind, count(found))).collect()
 }
 
-fn silence(history: &[Recorded]) -> f64 {
+fn silence(history: &[Recorded]) -> Tick {
     let mut answers: Vec<Tick> =
         history.iter().filter_map(|found| found.operation.returned()).collect();
     answers.sort_unstable();
-    answers.windows(2).map(|pair| pair[1] - pair[0]).max().map_or(0.0, millis)
+    answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
 }
 
 fn millis(ticks: Tick) -> f64 {

@@ -1,6 +1,8 @@
 //! The masters of a run: real processes of the real binary, each with a directory of its own, and
 //! in a network namespace of its own where the host allows it.
 
+mod host;
+
 use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -135,26 +137,6 @@ impl Masters {
             Ok(answer) if answer.code == 200 => Ok(answer.body),
             other => bail!("status of {}: {other:?}", self.name(master)),
         }
-    }
-
-    /// The leader, as a living master sees it.
-    pub async fn leader(&self) -> Option<usize> {
-        for master in self.alive() {
-            let Ok(status) = self.status(master).await else { continue };
-            let members = status["masters"].as_array()?;
-            let leader = members.iter().find(|member| member["role"] == "leader");
-            let name = leader.and_then(|leader| leader["name"].as_str());
-            if let Some(found) = self.masters.iter().position(|m| Some(m.name.as_str()) == name) {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    /// Masters whose process runs.
-    #[must_use]
-    pub fn alive(&self) -> Vec<usize> {
-        (0..self.masters.len()).filter(|index| self.masters[*index].process.is_some()).collect()
     }
 
     /// How many there are.

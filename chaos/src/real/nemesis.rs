@@ -1,46 +1,22 @@
-//! Faults, one after the other, chosen from a seed.
+//! Carries out the faults of a scenario, each at its time, and sees to it that they are there and gone again.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use serde::Serialize;
+use rand::seq::SliceRandom as _;
+use serde::{Deserialize, Serialize};
 
 use super::masters::Masters;
 use crate::history::Tick;
-
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// `kill -9` of one master, and a restart
-    Kill,
-    /// `kill -9` of all masters at once, and a restart
-    KillAll,
-    /// SIGSTOP of one master, and SIGCONT
-    Pause,
-    /// One master is cut off from all others, in both directions
-    Isolate,
-    /// One master hears nothing from the others, or the others nothing from it
-    OneWay,
-    /// One link is cut: the two masters at its ends see different majorities
-    Link,
-}
-
-impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Kill, Self::KillAll, Self::Pause, Self::Isolate, Self::OneWay, Self::Link];
-
-    /// Whether it needs links that can be cut.
-    #[must_use]
-    pub fn needs_network(self) -> bool {
-        matches!(self, Self::Isolate | Self::OneWay | Self::Link)
-    }
-}
+use crate::scenario::expect::Health;
+pub use crate::scenario::fault::Fault;
+use crate::scenario::fault::{Effect, Need, Phase, Target};
+use crate::scenario::{Scenario, Step};
 
 /// A fault that was there.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Injected {
     /// Which.
     pub fault: Fault,
@@ -50,117 +26,262 @@ pub struct Injected {
     pub from: Tick,
     /// Its end.
     pub to: Tick,
+    /// Names of the masters that it met.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// How the host showed that it was there.
+    #[serde(default)]
+    pub shown: String,
 }
 
-/// Chooses and carries out faults.
+/// A fault that did not happen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which.
+    pub fault: Fault,
+    /// Why not.
+    pub why: String,
+    /// Without it the run says nothing.
+    pub required: bool,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Faults that were there.
+    pub injected: Vec<Injected>,
+    /// Faults that were not.
+    pub skipped: Vec<Skipped>,
+    /// When a majority was fit.
+    pub health: Vec<Health>,
+}
+
+/// What happens next to a step.
+#[derive(Debug, Clone)]
+enum Event {
+    Begin,
+    Phase(Phase),
+    End,
+}
+
+/// Carries out a scenario.
 #[derive(Debug)]
-pub struct Nemesis {
-    random: StdRng,
-    kinds: Vec<Fault>,
-    /// Kinds that have not had their turn in this round: each comes before any comes twice.
-    round: Vec<Fault>,
+pub struct Nemesis<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    /// What this host cannot do, and why.
+    lacks: &'a [(Need, String)],
+    /// What is still to come, by time and then by order.
+    events: BTreeMap<(Duration, usize), (usize, Event)>,
+    scheduled: usize,
+    /// What each step that is under way does now.
+    active: BTreeMap<usize, Effect>,
+    now: Effect,
+    /// Indices of steps in `done.injected`.
+    places: BTreeMap<usize, usize>,
+    /// So far.
+    pub done: Done,
 }
 
-impl Nemesis {
-    /// Same seed, same faults (as far as the same master leads).
+impl<'a> Nemesis<'a> {
+    /// Nothing has happened yet.
     #[must_use]
-    pub fn new(seed: u64, kinds: Vec<Fault>) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), kinds, round: Vec::new() }
+    pub fn new(scenario: &'a Scenario, seed: u64, lacks: &'a [(Need, String)]) -> Self {
+        let mut nemesis = Self {
+            scenario,
+            seed,
+            lacks,
+            events: BTreeMap::new(),
+            scheduled: 0,
+            active: BTreeMap::new(),
+            now: Effect::default(),
+            places: BTreeMap::new(),
+            done: Done::default(),
+        };
+        for (index, step) in scenario.schedule.iter().enumerate() {
+            nemesis.plan(step.at.duration(), index, Event::Begin);
+        }
+        nemesis
     }
 
-    /// Time without faults, before the next one.
-    pub fn quiet(&mut self) -> Duration {
-        Duration::from_millis(self.random.random_range(500..2500))
+    fn plan(&mut self, at: Duration, step: usize, event: Event) {
+        self.events.insert((at, self.scheduled), (step, event));
+        self.scheduled += 1;
     }
 
-    /// Injects the next fault, waits, and takes it back.
+    /// All of it, from now on.
     ///
     /// # Errors
-    /// When it cannot be injected or taken back, or a master does not come back: the run is over.
-    pub async fn next(
+    /// When a fault cannot be injected or taken back, or a master ended that nobody killed: the run is over.
+    pub async fn run(
+        &mut self,
+        masters: &mut Masters,
+        (tick, say): (&dyn Fn() -> Tick, fn(&str)),
+    ) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        self.note_health(masters.count(), tick());
+        while let Some(((at, _), (index, event))) = self.events.pop_first() {
+            tokio::time::sleep(at.saturating_sub(begin.elapsed())).await;
+            masters.all_live()?;
+            match event {
+                Event::Begin => self.begin(index, masters, (tick, begin)).await?,
+                Event::Phase(phase) => {
+                    self.active.insert(index, phase.effect);
+                    self.settle(masters, tick).await?;
+                    if let Err(error) = masters.shows(&self.now).await {
+                        tracing::warn!(%error, "a fault is not there as it should be");
+                    }
+                }
+                Event::End => self.end(index, masters, (tick, say, begin)).await?,
+            }
+        }
+        masters.all_live()?;
+        self.note_health(masters.count(), tick());
+        Ok(())
+    }
+
+    async fn begin(
+        &mut self,
+        index: usize,
+        masters: &mut Masters,
+        (tick, begin): (&dyn Fn() -> Tick, Instant),
+    ) -> anyhow::Result<()> {
+        let step = &self.scenario.schedule[index];
+        let lack = self.lacks.iter().find(|(need, _)| *need == step.fault.need());
+        if let Some((_, why)) = lack {
+            self.skip(step, why.clone());
+            return Ok(());
+        }
+        // Whatever else is left away from the scenario: this one means the same.
+        let own = step.at.0.wrapping_mul(2_654_435_761).wrapping_add(step.fault as u64);
+        let mut random = StdRng::seed_from_u64(self.seed ^ own);
+        let targets = match self.targets(step, masters, &mut random).await {
+            Ok(targets) => targets,
+            Err(why) => {
+                self.skip(step, why);
+                return Ok(());
+            }
+        };
+        let met = (&targets, masters.count());
+        let phases = step.fault.phases(met, step.lasts, &step.with, &mut random);
+        let names: Vec<String> =
+            targets.iter().map(|target| masters.name(*target).to_owned()).collect();
+        let from = tick();
+        let now = begin.elapsed();
+        for phase in phases {
+            if phase.after.0 == 0 {
+                self.active.insert(index, phase.effect);
+            } else {
+                self.plan(now + phase.after.duration(), index, Event::Phase(phase));
+            }
+        }
+        self.settle(masters, tick).await?;
+        self.plan(now + step.lasts.duration(), index, Event::End);
+        match masters.shows(&self.now).await {
+            Ok(shown) => {
+                let what = words(step, &names);
+                tracing::info!(fault = what, "injected");
+                self.places.insert(index, self.done.injected.len());
+                let fault = step.fault;
+                self.done.injected.push(Injected {
+                    fault,
+                    what,
+                    from,
+                    to: from,
+                    targets: names,
+                    shown,
+                });
+            }
+            Err(error) => self.skip(step, format!("it was not there: {error:#}")),
+        }
+        Ok(())
+    }
+
+    async fn end(
+        &mut self,
+        index: usize,
+        masters: &mut Masters,
+        (tick, say, begin): (&dyn Fn() -> Tick, fn(&str), Instant),
+    ) -> anyhow::Result<()> {
+        self.active.remove(&index);
+        self.settle(masters, tick).await?;
+        masters.shows(&self.now).await?;
+        let Some(place) = self.places.get(&index) else { return Ok(()) };
+        let injected = &mut self.done.injected[*place];
+        injected.to = tick();
+        say(&format!(
+            "{:>5.1} s  {:<32} {:.1} s",
+            begin.elapsed().as_secs_f64(),
+            injected.what,
+            Duration::from_nanos(injected.to - injected.from).as_secs_f64(),
+        ));
+        Ok(())
+    }
+
+    /// Makes true what all that is under way does together.
+    async fn settle(
         &mut self,
         masters: &mut Masters,
         tick: &dyn Fn() -> Tick,
-    ) -> anyhow::Result<Option<Injected>> {
-        if self.round.is_empty() {
-            self.round.clone_from(&self.kinds);
-        }
-        if self.round.is_empty() {
-            return Ok(None);
-        }
-        let fault = self.round.swap_remove(self.random.random_range(0..self.round.len()));
-        let target = self.target(masters).await;
-        let lasts = Duration::from_millis(self.random.random_range(300..4000));
-        let (inward, other) = (self.random.random::<bool>(), self.other(masters, target));
-        let from = tick();
-        let name = masters.name(target).to_owned();
+    ) -> anyhow::Result<()> {
+        let wanted = self.active.values().fold(Effect::default(), Effect::and);
+        masters.change(&self.now, &wanted).await?;
+        self.now = wanted;
+        self.note_health(masters.count(), tick());
+        Ok(())
+    }
+
+    fn note_health(&mut self, count: usize, from: Tick) {
+        let majority = self.now.leaves_majority(count);
+        self.done.health.push(Health { from, majority });
+    }
+
+    fn skip(&mut self, step: &Step, why: String) {
+        let fault = step.fault;
+        tracing::warn!(%fault, why, "left out");
+        self.done.skipped.push(Skipped { fault, why, required: step.required });
+    }
+
+    /// Whom the step meets now.
+    async fn targets(
+        &self,
+        step: &Step,
+        masters: &Masters,
+        random: &mut StdRng,
+    ) -> Result<BTreeSet<usize>, String> {
         let count = masters.count();
-        let others = || (0..count).filter(|index| *index != target);
-        let what = match fault {
-            Fault::Kill => {
-                masters.kill(target).await?;
-                format!("{name} killed")
-            }
-            Fault::KillAll => {
-                for master in 0..count {
-                    masters.kill(master).await?;
-                }
-                "all killed".to_owned()
-            }
-            Fault::Pause => {
-                masters.pause(target)?;
-                format!("{name} paused")
-            }
-            Fault::Isolate => {
-                others().try_for_each(|other| cut(masters, &[(target, other), (other, target)]))?;
-                format!("{name} isolated")
-            }
-            Fault::OneWay if inward => {
-                others().try_for_each(|other| cut(masters, &[(other, target)]))?;
-                format!("{name} deaf")
-            }
-            Fault::OneWay => {
-                others().try_for_each(|other| cut(masters, &[(target, other)]))?;
-                format!("{name} mute")
-            }
-            Fault::Link => {
-                cut(masters, &[(target, other), (other, target)])?;
-                format!("{name} and {} cut apart", masters.name(other))
-            }
+        let Some(target) = &step.target else { return Ok((0..count).collect()) };
+        let mut order: Vec<usize> = (0..count).collect();
+        order.shuffle(random);
+        // A fault of somebody who does not run is none.
+        order.sort_by_key(|master| self.now.down.contains(master));
+        let leader = async {
+            let leader = masters.leader_beside(&self.now).await;
+            leader.ok_or_else(|| "nobody led when it was to begin".to_owned())
         };
-        tracing::info!(fault = what, "injected");
-        tokio::time::sleep(lasts).await;
-        match fault {
-            Fault::Kill => masters.restart(target)?,
-            Fault::KillAll => (0..count).try_for_each(|master| masters.restart(master))?,
-            Fault::Pause => masters.resume(target)?,
-            Fault::Isolate | Fault::OneWay | Fault::Link => {
-                masters.network().map_or(Ok(()), super::network::Network::heal)?;
+        let targets: BTreeSet<usize> = match target {
+            Target::Leader => [leader.await?].into(),
+            Target::Follower => {
+                let leader = leader.await?;
+                let found = order.into_iter().find(|master| *master != leader);
+                [found.ok_or("there is no follower")?].into()
             }
+            Target::Any => order.into_iter().take(1).collect(),
+            Target::All => order.into_iter().collect(),
+            Target::Minority => order.into_iter().take(count.saturating_sub(1) / 2).collect(),
+            Target::Majority => order.into_iter().take(count / 2 + 1).collect(),
+            Target::Master(master) => [*master].into(),
+        };
+        if targets.is_subset(&self.now.down) {
+            return Err(format!("{target} did not run when it was to begin"));
         }
-        let to = tick();
-        masters.ready().await?;
-        Ok(Some(Injected { fault, what, from, to }))
-    }
-
-    /// The leader, two times of three.
-    async fn target(&mut self, masters: &Masters) -> usize {
-        let any = self.random.random_range(0..masters.count());
-        if self.random.random_range(0..3) == 0 {
-            return any;
-        }
-        masters.leader().await.unwrap_or(any)
-    }
-
-    fn other(&mut self, masters: &Masters, target: usize) -> usize {
-        if masters.count() < 2 {
-            return target;
-        }
-        (target + self.random.random_range(1..masters.count())) % masters.count()
+        Ok(targets)
     }
 }
 
-fn cut(masters: &Masters, links: &[(usize, usize)]) -> anyhow::Result<()> {
-    let Some(network) = masters.network() else { return Ok(()) };
-    links.iter().filter(|(from, to)| from != to).try_for_each(|(from, to)| network.cut(*from, *to))
+fn words(step: &Step, names: &[String]) -> String {
+    match step.target {
+        Some(_) => format!("{} of {}", step.fault, names.join(", ")),
+        None => step.fault.to_string(),
+    }
 }

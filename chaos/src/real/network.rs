@@ -4,6 +4,8 @@
 //! Made with `ip`, cut with `nft`; both need root. Names are `qc` and the process id of the run, so
 //! that what an aborted one left is found and removed by the next.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -107,13 +109,18 @@ impl Network {
         format!("{}n{master}", self.bridge)
     }
 
-    /// Drops what comes to `to` from `from`: one direction of one link.
+    /// Drops what comes to `to` from any of `from`, and nothing else, from now on.
     ///
     /// # Errors
     /// When `nft` fails, with what it said.
-    pub fn cut(&self, from: usize, to: usize) -> anyhow::Result<()> {
-        let address = self.address(from);
-        self.nft(to, &format!("add element inet {TABLE} cut {{ {address} }}"))
+    pub fn cut(&self, to: usize, from: &BTreeSet<usize>) -> anyhow::Result<()> {
+        let mut command = format!("flush set inet {TABLE} cut");
+        if !from.is_empty() {
+            let all: Vec<String> =
+                from.iter().map(|from| self.address(*from).to_string()).collect();
+            let _ = write!(command, "; add element inet {TABLE} cut {{ {} }}", all.join(", "));
+        }
+        self.nft(to, &command)
     }
 
     /// Every link as it was.
@@ -121,23 +128,32 @@ impl Network {
     /// # Errors
     /// When `nft` fails, with what it said.
     pub fn heal(&self) -> anyhow::Result<()> {
-        (0..self.masters)
-            .try_for_each(|master| self.nft(master, &format!("flush set inet {TABLE} cut")))
+        (0..self.masters).try_for_each(|master| self.cut(master, &BTreeSet::new()))
     }
 
-    /// How many links are cut now, as the kernel says.
+    /// Whom `to` does not hear now, as the kernel says.
+    ///
+    /// # Errors
+    /// When `nft` fails, with what it said.
+    pub fn cut_from(&self, to: usize) -> anyhow::Result<BTreeSet<usize>> {
+        let namespace = self.namespace(to);
+        let mut list = Command::new("ip");
+        list.args(["netns", "exec", &namespace, "nft", "list", "set", "inet", TABLE, "cut"]);
+        let listed = said(&mut list)?;
+        let shown = |from: &usize| {
+            let address = self.address(*from).to_string();
+            let parts = |c: char| !c.is_ascii_digit() && c != '.';
+            listed.split(parts).any(|part| part == address)
+        };
+        Ok((0..self.masters).filter(shown).collect())
+    }
+
+    /// How many directions of links are cut now, as the kernel says.
     ///
     /// # Errors
     /// When `nft` fails, with what it said.
     pub fn cuts(&self) -> anyhow::Result<usize> {
-        let mut cuts = 0;
-        for master in 0..self.masters {
-            let namespace = self.namespace(master);
-            let mut list = Command::new("ip");
-            list.args(["netns", "exec", &namespace, "nft", "list", "set", "inet", TABLE, "cut"]);
-            cuts += said(&mut list)?.matches("10.231.").count();
-        }
-        Ok(cuts)
+        (0..self.masters).map(|master| Ok(self.cut_from(master)?.len())).sum()
     }
 
     fn nft(&self, master: usize, command: &str) -> anyhow::Result<()> {

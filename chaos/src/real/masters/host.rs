@@ -1,0 +1,135 @@
+//! What the host does to the masters, and what it shows of that: processes that are gone or stopped, links that drop.
+//!
+//! A change is always from what is wrong now to what is to be wrong: two faults at the same time, and the end of one of
+//! them, need no thought of their own.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use super::Masters;
+use crate::limits::{LEADER_MAX, SHOWN_MAX};
+use crate::scenario::fault::Effect;
+
+impl Masters {
+    /// Makes `to` true, where `from` was.
+    ///
+    /// # Errors
+    /// When the host refuses something.
+    pub async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        for master in to.down.difference(&from.down) {
+            self.kill(*master).await?;
+        }
+        for master in from.down.difference(&to.down) {
+            self.restart(*master)?;
+        }
+        for master in 0..self.count() {
+            let hung = from.paused.contains(&master) && !from.down.contains(&master);
+            let hangs = to.paused.contains(&master) && !to.down.contains(&master);
+            match (hung, hangs) {
+                (false, true) => self.pause(master)?,
+                (true, false) if !to.down.contains(&master) => self.resume(master)?,
+                _ => {}
+            }
+            let deaf_to = |effect: &Effect| -> BTreeSet<usize> {
+                let to_it = effect.cuts.iter().filter(|(_, to)| *to == master);
+                to_it.map(|(from, _)| *from).collect()
+            };
+            let (before, after) = (deaf_to(from), deaf_to(to));
+            if before != after {
+                self.network().context("there are no links to cut")?.cut(master, &after)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the host shows that exactly `effect` is wrong; what it showed.
+    ///
+    /// # Errors
+    /// What it shows instead after [`SHOWN_MAX`].
+    pub async fn shows(&mut self, effect: &Effect) -> anyhow::Result<String> {
+        let begin = Instant::now();
+        loop {
+            match self.look(effect) {
+                Ok(shown) => return Ok(shown),
+                Err(error) if begin.elapsed() > SHOWN_MAX => return Err(error),
+                Err(_) => tokio::time::sleep(crate::real::POLL).await,
+            }
+        }
+    }
+
+    fn look(&self, effect: &Effect) -> anyhow::Result<String> {
+        let mut shown = Vec::new();
+        for master in 0..self.count() {
+            let name = self.name(master);
+            let state = self.state(master);
+            match (effect.down.contains(&master), effect.paused.contains(&master), state) {
+                (true, _, None) => shown.push(format!("{name} does not run")),
+                (true, _, Some(_)) => bail!("{name} runs"),
+                (false, true, Some('T')) => shown.push(format!("{name} is stopped")),
+                (false, true, state) => bail!("{name} is not stopped: {state:?}"),
+                (false, false, Some('T')) => bail!("{name} is stopped"),
+                (false, false, _) => {}
+            }
+        }
+        if let Some(network) = self.network() {
+            for master in 0..self.count() {
+                let cut = effect.cuts.iter().filter(|(_, to)| *to == master);
+                let wanted: BTreeSet<usize> = cut.map(|(from, _)| *from).collect();
+                let found = network.cut_from(master)?;
+                if found != wanted {
+                    bail!("{} drops from {found:?}, not {wanted:?}", self.name(master));
+                }
+                if !found.is_empty() {
+                    let from: Vec<&str> = found.iter().map(|from| self.name(*from)).collect();
+                    shown.push(format!("{} drops from {}", self.name(master), from.join(", ")));
+                }
+            }
+        }
+        Ok(shown.join("; "))
+    }
+
+    /// What the kernel says of its process: `R`, `S`, `T` (stopped) and so on; `None` when there is none.
+    #[must_use]
+    pub fn state(&self, master: usize) -> Option<char> {
+        let id = self.masters[master].process.as_ref().and_then(Child::id)?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // The name, in parentheses, may hold anything.
+        stat.rsplit_once(") ")?.1.chars().next().filter(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Whoever ended without being killed is an error: the run has found something.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn all_live(&mut self) -> anyhow::Result<()> {
+        self.masters.iter_mut().try_for_each(super::Master::check_alive)
+    }
+
+    /// Who leads, as those say who are not disturbed; as anybody says when none of them does.
+    pub async fn leader_beside(&self, effect: &Effect) -> Option<usize> {
+        let answering =
+            |master: &usize| !effect.down.contains(master) && !effect.paused.contains(master);
+        let disturbed = |master: &usize| {
+            let cut = effect.cuts.iter().chain(effect.toxics.keys());
+            cut.clone().any(|(a, b)| a == master || b == master)
+        };
+        let (last, first): (Vec<usize>, Vec<usize>) =
+            (0..self.count()).filter(answering).partition(disturbed);
+        for master in first.into_iter().chain(last) {
+            let Ok(Ok(status)) = timeout(LEADER_MAX, self.status(master)).await else { continue };
+            let members = status["masters"].as_array()?;
+            let leader = members.iter().find(|member| member["role"] == "leader");
+            let name = leader.and_then(|leader| leader["name"].as_str());
+            let found = (0..self.count()).find(|master| Some(self.name(*master)) == name);
+            // One that is known to be dead does not lead any more, whoever says so.
+            if let Some(found) = found.filter(|found| !effect.down.contains(found)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,131 @@
+//! Scenarios: which faults come when, under which workload, and what is expected of the cluster.
+//!
+//! A scenario is a value without chance: everything random in a file (`random:`) or without a file
+//! ([`generate`]) is drawn from a seed before the run. What is still open is who leads.
+
+pub mod builtin;
+pub mod expect;
+pub mod fault;
+pub mod generate;
+pub mod minimise;
+pub mod read;
+pub mod span;
+
+use serde::Serialize;
+
+pub use expect::Expect;
+pub use fault::{Direction, Fault, Target};
+pub use span::Span;
+
+/// What a run does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scenario {
+    /// Its name: of the file, of the report, of `quorate chaos scenarios show`.
+    pub name: String,
+    /// One line for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// How many masters.
+    pub masters: usize,
+    /// Chooses what clients do, and whom `any`, `minority` and the like mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// What clients do meanwhile.
+    pub workload: Workload,
+    /// The faults, in the order of their beginnings.
+    pub schedule: Vec<Step>,
+    /// What the cluster has to keep.
+    pub expect: Expect,
+}
+
+/// What clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Clients; each has one operation at a time.
+    pub clients: usize,
+    /// Objects that they share.
+    pub keys: usize,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self { clients: 9, keys: 6 }
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Its beginning, after the beginning of the run.
+    pub at: Span,
+    /// From its beginning until it is taken back.
+    #[serde(rename = "for")]
+    pub lasts: Span,
+    /// Which.
+    pub fault: Fault,
+    /// Whom it meets; `None` for kinds that meet all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Its details.
+    #[serde(flatten)]
+    pub with: Parameters,
+    /// Whether a run in which it did not happen says nothing.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub required: bool,
+}
+
+/// Details of a fault; each kind knows some ([`Fault::parameters`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Parameters {
+    /// Of `delay`: what every message waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    /// Of `delay`: what it waits besides, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Span>,
+    /// Of `loss`: how many packets of 100 are lost; of `throttle`: what is left of a processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// Of `slow`: KiB that pass a link in each direction each second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kib_per_second: Option<u32>,
+    /// Of `restart-loop`, `rolling-restart`, `reset`: between two strokes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
+    /// Of `one-way`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+impl Scenario {
+    /// As a file.
+    ///
+    /// # Errors
+    /// Never for a scenario that was read or generated.
+    pub fn to_yaml(&self) -> anyhow::Result<String> {
+        Ok(serde_saphyr::to_string(self)?)
+    }
+
+    /// Kinds of faults that must happen, or the verdict is unknown.
+    #[must_use]
+    pub fn required(&self) -> Vec<Fault> {
+        let mut kinds: Vec<Fault> =
+            self.schedule.iter().filter(|step| step.required).map(|step| step.fault).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Until the last fault is taken back.
+    #[must_use]
+    pub fn lasts(&self) -> Span {
+        let ends = self.schedule.iter().map(|step| Span(step.at.0 + step.lasts.0));
+        ends.max().unwrap_or(Span(0))
+    }
+
+    /// Whether it needs any of these.
+    #[must_use]
+    pub fn needs(&self, need: fault::Need) -> bool {
+        self.schedule.iter().any(|step| step.fault.need() == need)
+    }
+}

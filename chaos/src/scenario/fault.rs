@@ -1,0 +1,530 @@
+//! Kinds of faults, whom they meet, and what each does over time.
+//!
+//! What a fault does is a list of [`Phase`]s: from when on which masters are down, paused, cut off.
+//! It is computed here, without a clock and without a cluster; `real::nemesis` makes it true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use serde::{Deserialize, Serialize};
+
+use super::{Parameters, Span};
+
+/// A kind of fault.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// `kill -9` of the targets, and a restart
+    Kill,
+    /// `kill -9` of all masters at once, and a restart
+    KillAll,
+    /// SIGSTOP of the targets, and SIGCONT
+    Pause,
+    /// Each target is cut off from all others, in both directions
+    Isolate,
+    /// The targets hear nothing from the others (deaf), or the others nothing from them (mute)
+    OneWay,
+    /// One link is cut: the two masters at its ends see different majorities
+    Link,
+    /// The targets are killed and restarted again and again
+    RestartLoop,
+    /// One master after the other is killed and restarted
+    RollingRestart,
+    /// The targets on one side, the others on the other, and nothing between
+    Partition,
+    /// Two halves that see each other only through one master
+    Bridge,
+    /// Each hears only the one before it
+    Ring,
+    /// Each sees a majority, and no two see the same (5 masters or more)
+    MajoritiesRing,
+    /// Links are cut one by one, and healed in another order
+    Swizzle,
+    /// What passes the targets' links waits
+    Delay,
+    /// Packets on the targets' links are lost, and sent again by TCP
+    Loss,
+    /// The targets' links are narrow
+    Slow,
+    /// Connections of the targets are reset
+    Reset,
+    /// Connections of the targets stay open, and nothing passes
+    HalfOpen,
+    /// The targets' disks have no byte left
+    DiskFull,
+    /// The targets have little of a processor
+    Throttle,
+}
+
+/// What the host must have for a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// Links that can be cut.
+    Links,
+    /// Links that can be slowed and broken: proxies.
+    Proxies,
+    /// Disks of a limited size.
+    Disks,
+    /// A way to take processor time away.
+    Processor,
+}
+
+/// Whom a fault meets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Who leads when the fault begins.
+    Leader,
+    /// One who does not lead then.
+    Follower,
+    /// One by chance.
+    Any,
+    /// Everybody.
+    All,
+    /// As many as a cluster can lose, by chance.
+    Minority,
+    /// As few as it cannot lose, by chance.
+    Majority,
+    /// The master of this number, from 0: `m1` is 0.
+    Master(usize),
+}
+
+/// Of [`Fault::OneWay`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The targets hear nothing.
+    Deaf,
+    /// The others hear nothing from them.
+    Mute,
+}
+
+/// What is wrong on a link, beside cuts. It holds for what goes from one master to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toxic {
+    /// Wait, and at most this much more.
+    Delay(Span, Span),
+    /// Percent of the packets.
+    Loss(u8),
+    /// KiB each second.
+    Slow(u32),
+    /// Connections are reset, each time the number changes.
+    Reset(u32),
+    /// Nothing passes, nothing is closed.
+    HalfOpen,
+}
+
+/// A direction of a link: who sends, who hears.
+pub type Link = (usize, usize);
+
+/// What is wrong at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// Processes that do not run.
+    pub down: BTreeSet<usize>,
+    /// Processes that are stopped.
+    pub paused: BTreeSet<usize>,
+    /// Links over which nothing passes.
+    pub cuts: BTreeSet<Link>,
+    /// What is wrong with links.
+    pub toxics: BTreeMap<Link, Toxic>,
+    /// Disks without space.
+    pub full: BTreeSet<usize>,
+    /// Percent of a processor that masters have.
+    pub throttled: BTreeMap<usize, u8>,
+}
+
+impl Effect {
+    /// What is wrong when both are.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.down.extend(&other.down);
+        self.paused.extend(&other.paused);
+        self.cuts.extend(&other.cuts);
+        self.toxics.extend(&other.toxics);
+        self.full.extend(&other.full);
+        self.throttled.extend(&other.throttled);
+        self
+    }
+
+    /// Whether a majority of `count` masters runs and every two of it hear each other undisturbed.
+    #[must_use]
+    pub fn leaves_majority(&self, count: usize) -> bool {
+        let fit: Vec<usize> = (0..count)
+            .filter(|master| {
+                let sick = [&self.down, &self.paused, &self.full];
+                !sick.iter().any(|set| set.contains(master)) && !self.throttled.contains_key(master)
+            })
+            .collect();
+        let bad = |a: usize, b: usize| {
+            let disturbed = |link| self.cuts.contains(&link) || self.toxics.contains_key(&link);
+            disturbed((a, b)) || disturbed((b, a))
+        };
+        // At most 9 masters: every subset can be looked at.
+        (0_u32..1 << fit.len()).any(|subset| {
+            let chosen: Vec<usize> = fit
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| subset >> bit & 1 == 1)
+                .map(|(_, master)| *master)
+                .collect();
+            chosen.len() > count / 2
+                && chosen.iter().all(|a| chosen.iter().all(|b| a == b || !bad(*a, *b)))
+        })
+    }
+}
+
+/// From when on what is wrong; until the next phase, or the end of the fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// After the fault's beginning.
+    pub after: Span,
+    /// What is wrong from then on.
+    pub effect: Effect,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use clap::ValueEnum as _;
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => write!(f, "{self:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Any => "any",
+            Self::All => "all",
+            Self::Minority => "minority",
+            Self::Majority => "majority",
+            Self::Master(index) => return write!(f, "m{}", index + 1),
+        })
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Fault {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        clap::ValueEnum::value_variants()
+    }
+
+    /// What the host must have.
+    #[must_use]
+    pub fn need(self) -> Need {
+        match self {
+            Self::Kill | Self::KillAll | Self::Pause | Self::RestartLoop | Self::RollingRestart => {
+                Need::Nothing
+            }
+            Self::Isolate
+            | Self::OneWay
+            | Self::Link
+            | Self::Partition
+            | Self::Bridge
+            | Self::Ring
+            | Self::MajoritiesRing
+            | Self::Swizzle => Need::Links,
+            Self::Delay | Self::Loss | Self::Slow | Self::Reset | Self::HalfOpen => Need::Proxies,
+            Self::DiskFull => Need::Disks,
+            Self::Throttle => Need::Processor,
+        }
+    }
+
+    /// Fewest masters with which it means something.
+    #[must_use]
+    pub fn masters_min(self) -> usize {
+        match self.need() {
+            Need::Nothing | Need::Disks | Need::Processor => 1,
+            Need::Links if self == Self::MajoritiesRing => 5,
+            Need::Links if matches!(self, Self::Bridge | Self::Ring) => 3,
+            Need::Links | Need::Proxies => 2,
+        }
+    }
+
+    /// Whether somebody is to be named whom it meets.
+    #[must_use]
+    pub fn has_target(self) -> bool {
+        let meets_all = [Self::KillAll, Self::Bridge, Self::Ring, Self::MajoritiesRing];
+        !meets_all.contains(&self) && !matches!(self, Self::RollingRestart | Self::Swizzle)
+    }
+
+    /// Names of the fields that it takes beside `at`, `for`, `target`, `required`.
+    #[must_use]
+    pub fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Delay => &["delay", "jitter"],
+            Self::Loss | Self::Throttle => &["percent"],
+            Self::Slow => &["kib_per_second"],
+            Self::RestartLoop | Self::RollingRestart | Self::Reset => &["every"],
+            Self::OneWay => &["direction"],
+            _ => &[],
+        }
+    }
+
+    /// What it does to `targets` of `count` masters while it lasts.
+    #[must_use]
+    pub fn phases(
+        self,
+        met: (&BTreeSet<usize>, usize),
+        lasts: Span,
+        with: &Parameters,
+        random: &mut StdRng,
+    ) -> Vec<Phase> {
+        let (targets, count) = met;
+        let at_once = |effect| vec![Phase { after: Span(0), effect }];
+        let down = |down: BTreeSet<usize>| Effect { down, ..Effect::default() };
+        let every = with.every.map_or(1000, |every| every.0.max(1));
+        match self {
+            Self::Kill => at_once(down(targets.clone())),
+            Self::KillAll => at_once(down((0..count).collect())),
+            Self::Pause => at_once(Effect { paused: targets.clone(), ..Effect::default() }),
+            Self::RestartLoop => strokes(lasts, every, |stroke| {
+                down(if stroke.is_multiple_of(2) { targets.clone() } else { BTreeSet::new() })
+            }),
+            Self::RollingRestart => strokes(lasts, every, |stroke| {
+                let next = (stroke / 2) as usize % count.max(1);
+                down(if stroke.is_multiple_of(2) { [next].into() } else { BTreeSet::new() })
+            }),
+            Self::Swizzle => swizzle(count, lasts, random),
+            Self::Isolate
+            | Self::Partition
+            | Self::OneWay
+            | Self::Link
+            | Self::Bridge
+            | Self::Ring
+            | Self::MajoritiesRing => {
+                at_once(Effect { cuts: self.cuts(met, with, random), ..Effect::default() })
+            }
+            Self::Delay => {
+                let (delay, jitter) = (with.delay.unwrap_or(Span(50)), with.jitter);
+                at_once(toxic(met, Toxic::Delay(delay, jitter.unwrap_or(Span(0)))))
+            }
+            Self::Loss => at_once(toxic(met, Toxic::Loss(with.percent.unwrap_or(20)))),
+            Self::Slow => at_once(toxic(met, Toxic::Slow(with.kib_per_second.unwrap_or(64)))),
+            Self::HalfOpen => at_once(toxic(met, Toxic::HalfOpen)),
+            Self::Reset => strokes(lasts, 2 * every, |stroke| {
+                toxic(met, Toxic::Reset(u32::try_from(stroke).unwrap_or(u32::MAX)))
+            }),
+            Self::DiskFull => at_once(Effect { full: targets.clone(), ..Effect::default() }),
+            Self::Throttle => {
+                let percent = with.percent.unwrap_or(10);
+                let throttled = targets.iter().map(|master| (*master, percent)).collect();
+                at_once(Effect { throttled, ..Effect::default() })
+            }
+        }
+    }
+
+    /// Links that a partition of this shape cuts; none for other kinds.
+    fn cuts(
+        self,
+        (targets, count): (&BTreeSet<usize>, usize),
+        with: &Parameters,
+        random: &mut StdRng,
+    ) -> BTreeSet<Link> {
+        let on = |master: &usize| targets.contains(master);
+        let cut = |is_cut: &dyn Fn(usize, usize) -> bool| {
+            pairs(count).filter(|(from, to)| is_cut(*from, *to)).collect()
+        };
+        match self {
+            Self::Isolate => cut(&|from, to| on(&from) || on(&to)),
+            Self::Partition => cut(&|from, to| on(&from) != on(&to)),
+            Self::OneWay if with.direction == Some(Direction::Deaf) => {
+                cut(&|from, to| !on(&from) && on(&to))
+            }
+            Self::OneWay => cut(&|from, to| on(&from) && !on(&to)),
+            Self::Link => {
+                let others = shuffled(count, random).into_iter().filter(|other| !on(other));
+                let ends: Vec<usize> = targets.iter().copied().chain(others).take(2).collect();
+                cut(&|from, to| ends.contains(&from) && ends.contains(&to))
+            }
+            Self::Bridge => {
+                let mut order = shuffled(count, random);
+                let bridge = order.pop();
+                let left: BTreeSet<usize> = order.iter().copied().take(order.len() / 2).collect();
+                cut(&|from, to| {
+                    let beside = Some(from) != bridge && Some(to) != bridge;
+                    beside && left.contains(&from) != left.contains(&to)
+                })
+            }
+            Self::Ring => {
+                let place = places(&shuffled(count, random));
+                cut(&|from, to| (place[&from] + 1) % count != place[&to])
+            }
+            Self::MajoritiesRing => {
+                let place = places(&shuffled(count, random));
+                cut(&|from, to| {
+                    let apart = place[&from].abs_diff(place[&to]);
+                    apart.min(count - apart) > count / 4
+                })
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// Every direction of every link.
+fn pairs(count: usize) -> impl Iterator<Item = Link> {
+    (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
+}
+
+fn shuffled(count: usize, random: &mut StdRng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(random);
+    order
+}
+
+fn places(order: &[usize]) -> BTreeMap<usize, usize> {
+    order.iter().enumerate().map(|(place, master)| (*master, place)).collect()
+}
+
+/// On every link of a target, in both directions.
+fn toxic((targets, count): (&BTreeSet<usize>, usize), toxic: Toxic) -> Effect {
+    let met = |(from, to): &Link| targets.contains(from) || targets.contains(to);
+    let toxics = pairs(count).filter(met).map(|link| (link, toxic)).collect();
+    Effect { toxics, ..Effect::default() }
+}
+
+/// Two phases each `every`, while it lasts.
+fn strokes(lasts: Span, every: u64, effect: impl Fn(u64) -> Effect) -> Vec<Phase> {
+    let half = (every / 2).max(1);
+    let count = lasts.0.div_ceil(half).max(1);
+    (0..count).map(|stroke| Phase { after: Span(stroke * half), effect: effect(stroke) }).collect()
+}
+
+/// A link is cut in each stroke of the first half, and one healed in each of the second.
+fn swizzle(count: usize, lasts: Span, random: &mut StdRng) -> Vec<Phase> {
+    let mut links: Vec<Link> = pairs(count).filter(|(a, b)| a < b).collect();
+    links.shuffle(random);
+    let mut healed = links.clone();
+    healed.shuffle(random);
+    let strokes = 2 * links.len() as u64;
+    let mut cuts: BTreeSet<Link> = BTreeSet::new();
+    let mut phases = Vec::new();
+    for (stroke, (a, b)) in links.iter().chain(&healed).enumerate() {
+        if stroke < links.len() {
+            cuts.extend([(*a, *b), (*b, *a)]);
+        } else {
+            cuts.retain(|link| *link != (*a, *b) && *link != (*b, *a));
+        }
+        let after = Span(lasts.0 * stroke as u64 / strokes.max(1));
+        let effect = Effect { cuts: cuts.clone(), ..Effect::default() };
+        phases.push(Phase { after, effect });
+    }
+    phases
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn phases(fault: Fault, targets: &[usize], count: usize, with: Parameters) -> Vec<Phase> {
+        let targets = targets.iter().copied().collect();
+        fault.phases((&targets, count), Span(6000), &with, &mut StdRng::seed_from_u64(7))
+    }
+
+    fn cuts(fault: Fault, targets: &[usize], count: usize) -> BTreeSet<Link> {
+        phases(fault, targets, count, Parameters::default())[0].effect.cuts.clone()
+    }
+
+    #[test]
+    fn partitions_of_every_shape() {
+        assert_eq!(cuts(Fault::Isolate, &[0], 3), [(0, 1), (0, 2), (1, 0), (2, 0)].into());
+        // Two that are isolated do not see each other either; two on one side do.
+        assert!(cuts(Fault::Isolate, &[0, 1], 5).contains(&(0, 1)));
+        assert!(!cuts(Fault::Partition, &[0, 1], 5).contains(&(0, 1)));
+        assert_eq!(cuts(Fault::Partition, &[0, 1], 5).len(), 2 * 2 * 3);
+        assert_eq!(cuts(Fault::Link, &[0, 2], 3), [(0, 2), (2, 0)].into());
+        assert_eq!(cuts(Fault::OneWay, &[1], 3), [(1, 0), (1, 2)].into());
+        let with = Parameters { direction: Some(Direction::Deaf), ..Parameters::default() };
+        let deaf = &phases(Fault::OneWay, &[1], 3, with)[0].effect.cuts;
+        assert_eq!(*deaf, [(0, 1), (2, 1)].into());
+    }
+
+    #[test]
+    fn rings_and_bridges() {
+        let ring = cuts(Fault::Ring, &[], 5);
+        assert_eq!(ring.len(), 20 - 5, "each hears one other");
+        for master in 0..5 {
+            assert_eq!(ring.iter().filter(|(_, to)| *to == master).count(), 3);
+        }
+        let majorities = cuts(Fault::MajoritiesRing, &[], 5);
+        let sees = |master: usize| -> BTreeSet<usize> {
+            (0..5).filter(|other| !majorities.contains(&(*other, master))).collect()
+        };
+        let views: BTreeSet<BTreeSet<usize>> = (0..5).map(sees).collect();
+        assert!(views.iter().all(|view| view.len() == 3), "{views:?}");
+        assert_eq!(views.len(), 5, "no two see the same");
+        let bridge = cuts(Fault::Bridge, &[], 5);
+        assert_eq!(bridge.len(), 2 * 2 * 2);
+        let free = (0..5).filter(|m| !bridge.iter().any(|(a, b)| a == m || b == m)).count();
+        assert_eq!(free, 1, "one sees all");
+    }
+
+    #[test]
+    fn swizzled_links_are_all_cut_and_all_healed() {
+        let phases = phases(Fault::Swizzle, &[], 3, Parameters::default());
+        let sizes: Vec<usize> = phases.iter().map(|phase| phase.effect.cuts.len()).collect();
+        assert_eq!(sizes, [2, 4, 6, 4, 2, 0]);
+        let times: Vec<u64> = phases.iter().map(|phase| phase.after.0).collect();
+        assert_eq!(times, [0, 1000, 2000, 3000, 4000, 5000]);
+    }
+
+    #[test]
+    fn restarts_again_and_again() {
+        let with = Parameters { every: Some(Span(2000)), ..Parameters::default() };
+        let down = |fault| -> Vec<Vec<usize>> {
+            let phases = phases(fault, &[1], 3, with);
+            phases.iter().map(|phase| phase.effect.down.iter().copied().collect()).collect()
+        };
+        assert_eq!(down(Fault::RestartLoop), [vec![1], vec![], vec![1], vec![], vec![1], vec![]]);
+        assert_eq!(
+            down(Fault::RollingRestart),
+            [vec![0], vec![], vec![1], vec![], vec![2], vec![]]
+        );
+    }
+
+    #[test]
+    fn a_majority_is_one_that_hears_itself() {
+        let down = |masters: &[usize]| Effect {
+            down: masters.iter().copied().collect(),
+            ..Effect::default()
+        };
+        assert!(Effect::default().leaves_majority(1));
+        assert!(down(&[0]).leaves_majority(3));
+        assert!(!down(&[0, 1]).leaves_majority(3));
+        assert!(down(&[0, 1]).leaves_majority(5));
+        let cut = |fault, count| Effect { cuts: cuts(fault, &[0], count), ..Effect::default() };
+        assert!(cut(Fault::Isolate, 3).leaves_majority(3));
+        assert!(!cut(Fault::Isolate, 3).and(&down(&[1])).leaves_majority(3));
+        assert!(!cut(Fault::MajoritiesRing, 5).leaves_majority(5));
+        assert!(!cut(Fault::Ring, 3).leaves_majority(3));
+    }
+}

@@ -1,0 +1,104 @@
+//! A scenario from a seed.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::fault::{Direction, Fault, Target};
+use super::{Expect, Parameters, Scenario, Span, Step, Workload, read};
+
+/// Without faults, before the next one.
+const QUIET: (Span, Span) = (Span(500), Span(2500));
+
+/// How long a fault lasts.
+const LASTS: (Span, Span) = (Span(300), Span(4000));
+
+/// What a generated scenario is made from. Same value, same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Chooses everything.
+    pub seed: u64,
+    /// How many masters.
+    pub masters: usize,
+    /// How long faults come; longer until each kind had its turn.
+    pub lasts: Span,
+    /// Kinds of faults.
+    pub faults: Vec<Fault>,
+    /// What clients do.
+    pub workload: Workload,
+}
+
+/// One fault after the other; each kind comes before any comes twice. The leader is met two times of three.
+#[must_use]
+pub fn generate(wish: &Wish) -> Scenario {
+    let mut random = StdRng::seed_from_u64(wish.seed);
+    let kinds: Vec<Step> = wish.faults.iter().map(|fault| step(*fault)).collect();
+    let mut schedule = read::draw(&kinds, wish.lasts, QUIET, LASTS, &mut random);
+    for step in &mut schedule {
+        let chance = random.random_range(0..6);
+        if step.target.is_some() {
+            step.target = Some(match chance {
+                0..4 => Target::Leader,
+                4 => Target::Any,
+                _ if wish.masters > 2 => Target::Minority,
+                _ => Target::Any,
+            });
+        }
+        if step.fault == Fault::OneWay {
+            let deaf = random.random::<bool>();
+            step.with.direction = Some(if deaf { Direction::Deaf } else { Direction::Mute });
+        }
+    }
+    Scenario {
+        name: format!("seed-{}", wish.seed),
+        description: "Drawn from its seed".into(),
+        masters: wish.masters,
+        seed: Some(wish.seed),
+        workload: wish.workload,
+        schedule,
+        expect: Expect::default(),
+    }
+}
+
+fn step(fault: Fault) -> Step {
+    let target = fault.has_target().then_some(Target::Any);
+    let with = Parameters::default();
+    Step { at: Span(0), lasts: Span(0), fault, target, with, required: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(seed: u64) -> Wish {
+        Wish {
+            seed,
+            masters: 5,
+            lasts: Span(60_000),
+            faults: Fault::all().to_vec(),
+            workload: Workload::default(),
+        }
+    }
+
+    #[test]
+    fn same_seed_same_bytes() {
+        for seed in 0..50 {
+            let yaml = generate(&wish(seed)).to_yaml().unwrap();
+            assert_eq!(generate(&wish(seed)).to_yaml().unwrap(), yaml);
+            assert_ne!(generate(&wish(seed + 1)).to_yaml().unwrap(), yaml);
+            // And the file runs again as it is.
+            let again = read::text("generated.yaml", &yaml, 0).unwrap();
+            assert_eq!(again, generate(&wish(seed)), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_its_turn_however_short_the_time() {
+        let scenario = generate(&Wish { lasts: Span(1), ..wish(3) });
+        assert_eq!(scenario.schedule.len(), Fault::all().len());
+        assert_eq!(scenario.required(), Fault::all());
+        let long = generate(&Wish { lasts: Span(600_000), ..wish(3) });
+        let kills = long.schedule.iter().filter(|step| step.fault == Fault::Kill).count();
+        let pauses = long.schedule.iter().filter(|step| step.fault == Fault::Pause).count();
+        assert!(kills.abs_diff(pauses) <= 1, "{kills} kills, {pauses} pauses");
+    }
+}

@@ -1,0 +1,211 @@
+//! What is read, and in which words everything else is refused.
+
+use super::*;
+
+const GOOD: &str = "\
+name: leader-loss
+description: The leader dies
+masters: 5
+workload:
+  clients: 4
+  keys: 2
+schedule:
+- at: 3s
+  for: 500ms
+  fault: one-way
+  target: m5
+  direction: deaf
+- at: 1s
+  for: 2s
+  fault: kill
+  target: leader
+- {at: 5s, for: 1s, fault: delay, target: minority, delay: 50ms, jitter: 10ms, required: false}
+- {at: 7s, for: 1s, fault: ring}
+expect:
+  verdict: pass
+  availability:
+    majority_writes_within: 3s
+  longest_silence_max: 4s
+  healed_within: 10s
+  answered_min: 50
+";
+
+fn refused(content: &str) -> String {
+    text("s.yaml", content, 1).unwrap_err().to_string()
+}
+
+/// A file with one step.
+fn step(step: &str) -> String {
+    format!("name: s\nmasters: 3\nschedule:\n- {{at: 1s, for: 1s, {step}}}\n")
+}
+
+#[test]
+fn a_file_is_read() {
+    let scenario = text("s.yaml", GOOD, 1).unwrap();
+    assert_eq!((scenario.masters, scenario.workload.clients), (5, 4));
+    let steps: Vec<(u64, Fault, Option<Target>)> =
+        scenario.schedule.iter().map(|s| (s.at.0, s.fault, s.target.clone())).collect();
+    assert_eq!(
+        steps,
+        [
+            (1000, Fault::Kill, Some(Target::Leader)),
+            (3000, Fault::OneWay, Some(Target::Master(4))),
+            (5000, Fault::Delay, Some(Target::Minority)),
+            (7000, Fault::Ring, None),
+        ]
+    );
+    assert_eq!(scenario.expect.availability.majority_writes_within, Some(Span(3000)));
+    assert_eq!(scenario.required(), [Fault::Kill, Fault::OneWay, Fault::Ring]);
+    assert_eq!(scenario.lasts(), Span(8000));
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let scenario = text("s.yaml", GOOD, 1).unwrap();
+    let yaml = scenario.to_yaml().unwrap();
+    assert_eq!(text("again.yaml", &yaml, 2).unwrap(), scenario, "{yaml}");
+}
+
+#[test]
+fn unknown_fields_are_refused_at_their_place() {
+    let error = refused("name: s\nschedul: []\n");
+    assert!(error.starts_with("s.yaml:2:1: "), "{error}");
+    assert!(error.contains("schedul") && error.contains("schedule"), "{error}");
+    let error = refused(&step("fault: kill, tarket: leader"));
+    assert!(error.starts_with("s.yaml:4:"), "{error}");
+    assert!(error.contains("tarket") && error.contains("target"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn no_yaml_is_refused_at_its_place() {
+    let error = refused("name: s\nschedule: [\n");
+    assert!(error.starts_with("s.yaml:"), "{error}");
+    let error = refused("masters: 3\nschedule: []\n");
+    assert!(error.contains("name"), "{error}");
+    let error = refused("name: s\nmasters: many\nschedule: []\n");
+    assert!(error.starts_with("s.yaml:2:10: "), "{error}");
+}
+
+#[test]
+fn each_field_says_what_is_allowed() {
+    for (content, wanted) in [
+        (
+            step("fault: kil"),
+            "s.yaml:4:28: schedule[0].fault: there is no fault \"kil\" (did you mean kill?); there are kill, kill-all, ",
+        ),
+        (
+            step("fault: explode"),
+            "schedule[0].fault: there is no fault \"explode\"; there are kill,",
+        ),
+        (
+            step("fault: kill, target: boss"),
+            "s.yaml:4:42: schedule[0].target: \"boss\" is nobody; leader, follower, any, all, minority, majority, or one of m1 to m3",
+        ),
+        (step("fault: kill, target: m4"), "\"m4\" is nobody"),
+        (
+            step("fault: kill-all, target: m1"),
+            "schedule[0].target: kill-all meets all masters: leave it away",
+        ),
+        (
+            step("fault: majorities-ring"),
+            "schedule[0].fault: majorities-ring needs 5 masters or more, not 3",
+        ),
+        (
+            step("fault: kill, delay: 1s"),
+            "schedule[0].delay: kill has no such detail; it has no details",
+        ),
+        (
+            step("fault: loss, delay: 1s"),
+            "schedule[0].delay: loss has no such detail; it has percent",
+        ),
+        (step("fault: loss, percent: 100"), "schedule[0].percent: 100 is not between 1 and 99"),
+        (step("fault: one-way, direction: up"), "schedule[0].direction: \"up\" is none; deaf"),
+        (
+            step("fault: delay, delay: 5"),
+            "schedule[0].delay: \"5\" is no duration: write a whole number and ms, s, m or h",
+        ),
+        (
+            "name: s\nschedule:\n- {at: 1s, fault: kill}\n".into(),
+            "s.yaml:3:3: schedule[0].for is missing",
+        ),
+        (
+            "name: s\nschedule:\n- {at: 1s, for: 0s, fault: kill}\n".into(),
+            "schedule[0].for: it does not last",
+        ),
+        ("name: s\nschedule: []\n".into(), "schedule: there is no fault in it"),
+        ("name: s\n".into(), "neither a schedule"),
+        (
+            "name: A b\nschedule: []\n".into(),
+            "s.yaml:1:7: name: \"A b\" is not made of a-z, 0-9 and -",
+        ),
+        (
+            "name: s\nmasters: 10\nschedule: []\n".into(),
+            "s.yaml:2:10: masters: 10 is not between 1 and 9",
+        ),
+        (
+            "name: s\nworkload: {clients: 0}\nschedule: []\n".into(),
+            "workload.clients: 0 is not between 1 and",
+        ),
+        (
+            step("fault: kill") + "expect: {verdict: fail}\n",
+            "s.yaml:5:19: expect.verdict: \"fail\" cannot be expected; only pass",
+        ),
+        (
+            step("fault: kill") + "expect: {healed_within: soon}\n",
+            "expect.healed_within: \"soon\" is no duration",
+        ),
+    ] {
+        let error = refused(&content);
+        assert!(error.contains(wanted), "{content}\n{error}\nwanted: {wanted}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let error = refused("name: s\nmasters: 0\nschedule:\n- {at: 1x, for: 1s, fault: kill}\n");
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+const RANDOM: &str = "\
+name: r
+random:
+  for: 20s
+  every: 500ms..2s
+  lasts: 300ms..1s
+  faults:
+  - {fault: kill, target: leader}
+  - {fault: pause}
+  - {fault: isolate, target: minority}
+";
+
+#[test]
+fn a_seed_draws_a_schedule_and_always_the_same() {
+    let one = text("r.yaml", RANDOM, 7).unwrap();
+    assert_eq!(text("r.yaml", RANDOM, 7).unwrap().to_yaml().unwrap(), one.to_yaml().unwrap());
+    assert_ne!(text("r.yaml", RANDOM, 8).unwrap().schedule, one.schedule);
+    let own = RANDOM.replace("random:", "seed: 8\nrandom:");
+    assert_eq!(
+        text("r.yaml", &own, 7).unwrap().schedule,
+        text("r.yaml", RANDOM, 8).unwrap().schedule
+    );
+    assert!(one.schedule.windows(2).all(|pair| {
+        let quiet = pair[1].at.0 - pair[0].at.0 - pair[0].lasts.0;
+        (500..=2000).contains(&quiet) && (300..=1000).contains(&pair[0].lasts.0)
+    }));
+    assert_eq!(one.required(), [Fault::Kill, Fault::Pause, Fault::Isolate]);
+}
+
+#[test]
+fn random_is_checked_too() {
+    for (from, to, wanted) in [
+        ("500ms..2s", "2s..1s", "random.every: \"2s..1s\" ends before it begins"),
+        ("500ms..2s", "0s..1s", "random: every and lasts begin with more than 0"),
+        ("fault: pause", "fault: pause, at: 1s", "random.faults[1].at: times are drawn from"),
+        ("for: 20s", "for: 20000h", "random: that are more than"),
+        ("random:", "schedule: []\nrandom:", "random: there is a schedule already"),
+    ] {
+        let error = refused(&RANDOM.replace(from, to));
+        assert!(error.contains(wanted), "{error}\nwanted: {wanted}");
+    }
+}
