@@ -77,6 +77,8 @@ pub(super) struct Inner {
     pub(super) liveness: Liveness,
     pub(super) waiting: Waiting,
     pub(super) stop: CancellationToken,
+    /// Cancelled before `stop`: who serves a client knows why its node's end of the stream is gone.
+    leaving: CancellationToken,
     /// Everything that is started here; empty once the hub has stopped.
     pub(super) tasks: TaskTracker,
     late: OnceLock<Late>,
@@ -161,6 +163,7 @@ impl AgentHub {
             liveness: Liveness::default(),
             waiting: Waiting::default(),
             stop: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             tasks: TaskTracker::new(),
             late: OnceLock::new(),
             dialer: OnceLock::new(),
@@ -241,6 +244,7 @@ impl AgentHub {
 
     /// Ends all streams; agents go to another master.
     pub fn stop(&self) {
+        self.inner.leaving.cancel();
         self.inner.stop.cancel();
         self.inner.tasks.close();
     }
@@ -252,7 +256,7 @@ impl AgentHub {
 
     /// Ends with the hub, or when it is cancelled itself.
     pub(crate) fn end_token(&self) -> CancellationToken {
-        self.inner.stop.child_token()
+        self.inner.leaving.child_token()
     }
 
     /// What runs for this hub's clients.

@@ -80,7 +80,7 @@ pub(super) async fn serve(
             let upgrade = upgrade::pending(&mut http)?;
             let hub = streams.hub.clone();
             streams.spawn(move |end| async move {
-                let Some(io) = upgrade::connection(upgrade, end.clone()).await else { return };
+                let Some(io) = upgrade::connection(upgrade).await else { return };
                 let socket = upgrade::websocket(io).await;
                 let channel = async {
                     match opened {
@@ -97,7 +97,8 @@ pub(super) async fn serve(
             let channel = ready(streams, &node, &open).await?;
             let upgrade = upgrade::pending(&mut http)?;
             streams.spawn(move |end| async move {
-                let Some(io) = upgrade::connection(upgrade, end.clone()).await else { return };
+                let Some(io) = upgrade::connection(upgrade).await else { return };
+                let io = upgrade::guarded(io, end.clone());
                 spdy_command::run(io, version, wants, channel, end).await;
             });
             Ok(upgrade::spdy_answer(version.name()))

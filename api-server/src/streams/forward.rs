@@ -15,13 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::command::stdin_frames;
 use super::target::Target;
-use super::upgrade::{self, Guarded, Wanted};
+use super::upgrade::{self, Socket, Wanted};
 use super::ws_command::{self, Codec};
 use super::{Streams, dial, log, spdy_command, tunnel};
 use crate::agents::{AgentHub, Channel};
@@ -57,8 +56,8 @@ pub(super) async fn serve(
             upgrade::negotiate(&offers, &[(PROTOCOL, ())])?;
             let upgrade = upgrade::pending(&mut http)?;
             streams.spawn(move |end| async move {
-                let Some(io) = upgrade::connection(upgrade, end.clone()).await else { return };
-                forward.spdy(io, end).await;
+                let Some(io) = upgrade::connection(upgrade).await else { return };
+                forward.spdy(upgrade::guarded(io, end.clone()), end).await;
             });
             Ok(upgrade::spdy_answer(PROTOCOL))
         }
@@ -70,7 +69,7 @@ pub(super) async fn serve(
             };
             let upgrade = upgrade::pending(&mut http)?;
             streams.spawn(move |end| async move {
-                let Some(io) = upgrade::connection(upgrade, end.clone()).await else { return };
+                let Some(io) = upgrade::connection(upgrade).await else { return };
                 let socket = upgrade::websocket(io).await;
                 match carrier {
                     Carrier::Tunnel => {
@@ -205,13 +204,7 @@ impl Forward {
     }
 
     /// Serves fixed ports over WebSocket channels: two each, for data and for its error.
-    async fn channels(
-        self,
-        socket: WebSocketStream<Guarded>,
-        codec: Codec,
-        ports: Vec<u16>,
-        end: CancellationToken,
-    ) {
+    async fn channels(self, socket: Socket, codec: Codec, ports: Vec<u16>, end: CancellationToken) {
         let (mut sink, mut source) = socket.split();
         for (index, port) in (0u8..).zip(&ports) {
             for channel in [2 * index, 2 * index + 1] {
@@ -263,10 +256,13 @@ impl Forward {
         };
         let all_ended = tokio::select! {
             biased;
-            () = end.cancelled() => return ws_command::go_away(&mut sink).await,
+            () = end.cancelled() => false,
             all_ended = written => all_ended,
             () = read => false,
         };
+        if end.is_cancelled() {
+            return ws_command::go_away(&mut sink).await;
+        }
         if all_ended {
             tokio::select! {
                 () = ws_command::finish(sink, source, None) => {}

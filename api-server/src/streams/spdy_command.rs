@@ -104,12 +104,15 @@ pub(super) async fn run(
     let mut err = stderr.map(|stream| stream.write);
     let reads = (stdin.map(|stream| stream.read), resize.map(|stream| stream.read));
     let status = tokio::select! {
+        () = end.cancelled() => None,
         status = output(from_node, &mut out, &mut err) => status,
         () = input(reads, to_node) => None,
         () = hung_up(&mut incoming) => None,
-        () = end.cancelled() => None,
     };
-    let Some(status) = status else { return go_away(&connection).await };
+    // That this master stops shows in the others, too, but says less there.
+    let Some(status) = status.filter(|_| !end.is_cancelled()) else {
+        return go_away(&connection).await;
+    };
     let goodbye = async {
         for stream in [&mut out, &mut err].into_iter().flatten() {
             stream.shutdown().await?;

@@ -5,24 +5,23 @@ use std::future::Future;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::upgrade::Guarded;
+use super::upgrade::Socket;
 use super::ws_command;
 use crate::limits::{TUNNEL_BUFFER_BYTES, WEBSOCKET_PING_INTERVAL};
 
 /// The byte stream, and the work that carries it, to be awaited beside its use.
 pub(super) fn open(
-    socket: WebSocketStream<Guarded>,
+    socket: Socket,
     end: CancellationToken,
 ) -> (DuplexStream, impl Future<Output = ()> + Send) {
     let (near, far) = tokio::io::duplex(TUNNEL_BUFFER_BYTES);
     (near, pump(socket, far, end))
 }
 
-async fn pump(socket: WebSocketStream<Guarded>, far: DuplexStream, end: CancellationToken) {
+async fn pump(socket: Socket, far: DuplexStream, end: CancellationToken) {
     let (mut sink, mut source) = socket.split();
     let (mut read, mut write) = tokio::io::split(far);
     let from_client = async {
@@ -61,10 +60,13 @@ async fn pump(socket: WebSocketStream<Guarded>, far: DuplexStream, end: Cancella
     };
     let ended = tokio::select! {
         biased;
-        () = end.cancelled() => return ws_command::go_away(&mut sink).await,
+        () = end.cancelled() => false,
         ended = to_client => ended,
         () = from_client => false,
     };
+    if end.is_cancelled() {
+        return ws_command::go_away(&mut sink).await;
+    }
     if ended {
         tokio::select! {
             () = ws_command::finish(sink, source, None) => {}

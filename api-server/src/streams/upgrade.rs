@@ -126,20 +126,23 @@ pub(super) fn pending(request: &mut Request<Body>) -> Answer<OnUpgrade> {
     })
 }
 
+/// An upgraded connection.
+pub(super) type Io = TokioIo<Upgraded>;
+/// A WebSocket on one. Whoever serves it looks at the end himself, to say goodbye first.
+pub(super) type Socket = WebSocketStream<Io>;
+
 /// An upgraded connection that reads as ended once it is told to end, so that nothing waits for ever
 /// for a peer that does not hang up.
 pub(super) struct Guarded {
-    io: TokioIo<Upgraded>,
+    io: Io,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// The connection, once the client has seen the answer; `None` when it went away.
-pub(super) async fn connection(upgrade: OnUpgrade, end: CancellationToken) -> Option<Guarded> {
+pub(super) async fn connection(upgrade: OnUpgrade) -> Option<Io> {
     let upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await;
     match upgraded {
-        Ok(Ok(upgraded)) => {
-            Some(Guarded { io: TokioIo::new(upgraded), end: Box::pin(end.cancelled_owned()) })
-        }
+        Ok(Ok(upgraded)) => Some(TokioIo::new(upgraded)),
         Ok(Err(error)) => {
             tracing::debug!(%error, "an upgraded connection was lost");
             None
@@ -148,8 +151,13 @@ pub(super) async fn connection(upgrade: OnUpgrade, end: CancellationToken) -> Op
     }
 }
 
+/// Ends what is read from the connection with the token.
+pub(super) fn guarded(io: Io, end: CancellationToken) -> Guarded {
+    Guarded { io, end: Box::pin(end.cancelled_owned()) }
+}
+
 /// Speaks WebSocket, as the server, over an upgraded connection.
-pub(super) async fn websocket(io: Guarded) -> WebSocketStream<Guarded> {
+pub(super) async fn websocket(io: Io) -> Socket {
     let config = WebSocketConfig::default()
         .read_buffer_size(WEBSOCKET_BUFFER_BYTES)
         .write_buffer_size(0)

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::upgrade::{self, Wanted};
+use super::ws_command;
 use crate::limits::STREAM_GOODBYE_TIMEOUT;
 use crate::reply::Body;
 use crate::status_error::Answer;
@@ -111,7 +112,7 @@ impl Framing {
 }
 
 async fn run(upgrade: OnUpgrade, framing: Framing, mut body: Body, end: CancellationToken) {
-    let Some(io) = upgrade::connection(upgrade, end.clone()).await else { return };
+    let Some(io) = upgrade::connection(upgrade).await else { return };
     let (mut sink, mut source) = upgrade::websocket(io).await.split();
     let mut rest = Vec::new();
     loop {
@@ -130,6 +131,7 @@ async fn run(upgrade: OnUpgrade, framing: Framing, mut body: Body, end: Cancella
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => {}
             },
+            () = end.cancelled() => return ws_command::go_away(&mut sink).await,
         }
     }
     let _ = tokio::time::timeout(STREAM_GOODBYE_TIMEOUT, sink.close()).await;

@@ -11,14 +11,13 @@ use futures::{SinkExt as _, StreamExt as _};
 use quorate_proto::agent::channel_frame::Frame;
 use quorate_proto::agent::{ChannelFrame, CloseStdin};
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Wants, sizes, stdin_frames};
-use super::upgrade::{self, Guarded};
+use super::upgrade::{self, Socket};
 use super::{dial, log};
 use crate::agents::Channel;
 use crate::limits::{STREAM_FINISH_TIMEOUT, STREAM_GOODBYE_TIMEOUT, WEBSOCKET_PING_INTERVAL};
@@ -124,12 +123,12 @@ impl Codec {
     }
 }
 
-type Sink = SplitSink<WebSocketStream<Guarded>, Message>;
-type Source = SplitStream<WebSocketStream<Guarded>>;
+type Sink = SplitSink<Socket, Message>;
+type Source = SplitStream<Socket>;
 
 /// Carries a process until it, the client or its node ends, or this master stops.
 pub(super) async fn run(
-    socket: WebSocketStream<Guarded>,
+    socket: Socket,
     codec: Codec,
     wants: Wants,
     channel: impl Future<Output = Result<Channel, Refusal>>,
@@ -147,13 +146,17 @@ pub(super) async fn run(
     }
     let status = match channel.await {
         Ok(Channel { to_node, from_node }) => {
-            tokio::select! {
-                // First: the end shows in the others, too, but says less there.
+            let ended = tokio::select! {
                 biased;
-                () = end.cancelled() => return go_away(&mut sink).await,
+                () = end.cancelled() => None,
                 status = output(&mut sink, codec, wants, from_node) => status,
-                () = input(&mut source, codec, wants, to_node) => return,
+                () = input(&mut source, codec, wants, to_node) => None,
+            };
+            // It shows in the others, too, but says less there.
+            if end.is_cancelled() {
+                return go_away(&mut sink).await;
             }
+            ended
         }
         Err(refusal) => Some(refusal.to_json().into()),
     };

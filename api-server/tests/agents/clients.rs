@@ -71,7 +71,10 @@ async fn message(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Option<M
         match next.expect("a message within ten seconds")? {
             Ok(Message::Ping(_) | Message::Pong(_)) => {}
             Ok(message) => return Some(message),
-            Err(_) => return None,
+            Err(error) => {
+                eprintln!("the connection: {error}");
+                return None;
+            }
         }
     }
 }
