@@ -57,6 +57,17 @@ pub fn tell(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
+/// Whether lines on standard error can be written anew.
+pub fn can_rewrite() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// The last line on a terminal's standard error, anew. An empty text takes it away, for a line that stays.
+pub fn rewrite(text: &str) {
+    let mut out = io::stderr().lock();
+    drop(write!(out, "\r\x1b[2K{text}").and_then(|()| out.flush()));
+}
+
 /// Text on standard output as it is.
 pub fn say_raw(text: &str) {
     drop(io::stdout().lock().write_all(text.as_bytes()));

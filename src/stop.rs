@@ -48,6 +48,11 @@ impl Stop {
         Ok(stop)
     }
 
+    /// For what cannot use this type: cancelled when somebody has asked.
+    pub fn token(&self) -> CancellationToken {
+        self.0.clone()
+    }
+
     /// Completes when somebody has asked.
     pub async fn requested(&self) {
         self.0.cancelled().await;

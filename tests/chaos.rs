@@ -3,13 +3,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use common::{PATIENCE, step, until};
 
-/// Bridges and namespaces of chaos runs on this host.
-fn traces() -> BTreeSet<String> {
+/// Bridges and namespaces of a run on this host; other runs have theirs at the same time.
+fn traces(run: u32) -> Vec<String> {
     let said = |arguments: &[&str]| {
         let output = Command::new("ip").args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -17,13 +16,12 @@ fn traces() -> BTreeSet<String> {
     let (links, namespaces) = (said(&["-br", "link"]), said(&["netns", "list"]));
     let names =
         links.lines().chain(namespaces.lines()).filter_map(|line| line.split([' ', '@']).next());
-    names
-        .filter(|name| {
-            name.strip_prefix("qc")
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        })
-        .map(str::to_owned)
-        .collect()
+    let prefix = format!("qc{run}");
+    let own = |name: &&str| {
+        name.strip_prefix(&prefix)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    names.filter(own).map(str::to_owned).collect()
 }
 
 const SCENARIO: &str = "\
@@ -45,15 +43,18 @@ fn masters_pass_a_scenario() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("by-hand.yaml");
     std::fs::write(&file, SCENARIO).unwrap();
-    let before = traces();
     step("14 s of faults on 3 masters, some at the same time");
-    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+    let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["chaos", "run", "-o", "json"])
         .arg(format!("--scenario={}", file.display()))
         .arg(format!("--directory={}", directory.path().join("run").display()))
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
+        .spawn()
         .unwrap();
+    let pid = run.id();
+    until("the network is there", PATIENCE, || !traces(pid).is_empty());
+    let output = run.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -66,7 +67,71 @@ fn masters_pass_a_scenario() {
     {
         assert!(faults[fault]["shown"].as_str().unwrap().contains(shown), "{text}");
     }
-    until("nothing is left", PATIENCE, || traces().is_subset(&before));
+    let run = directory.path().join("run");
+    assert!(report.get("evidence").is_none(), "that is for the file");
+    step("the page, and the same verdict from the file");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(
+        page.contains("quorate chaos run --scenario") && page.contains("leader of term"),
+        "{page}"
+    );
+    assert!(page.contains("class=\"log\""), "lines of the masters' logs");
+    let again = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "replay", "-o", "json"])
+        .arg(&run)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(0));
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again, report);
+    until("nothing is left", PATIENCE, || traces(pid).is_empty());
+}
+
+/// Whether a process that this one started is stopped by a signal.
+fn has_paused_child(parent: &Child) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|found| std::fs::read_to_string(found.path().join("stat")).ok()).any(
+        |stat| {
+            // After the name, which may contain anything: state, parent.
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            fields.next() == Some("T") && fields.next() == Some(parent.id().to_string().as_str())
+        },
+    )
+}
+
+#[test]
+fn stopping_a_run_takes_back_faults_and_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("run");
+    let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause"])
+        .arg(format!("--directory={}", directory.display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    until("a fault is there", PATIENCE, || has_paused_child(&run));
+    let pid = run.id();
+    interrupt(&run);
+    let output = run.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("stopped by hand after") && text.contains("UNKNOWN"), "{text}");
+    let page = std::fs::read_to_string(directory.join("report.html")).unwrap();
+    assert!(page.contains("stopped by hand after"), "{page}");
+    let report = std::fs::read_to_string(directory.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["result"], "unknown");
+    assert_eq!(report["faults"][0]["what"], "pause of m1", "the one that was taken back");
+    assert!(!report["evidence"]["operations"].as_array().unwrap().is_empty());
+    let again = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "replay"])
+        .arg(directory.join("report.json"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    until("nothing is left", PATIENCE, || traces(pid).is_empty());
 }
 
 #[test]
@@ -92,9 +157,30 @@ fn a_wrong_scenario_is_refused_at_its_place() {
 }
 
 #[test]
-fn stopping_a_run_removes_everything() {
+fn what_is_no_report_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let before = traces();
+    let file = directory.path().join("report.json");
+    std::fs::write(&file, "{\"result\": \"pass\"}").unwrap();
+    for path in [directory.path(), &file, &directory.path().join("none.json")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(["chaos", "replay"])
+            .arg(path)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+fn interrupt(run: &Child) {
+    let pid = rustix::process::Pid::from_child(run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn stopping_a_run_that_starts_removes_everything() {
+    let directory = tempfile::tempdir().unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause"])
         .arg(format!("--directory={}", directory.path().join("run").display()))
@@ -102,15 +188,12 @@ fn stopping_a_run_removes_everything() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until("the network is there", PATIENCE, || !traces().is_subset(&before));
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&run),
-        rustix::process::Signal::INT,
-    )
-    .unwrap();
+    until("the network is there", PATIENCE, || !traces(run.id()).is_empty());
+    let pid = run.id();
+    interrupt(&run);
     let output = run.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "nothing was checked");
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("stopped:"), "{text}");
-    until("nothing is left", PATIENCE, || traces().is_subset(&before));
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("stopped"), "{text}");
+    until("nothing is left", PATIENCE, || traces(pid).is_empty());
 }

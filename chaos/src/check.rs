@@ -1,4 +1,5 @@
 //! Checks of histories.
 
 pub mod linear;
+pub mod minimal;
 pub mod watch;

@@ -1,14 +1,18 @@
 //! The command line of `quorate chaos`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use tokio_util::sync::CancellationToken;
 
 use crate::limits::{CLIENTS_MAX, KEYS_MAX};
 use crate::real::{Options, lacks, run};
-use crate::report::Result;
+use crate::report::{Evidence, Report, file, page};
 use crate::scenario::generate::{Wish, generate};
 use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
+
+/// The page's name in a run's directory.
+const PAGE: &str = "report.html";
 
 /// Find out what a cluster does when processes die, hang, and lose each other
 #[derive(Debug, clap::Args)]
@@ -25,7 +29,13 @@ enum Command {
     /// them, while masters are killed, paused and cut off. Then their histories are checked:
     /// linearizable, nothing acknowledged lost, watches complete and in order, masters agree. Ends
     /// with 0 (pass), 1 (fail) or 2 (unknown: too little happened).
+    ///
+    /// Ctrl-C ends the faults early: all are taken back, and what there is is checked and reported.
     Run(RunArgs),
+    /// Check the evidence of an old run again, with the checks of this program
+    ///
+    /// Ends as the run would: 0 (pass), 1 (fail) or 2 (unknown, or no report that can be checked).
+    Replay(ReplayArgs),
     /// List the scenarios that come with the program, or print one
     Scenarios(ScenariosArgs),
 }
@@ -48,6 +58,30 @@ enum ScenariosCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// The run's directory, or its report.json
+    #[arg(value_name = "DIR|FILE")]
+    report: PathBuf,
+    /// Write the page anew, here; logs come from the directory of the report
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(short, long)]
+    output: Option<Output>,
+}
+
+/// How a person at a terminal, or a log, is told something.
+#[derive(Debug, Clone, Copy)]
+pub struct Voice {
+    /// A line about the way.
+    pub say: fn(&str),
+    /// Writes the last line anew, where that can be done; an empty text takes it away.
+    pub rewrite: Option<fn(&str)>,
+    /// What was asked for.
+    pub print: fn(&str),
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,14 +126,15 @@ enum Output {
     Json,
 }
 
-/// Runs it; what the process is to end with.
+/// Runs it, until the end or until it is stopped; what the process is to end with.
 ///
 /// # Errors
-/// When the run could not be carried out.
-pub async fn main(args: ChaosArgs, say: fn(&str), print: fn(&str)) -> anyhow::Result<u8> {
+/// When the run could not be carried out, or its reports not be written.
+pub async fn main(args: ChaosArgs, voice: Voice, stop: CancellationToken) -> anyhow::Result<u8> {
     match args.command {
-        Command::Run(args) => run_scenario(args, say, print).await,
-        Command::Scenarios(args) => scenarios(args, print),
+        Command::Run(args) => run_scenario(args, voice, &stop).await,
+        Command::Replay(args) => replay(&args, voice),
+        Command::Scenarios(args) => scenarios(args, voice.print),
     }
 }
 
@@ -123,34 +158,82 @@ fn scenarios(args: ScenariosArgs, print: fn(&str)) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn run_scenario(args: RunArgs, say: fn(&str), print: fn(&str)) -> anyhow::Result<u8> {
+async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> anyhow::Result<u8> {
+    let Voice { say, rewrite, .. } = voice;
     let drawn = args.seed.unwrap_or_else(rand::random);
-    let scenario = scenario(&args, drawn, say)?;
+    let (scenario, from) = scenario(&args, drawn, say)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
     let options = Options {
+        command: command(seed, &from, args.binary.as_deref()),
         binary: args.binary.map_or_else(std::env::current_exe, Ok)?,
         directory: args.directory.unwrap_or_else(|| format!("quorate-chaos-{seed}").into()),
         scenario,
         seed,
         say,
+        rewrite,
     };
-    let (name, directory) = (&options.scenario.name, options.directory.display());
-    say(&format!("scenario {name}, seed {seed}; everything is in {directory}"));
-    let report = run(&options).await?;
-    let file = options.directory.join("report.json");
-    let json = serde_json::to_string_pretty(&report)?;
-    std::fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
-    match args.output {
-        Some(Output::Json) => print(&json),
-        None => print(&report.text()),
-    }
-    if report.result != Result::Pass {
-        say(&format!("logs and report: {}", options.directory.display()));
-    }
+    let (name, directory) = (&options.scenario.name, &options.directory);
+    say(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
+    let evidence = Box::pin(run(&options, stop)).await?;
+    options.tell(&format!("checking {} operations", evidence.history.len()));
+    let report = Report::of(&evidence);
+    file::save(&directory.join(file::NAME), &report, &evidence)?;
+    write_page(&directory.join(PAGE), &report, &evidence, directory)?;
+    print(&report, args.output, voice)?;
+    say(&format!("report: {}", directory.join(PAGE).display()));
     Ok(report.result.exit_code())
 }
 
-fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<Scenario> {
+/// The command that does the same again; `from` says which scenario.
+fn command(seed: u64, from: &str, binary: Option<&Path>) -> String {
+    let mut command = format!("quorate chaos run {from} --seed {seed}");
+    if let Some(binary) = binary {
+        command.push_str(&format!(" --binary {}", quoted(&binary.to_string_lossy())));
+    }
+    command
+}
+
+/// As a POSIX shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn replay(args: &ReplayArgs, voice: Voice) -> anyhow::Result<u8> {
+    let path = file::path(&args.report);
+    let evidence = file::load(&path)?;
+    let report = Report::of(&evidence);
+    if let Some(html) = &args.html {
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        write_page(html, &report, &evidence, directory)?;
+    }
+    print(&report, args.output, voice)?;
+    Ok(report.result.exit_code())
+}
+
+fn print(report: &Report, output: Option<Output>, voice: Voice) -> anyhow::Result<()> {
+    match output {
+        Some(Output::Json) => (voice.print)(&serde_json::to_string_pretty(report)?),
+        None => (voice.print)(&report.text()),
+    }
+    Ok(())
+}
+
+fn write_page(
+    file: &Path,
+    report: &Report,
+    evidence: &Evidence,
+    logs: &Path,
+) -> anyhow::Result<()> {
+    std::fs::write(file, page(report, evidence, logs))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The scenario, and the arguments that lead to it again.
+fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenario, String)> {
     let Some(name) = &args.scenario else {
         let masters = usize::from(args.masters);
         let faults = match args.faults.as_slice() {
@@ -163,14 +246,24 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<Scenario
         }
         let workload = Workload { clients: args.clients, keys: args.keys };
         let lasts = Span(args.duration * 1000);
-        return Ok(generate(&Wish { seed, masters, lasts, faults, workload }));
+        let kinds: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let (clients, keys) = (workload.clients, workload.keys);
+        let from = format!(
+            "--masters {masters} --duration {} --faults {} --clients {clients} --keys {keys}",
+            args.duration,
+            kinds.join(","),
+        );
+        return Ok((generate(&Wish { seed, masters, lasts, faults, workload }), from));
     };
+    let from = format!("--scenario {}", quoted(name));
     // A file of the name of a built-in scenario is written with a path: ./quick
     if builtin::ALL.iter().any(|(known, _)| known == name) {
-        return builtin::scenario(name, seed);
+        return Ok((builtin::scenario(name, seed)?, from));
     }
     let file = PathBuf::from(name);
-    if file.exists() { read::file(&file, seed) } else { builtin::scenario(name, seed) }
+    let scenario =
+        if file.exists() { read::file(&file, seed) } else { builtin::scenario(name, seed) };
+    Ok((scenario?, from))
 }
 
 fn possible(masters: usize, say: fn(&str)) -> Vec<Fault> {
@@ -194,4 +287,19 @@ fn keys(text: &str) -> std::result::Result<usize, String> {
 fn between(text: &str, max: usize) -> std::result::Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| format!("not a number between 1 and {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_given_to_a_shell() {
+        assert_eq!(
+            command(7, "--scenario quick", None),
+            "quorate chaos run --scenario quick --seed 7"
+        );
+        let odd = command(7, "--keys 3", Some(Path::new("/a b/it's")));
+        assert_eq!(odd, r"quorate chaos run --keys 3 --seed 7 --binary '/a b/it'\''s'");
+    }
 }

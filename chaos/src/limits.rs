@@ -61,3 +61,48 @@ pub const SHOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Until a master has said who leads. Beyond it another is asked.
 pub const LEADER_MAX: Duration = Duration::from_secs(1);
+
+/// Operations that the window around a violation may have. Without one so small, all that was under way at the same
+/// time is shown, and said to be that.
+pub const WINDOW_OPERATIONS_MAX: usize = 120;
+
+/// Steps that each try to make that window smaller may take. Beyond it, as above.
+pub const WINDOW_STEPS_MAX: u64 = 200_000;
+
+/// Operations that one run records (about 200 bytes each in memory, 80 in `report.json`). There the faults end early,
+/// and the verdict is unknown.
+pub const OPERATIONS_MAX: usize = 4_000_000;
+
+/// Largest `report.json` that is read. A larger one is refused.
+pub const REPORT_BYTES_MAX: u64 = 2 << 30;
+
+/// Between two looks at each master's state.
+pub const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+
+/// Until a master has told its state. Beyond it, it counts as silent for that moment.
+pub const SAMPLE_MAX: Duration = Duration::from_millis(500);
+
+/// Changes of the masters' states that a run records. Later ones are not in the report, which says so.
+pub const STATES_MAX: usize = 100_000;
+
+/// Time that a run which was stopped by hand, or in which a master broke, gives the masters to serve again before it
+/// checks what there is.
+pub const STOPPED_MAX: Duration = Duration::from_secs(15);
+
+/// Faults that the page shows. The rest is in `report.json`.
+pub const FAULTS_SHOWN_MAX: usize = 500;
+
+/// Log lines around one fault that the page shows; the log files have all.
+pub const LOG_LINES_FAULT_MAX: usize = 60;
+
+/// Log lines around the violation that the page shows.
+pub const LOG_LINES_VIOLATION_MAX: usize = 400;
+
+/// Log lines of the whole page.
+pub const LOG_LINES_MAX: usize = 4_000;
+
+/// Characters of one log line on the page.
+pub const LOG_LINE_CHARS_MAX: usize = 400;
+
+/// Bytes of each log file that are read for the page.
+pub const LOG_BYTES_MAX: u64 = 256 << 20;

@@ -1,10 +1,12 @@
 //! The real world: processes of the real binary, faults, clients, and a verdict.
 
 pub mod client;
+pub mod course;
 pub mod follower;
 pub mod masters;
 pub mod nemesis;
 pub mod network;
+pub mod observer;
 pub mod workload;
 
 use std::path::PathBuf;
@@ -12,26 +14,32 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use hyper::Method;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::check::watch::Revision;
-use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX};
-use crate::report::{Evidence, Report};
+use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX, STOPPED_MAX};
+use crate::report::{Evidence, Process};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Need;
 use client::Connection;
+use course::{Course, Trouble};
 use follower::Seen;
-use masters::Masters;
-use nemesis::{Done, Nemesis};
+use masters::{Broke, Masters};
 use network::Network;
+use observer::{Observed, Observer};
 use workload::{OBJECTS, Shared, lock};
 
 /// Between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(25);
+
+/// The scenario's name in a run's directory.
+pub const SCENARIO: &str = "scenario.yaml";
 
 /// What a run is to do.
 #[derive(Debug, Clone)]
@@ -44,80 +52,152 @@ pub struct Options {
     pub scenario: Scenario,
     /// Chooses what clients do, and whom faults meet that may meet several.
     pub seed: u64,
+    /// The command that does the same again.
+    pub command: String,
     /// What a person is told on the way.
     pub say: fn(&str),
+    /// Writes the last line anew, on a terminal; an empty text takes it away.
+    pub rewrite: Option<fn(&str)>,
 }
 
-/// Runs masters, clients and faults, and checks what happened.
+impl Options {
+    /// One line for a person, above the one that is rewritten.
+    pub(crate) fn tell(&self, text: &str) {
+        if let Some(rewrite) = self.rewrite {
+            rewrite("");
+        }
+        (self.say)(text);
+    }
+}
+
+/// Runs masters, clients and faults; what it leaves is for [`Report::of`](crate::report::Report::of) to check.
+///
+/// Once the masters are ready, whatever happens is part of the evidence: `stop` ends the faults early and takes them
+/// back, and so does a master that breaks.
 ///
 /// # Errors
-/// When the run could not be carried out: masters that do not start, faults that cannot be
-/// injected. What the checks find is in the report.
-pub async fn run(options: &Options) -> anyhow::Result<Report> {
-    let say = options.say;
+/// When masters do not start, or are stopped before they are ready.
+pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<Evidence> {
     std::fs::create_dir(&options.directory)
         .with_context(|| format!("cannot make {}", options.directory.display()))?;
     let scenario = &options.scenario;
-    let file = options.directory.join("scenario.yaml");
+    let file = options.directory.join(SCENARIO);
     std::fs::write(&file, scenario.to_yaml()?)
         .with_context(|| format!("cannot write {}", file.display()))?;
-    let lacks = lacks();
     let network = match Network::possible() {
         Ok(()) => Some(Network::make(scenario.masters)?),
         Err(_) => None,
     };
     let began = Instant::now();
-    let mut masters =
-        Masters::start(&options.binary, &options.directory, scenario.masters, network).await?;
-    say(&format!("{} masters after {:.1} s", scenario.masters, began.elapsed().as_secs_f64()));
+    let starting = Masters::start(&options.binary, &options.directory, scenario.masters, network);
+    let mut masters = tokio::select! {
+        biased;
+        () = stop.cancelled() => bail!("stopped before the masters were ready: nothing was checked"),
+        masters = Box::pin(starting) => masters?,
+    };
+    let took = began.elapsed().as_secs_f64();
+    options.tell(&format!("{} masters after {took:.1} s", scenario.masters));
 
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
     let shared = Arc::new(Shared::new(apis, masters.tls().clone(), scenario.workload.keys));
+    let began = Timestamp::now();
     let from = revision(&shared, 0).await?;
-    let (mut clients, mut following, mut followers) = (JoinSet::new(), JoinSet::new(), Vec::new());
-    for client in 0..scenario.workload.clients {
-        let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
-        clients.spawn(workload::client(shared.clone(), seed, client % masters.count()));
-    }
-    for master in 0..masters.count() {
-        let seen = Arc::new(Seen::default());
-        {
-            let mut watcher = lock(&seen.watcher);
-            watcher.name = format!("watcher of {}", masters.name(master));
-            watcher.from = from;
-        }
-        following.spawn(follower::follow(shared.clone(), seen.clone(), master));
-        followers.push(seen);
-    }
+    let mut crowd = Crowd::start(options, &masters, &shared, from);
 
-    let mut nemesis = Nemesis::new(scenario, options.seed, &lacks);
-    nemesis.run(&mut masters, (&|| shared.tick(), say)).await?;
-    let Done { injected, skipped, health } = nemesis.done;
-    let healed = heal(&masters, &shared).await?;
-    let marker = revision(&shared, 0).await?;
-    catch_up(&shared, &followers, marker).await;
-    shared.stop.store(true, Ordering::Relaxed);
-    finish(&mut clients).await?;
-    following.shutdown().await;
-    let last = last_lists(&shared).await?;
-    let cuts = masters.network().map_or(Ok(0), Network::cuts)?;
-    if cuts > 0 {
-        bail!("{cuts} links are still cut after the end of all faults");
-    }
-    let evidence = Evidence {
+    let mut course = Box::pin(course::inject(options, &mut masters, &shared, stop)).await;
+    let settled = settle(&masters, &shared, &crowd.followers, &mut course, stop);
+    let settled = Box::pin(settled).await;
+    let observed = crowd.end(&shared, &mut course).await;
+    let last = match &settled {
+        Some(_) => last_lists(&shared).await.unwrap_or_else(|error| {
+            course.trouble(&error.context("the last lists"));
+            Vec::new()
+        }),
+        None => Vec::new(),
+    };
+    nothing_left(&mut masters, &mut course);
+    let processes = masters.acts().into_iter().map(|(at, master, act)| Process {
+        at: u64::try_from(at.saturating_duration_since(shared.start).as_nanos()).unwrap_or(0),
+        master,
+        act,
+    });
+    let followers = &crowd.followers;
+    Ok(Evidence {
         options: options.clone(),
-        injected,
-        skipped,
-        health,
-        healed,
+        began,
+        ended: shared.tick(),
+        lasted: course.lasted,
+        stopped: course.stopped,
+        troubles: course.troubles,
+        injected: course.done.injected,
+        skipped: course.done.skipped,
+        health: course.done.health,
+        healed: settled.as_ref().map(|settled| settled.healed),
         history: std::mem::take(&mut *lock(&shared.history)),
         acknowledged: std::mem::take(&mut *lock(&shared.acknowledged)),
+        arrivals: followers.iter().map(|seen| std::mem::take(&mut *lock(&seen.at))).collect(),
         watchers: followers.iter().map(|seen| lock(&seen.watcher).clone()).collect(),
         refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
-        marker,
+        marker: settled.map(|settled| settled.marker),
         last,
-    };
-    Ok(Report::of(&evidence))
+        processes: processes.collect(),
+        observed,
+    })
+}
+
+/// All who use and watch the masters. They end with this value.
+struct Crowd {
+    clients: JoinSet<()>,
+    following: JoinSet<()>,
+    followers: Vec<Arc<Seen>>,
+    observer: Observer,
+}
+
+impl Crowd {
+    fn start(options: &Options, masters: &Masters, shared: &Arc<Shared>, from: Revision) -> Self {
+        let (mut clients, mut following) = (JoinSet::new(), JoinSet::new());
+        let mut followers = Vec::new();
+        for client in 0..options.scenario.workload.clients {
+            let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
+            clients.spawn(workload::client(shared.clone(), seed, client % masters.count()));
+        }
+        for master in 0..masters.count() {
+            let seen = Arc::new(Seen::default());
+            {
+                let mut watcher = lock(&seen.watcher);
+                watcher.name = format!("watcher of {}", masters.name(master));
+                watcher.from = from;
+            }
+            following.spawn(follower::follow(shared.clone(), seen.clone(), master));
+            followers.push(seen);
+        }
+        Self { clients, following, followers, observer: Observer::start(shared) }
+    }
+
+    async fn end(&mut self, shared: &Shared, course: &mut Course) -> Observed {
+        shared.stop.store(true, Ordering::Relaxed);
+        if let Err(error) = finish(&mut self.clients).await {
+            self.clients.shutdown().await;
+            course.trouble(&error);
+        }
+        self.following.shutdown().await;
+        self.observer.observed()
+    }
+}
+
+/// Whether every link is whole again, and no master ended by itself.
+fn nothing_left(masters: &mut Masters, course: &mut Course) {
+    match masters.network().map_or(Ok(0), Network::cuts) {
+        Ok(0) => {}
+        Ok(cuts) => {
+            course.trouble(&anyhow!("{cuts} links are still cut after the end of all faults"));
+        }
+        Err(error) => course.trouble(&error),
+    }
+    match masters.ended() {
+        Ok(ended) => ended.into_iter().for_each(|what| course.trouble(&Broke::new(what).into())),
+        Err(error) => course.trouble(&error),
+    }
 }
 
 /// What this host cannot do, and why.
@@ -133,15 +213,66 @@ pub fn lacks() -> Vec<(Need, String)> {
     lacks
 }
 
+/// How it was after the faults.
+struct Settled {
+    healed: Duration,
+    marker: Revision,
+}
+
+/// After the faults: every master serves again, and every watcher has come as far as the store. `None` when that did
+/// not come about; the troubles tell why.
+async fn settle(
+    masters: &Masters,
+    shared: &Shared,
+    followers: &[Arc<Seen>],
+    course: &mut Course,
+    stop: &CancellationToken,
+) -> Option<Settled> {
+    let settling = async {
+        let patience = if course.is_whole() { HEALED_MAX } else { STOPPED_MAX };
+        let healed = heal(masters, shared, patience).await?;
+        let marker = revision(shared, 0).await?;
+        catch_up(shared, followers, marker).await;
+        anyhow::Ok(Settled { healed, marker })
+    };
+    let settled = if course.stopped {
+        settling.await
+    } else {
+        tokio::select! {
+            biased;
+            settled = settling => settled,
+            () = stop.cancelled() => {
+                course.stopped = true;
+                return None;
+            }
+        }
+    };
+    match settled {
+        Ok(settled) => Some(settled),
+        // Less time than is promised: nobody is to blame.
+        Err(error) if !course.is_whole() => {
+            course.troubles.push(Trouble { what: format!("{error:#}"), broke: false });
+            None
+        }
+        Err(error) => {
+            course.trouble(&error);
+            None
+        }
+    }
+}
+
 /// How long it took, after the last fault, until every master answered a write and a read.
-async fn heal(masters: &Masters, shared: &Shared) -> anyhow::Result<Duration> {
+async fn heal(masters: &Masters, shared: &Shared, patience: Duration) -> anyhow::Result<Duration> {
     let begin = Instant::now();
     for master in 0..masters.count() {
         loop {
             match touch(shared, master).await {
                 Ok(()) => break,
-                Err(error) if begin.elapsed() > HEALED_MAX => {
-                    bail!("{} does not serve after the faults: {error:#}", masters.name(master))
+                Err(error) if begin.elapsed() > patience => {
+                    let name = masters.name(master);
+                    let what =
+                        format!("{name} does not serve {patience:?} after the faults: {error:#}");
+                    bail!(Broke::new(what))
                 }
                 Err(_) => tokio::time::sleep(POLL).await,
             }

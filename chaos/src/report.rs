@@ -1,10 +1,17 @@
 //! What a run found: a verdict, what it rests on, and what to do to see it again.
 
+pub mod file;
+mod logs;
+mod page;
+mod timeline;
+pub mod violation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::linear::{self, Verdict};
@@ -13,9 +20,25 @@ use crate::history::{Operation, Tick, well_formed};
 use crate::limits::{ANSWERED_MIN, NAMED_MAX};
 use crate::model::{Register, RegisterInput, RegisterOutput};
 use crate::real::Options;
+use crate::real::course::Trouble;
+use crate::real::masters::Act;
 use crate::real::nemesis::{Fault, Injected, Skipped};
+use crate::real::observer::Observed;
 use crate::real::workload::{Recorded, name, told};
 use crate::scenario::expect::{Health, Seen};
+pub use page::page;
+use violation::Violation;
+
+/// What was done to a master's process, or what it did.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Process {
+    /// When.
+    pub at: Tick,
+    /// Which master.
+    pub master: usize,
+    /// What.
+    pub act: Act,
+}
 
 /// What a run leaves for the checks.
 #[derive(Debug)]
@@ -28,20 +51,36 @@ pub struct Evidence {
     pub skipped: Vec<Skipped>,
     /// When a majority was fit.
     pub health: Vec<Health>,
-    /// From the end of the last fault until every master served again.
-    pub healed: Duration,
+    /// From the end of the last fault until every master served again; `None` when they did not.
+    pub healed: Option<Duration>,
+    /// Tick 0.
+    pub began: Timestamp,
+    /// The last tick.
+    pub ended: Tick,
+    /// How long faults were injected.
+    pub lasted: Duration,
+    /// The run was stopped by hand.
+    pub stopped: bool,
+    /// What went wrong on the way.
+    pub troubles: Vec<Trouble>,
     /// What clients did and saw.
     pub history: Vec<Recorded>,
     /// Writes that were acknowledged, with their revisions.
     pub acknowledged: Vec<(Revision, Change)>,
     /// What watchers were sent.
     pub watchers: Vec<Watcher>,
+    /// When each of it arrived, of each watcher.
+    pub arrivals: Vec<Vec<Tick>>,
     /// Watches that were refused.
     pub refused: Vec<String>,
-    /// Every watcher must have come this far.
-    pub marker: Revision,
-    /// What each master listed at the end.
+    /// Every watcher must have come this far; `None` when the run did not come so far.
+    pub marker: Option<Revision>,
+    /// What each master listed at the end; nothing when the run did not come so far.
     pub last: Vec<Value>,
+    /// What was done to processes.
+    pub processes: Vec<Process>,
+    /// What the masters were seen to be.
+    pub observed: Observed,
 }
 
 /// Pass, fail, or nothing can be said.
@@ -79,6 +118,9 @@ pub struct Check {
     pub checked: String,
     /// What was found, the first few.
     pub found: Vec<String>,
+    /// Where the first of it is, as far as that has a place in time.
+    #[serde(skip)]
+    pub violation: Option<Violation>,
 }
 
 /// Operations of one kind.
@@ -116,9 +158,13 @@ pub struct Report {
     /// Longest time in which no operation of any client was answered, in milliseconds.
     pub longest_silence_ms: f64,
     /// From the end of the last fault until every master served reads and writes, in milliseconds.
-    pub healed_ms: f64,
+    /// Null when they did not.
+    pub healed_ms: Option<f64>,
     /// All checks.
     pub checks: Vec<Check>,
+    /// The earliest violation that has a place in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_violation: Option<Violation>,
 }
 
 impl Report {
@@ -126,6 +172,7 @@ impl Report {
     #[must_use]
     pub fn of(evidence: &Evidence) -> Self {
         let checks = vec![
+            course(evidence),
             coverage(evidence),
             linearizable(evidence),
             watches(evidence),
@@ -142,7 +189,11 @@ impl Report {
             skipped: evidence.skipped.clone(),
             operations: counts(&evidence.history),
             longest_silence_ms: millis(silence(&evidence.history)),
-            healed_ms: evidence.healed.as_secs_f64() * 1e3,
+            healed_ms: evidence.healed.map(|healed| healed.as_secs_f64() * 1e3),
+            first_violation: checks
+                .iter()
+                .filter_map(|check| check.violation.clone())
+                .min_by_key(|violation| violation.at),
             checks,
         }
     }
@@ -175,11 +226,12 @@ impl Report {
         let kinds: Vec<String> =
             kinds.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         let _ = writeln!(text, "\nfaults: {}", kinds.join(", "));
-        let _ = writeln!(
-            text,
-            "longest time without any answer {:.0} ms; all served {:.0} ms after the last fault\n",
-            self.longest_silence_ms, self.healed_ms
+        let healed = self.healed_ms.map_or_else(
+            || "not all served after the last fault".to_owned(),
+            |ms| format!("all served {ms:.0} ms after the last fault"),
         );
+        let silence = self.longest_silence_ms;
+        let _ = writeln!(text, "longest time without any answer {silence:.0} ms; {healed}\n");
         for check in &self.checks {
             let _ =
                 writeln!(text, "{:<8} {:<14} {}", word(check.result), check.name, check.checked);
@@ -206,12 +258,35 @@ fn check(name: &'static str, checked: String, result: Result, found: Vec<String>
     if more > 0 {
         found.push(format!("and {more} more"));
     }
-    Check { name, result, checked, found }
+    Check { name, result, checked, found, violation: None }
 }
 
 fn broken(name: &'static str, checked: String, found: Vec<String>) -> Check {
     let result = if found.is_empty() { Result::Pass } else { Result::Fail };
     check(name, checked, result, found)
+}
+
+/// What cut the run short, and whether every master served again in time after the faults.
+fn course(evidence: &Evidence) -> Check {
+    let asked = evidence.options.scenario.lasts().duration().as_secs_f64();
+    let lasted = evidence.lasted.as_secs_f64();
+    let mut found = Vec::new();
+    if evidence.stopped {
+        found.push(format!("stopped by hand after {lasted:.1} of {asked:.0} s"));
+    }
+    found.extend(evidence.troubles.iter().map(|trouble| trouble.what.clone()));
+    let healed = evidence.healed.map_or_else(
+        || "not all masters served after them".to_owned(),
+        |healed| format!("all masters served {:.1} s after them", healed.as_secs_f64()),
+    );
+    let result = if evidence.troubles.iter().any(|trouble| trouble.broke) {
+        Result::Fail
+    } else if !found.is_empty() || evidence.healed.is_none() {
+        Result::Unknown
+    } else {
+        Result::Pass
+    };
+    check("course", format!("{lasted:.0} s of faults, {healed}"), result, found)
 }
 
 /// A run in which too little happened says nothing.
@@ -245,35 +320,27 @@ fn coverage(evidence: &Evidence) -> Check {
 fn linearizable(evidence: &Evidence) -> Check {
     let all: Vec<Operation<RegisterInput, RegisterOutput>> =
         evidence.history.iter().map(|found| found.operation.clone()).collect();
-    let (mut found, mut result) = (Vec::new(), Result::Pass);
+    let (mut found, mut result, mut first) = (Vec::new(), Result::Pass, None::<Violation>);
     if let Err(error) = well_formed(&all) {
         let text = format!("the harness recorded nonsense: {error}");
         return check("linearizable", String::new(), Result::Unknown, vec![text]);
     }
     for key in 0..evidence.options.scenario.workload.keys {
-        let mut own: Vec<_> = evidence
-            .history
-            .iter()
-            .filter(|found| found.key == key)
-            // A read without an answer tells nothing.
-            .filter(|found| {
-                found.operation.input != RegisterInput::Read || found.operation.output().is_some()
-            })
-            .map(|found| found.operation.clone())
-            .collect();
-        own.sort_by_key(|operation| operation.called);
-        match linear::check(&Register, &own) {
+        let own = violation::of_key(evidence, key);
+        let operations: Vec<_> = own.iter().map(|found| found.operation.clone()).collect();
+        match linear::check(&Register, &operations) {
             Verdict::Linearizable(_) => {}
             Verdict::Violation(violation) => {
                 result = result.max(Result::Fail);
-                let wrong = &own[violation.operation];
-                found.push(format!("{}: nothing explains {wrong:?}", name(key)));
-                found.extend(
-                    violation
-                        .window
-                        .iter()
-                        .map(|index| format!("  at the same time {:?}", own[*index])),
-                );
+                let there = violation::of_answer(evidence, key, &violation);
+                if first.as_ref().is_none_or(|first| there.at < first.at) {
+                    first = Some(there);
+                }
+                let sentence = |index: usize| violation::sentence(own[index]);
+                let wrong = sentence(violation.operation);
+                found.push(format!("{}: nothing explains {wrong}", name(key)));
+                let same = violation.window.iter();
+                found.extend(same.map(|index| format!("  at the same time {}", sentence(*index))));
             }
             Verdict::Undecided { steps } => {
                 result = result.max(Result::Unknown);
@@ -283,7 +350,7 @@ fn linearizable(evidence: &Evidence) -> Check {
     }
     let keys = evidence.options.scenario.workload.keys;
     let checked = format!("{} operations on {keys} objects", all.len());
-    check("linearizable", checked, result, found)
+    Check { violation: first, ..check("linearizable", checked, result, found) }
 }
 
 fn log_of(evidence: &Evidence) -> (Log, Vec<String>) {
@@ -297,6 +364,19 @@ fn log_of(evidence: &Evidence) -> (Log, Vec<String>) {
     (log, found)
 }
 
+/// The first broken promise of a watch, where it shows.
+fn first_of_watches(evidence: &Evidence, log: &Log) -> Option<Violation> {
+    let mut scratch = Log::default();
+    let told_twice = evidence.watchers.iter().filter_map(|watcher| scratch.tell_all(watcher).err());
+    let kinds = log.check_kinds().err();
+    let own = evidence.watchers.iter().filter_map(|watcher| log.check(watcher).err());
+    told_twice
+        .chain(kinds)
+        .chain(own)
+        .map(|broken| violation::of_watch(evidence, &broken))
+        .min_by_key(|violation| violation.at)
+}
+
 fn watches(evidence: &Evidence) -> Check {
     let (log, mut found) = log_of(evidence);
     found.extend(log.check_kinds().err().map(|error| error.to_string()));
@@ -305,27 +385,39 @@ fn watches(evidence: &Evidence) -> Check {
         let last = watcher.sent.last().map(|sent| match sent {
             Sent::Event(revision, _) | Sent::Bookmark(revision) => *revision,
         });
-        if last.unwrap_or(watcher.from) < evidence.marker {
+        if let Some(marker) = evidence.marker.filter(|to| last.unwrap_or(watcher.from) < *to) {
             let name = &watcher.name;
-            found.push(format!("{name}: came to {last:?}, not to {}", evidence.marker));
+            found.push(format!("{name}: came to {last:?}, not to {marker}"));
         }
     }
     found.extend(evidence.refused.iter().cloned());
     let events: usize = evidence.watchers.iter().map(|watcher| watcher.sent.len()).sum();
     let checked = format!("{events} events to {} watchers", evidence.watchers.len());
-    broken("watches", checked, found)
+    let violation = first_of_watches(evidence, &log);
+    if found.is_empty() && evidence.marker.is_none() {
+        let short = "how far they had to come is not known: the run was cut short".to_owned();
+        return check("watches", checked, Result::Unknown, vec![short]);
+    }
+    Check { violation, ..broken("watches", checked, found) }
 }
 
 /// One revision, one write; and of one object they go up in the order of its writes.
 fn revisions(evidence: &Evidence) -> Check {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
+    let mut violation = None;
     for (revision, change) in &evidence.acknowledged {
         if !seen.insert(*revision) {
-            found.push(format!("revision {revision} was given twice, once for {}", change.key));
+            let what = format!("revision {revision} was given twice, once for {}", change.key);
+            if violation.is_none() {
+                violation =
+                    Some(violation::of_revision(evidence, "revisions", &what, *revision, change));
+            }
+            found.push(what);
         }
     }
-    broken("revisions", format!("{} acknowledged writes", seen.len()), found)
+    let checked = format!("{} acknowledged writes", seen.len());
+    Check { violation, ..broken("revisions", checked, found) }
 }
 
 /// At the end every master lists the same, and what the log of changes leads to.
@@ -342,6 +434,7 @@ fn agreement(evidence: &Evidence) -> Check {
             .collect()
     };
     let mut found = Vec::new();
+    let mut violation = None;
     let first = evidence.last.first().map(&content).unwrap_or_default();
     for (master, list) in evidence.last.iter().enumerate().skip(1) {
         if content(list) != first {
@@ -353,10 +446,20 @@ fn agreement(evidence: &Evidence) -> Check {
         // Later changes may have replaced it; what is there must not be older.
         if first.get(&change.key).is_some_and(|there| there.is_none_or(|there| there.0 < *revision))
         {
-            found.push(format!("{} is older than the acknowledged {revision}", change.key));
+            let what = format!("{} is older than the acknowledged {revision}", change.key);
+            if violation.is_none() {
+                violation =
+                    Some(violation::of_revision(evidence, "agreement", &what, *revision, change));
+            }
+            found.push(what);
         }
     }
-    broken("agreement", format!("{} masters, {} objects", evidence.last.len(), first.len()), found)
+    let checked = format!("{} masters, {} objects", evidence.last.len(), first.len());
+    if found.is_empty() && evidence.last.len() < evidence.options.scenario.masters {
+        let short = "not every master was asked at the end: the run was cut short".to_owned();
+        return check("agreement", checked, Result::Unknown, vec![short]);
+    }
+    Check { violation, ..broken("agreement", checked, found) }
 }
 
 /// What the scenario asks for beside that nothing is wrong.
@@ -367,13 +470,17 @@ fn expectations(evidence: &Evidence) -> Check {
         .filter_map(Operation::returned)
         .collect();
     writes.sort_unstable();
-    let judged = evidence.options.scenario.expect.judge(&Seen {
+    let mut expect = evidence.options.scenario.expect.clone();
+    // Who did not serve at all is told by the course of the run.
+    let healing = expect.healed_within.take_if(|_| evidence.healed.is_none());
+    let mut judged = expect.judge(&Seen {
         health: &evidence.health,
         writes: &writes,
         silence: silence(&evidence.history),
-        healed: Tick::try_from(evidence.healed.as_nanos()).unwrap_or(Tick::MAX),
+        healed: Tick::try_from(evidence.healed.unwrap_or_default().as_nanos()).unwrap_or(Tick::MAX),
         answered: operations().filter_map(Operation::returned).count(),
     });
+    judged.unknown.extend(healing.map(|_| "not every master served again".to_owned()));
     let result = match (judged.broken.is_empty(), judged.unknown.is_empty()) {
         (false, _) => Result::Fail,
         (true, false) => Result::Unknown,
@@ -386,14 +493,7 @@ fn expectations(evidence: &Evidence) -> Check {
 fn counts(history: &[Recorded]) -> BTreeMap<&'static str, Count> {
     let mut times: BTreeMap<&'static str, (Vec<Tick>, usize)> = BTreeMap::new();
     for Recorded { operation, .. } in history {
-        let kind = match operation.input {
-            RegisterInput::Read => "get",
-            RegisterInput::Write(_) | RegisterInput::Swap { .. } => "update",
-            RegisterInput::Patch(_) => "patch",
-            RegisterInput::Create(_) => "create",
-            RegisterInput::Delete => "delete",
-        };
-        let entry = times.entry(kind).or_default();
+        let entry = times.entry(kind(&operation.input)).or_default();
         match operation.returned() {
             Some(at) => entry.0.push(at - operation.called),
             None => entry.1 += 1,
@@ -407,6 +507,17 @@ fn counts(history: &[Recorded]) -> BTreeMap<&'static str, Count> {
         Count { answered: times.len(), unknown, p50_ms: at(50), p99_ms: at(99), max_ms: at(100) }
     };
     times.into_iter().map(|(kind, found)| (kind, count(found))).collect()
+}
+
+/// The verb that a user knows an operation by.
+fn kind(input: &RegisterInput) -> &'static str {
+    match input {
+        RegisterInput::Read => "get",
+        RegisterInput::Write(_) | RegisterInput::Swap { .. } => "update",
+        RegisterInput::Patch(_) => "patch",
+        RegisterInput::Create(_) => "create",
+        RegisterInput::Delete => "delete",
+    }
 }
 
 fn silence(history: &[Recorded]) -> Tick {

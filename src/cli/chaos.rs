@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use quorate_chaos::cli::{ChaosArgs, Voice};
 
 use crate::progress;
 use crate::stop::Stop;
@@ -11,16 +11,13 @@ use crate::stop::Stop;
 const UNKNOWN: u8 = 2;
 
 /// Ends with what the verdict stands for: 0 pass, 1 fail, 2 unknown.
-pub fn run(args: quorate_chaos::cli::ChaosArgs) -> ExitCode {
+pub fn run(args: ChaosArgs) -> ExitCode {
     let result = super::block_on(async {
+        // From here on a signal ends the faults, not the process: they are taken back, and what there is is checked.
         let stop = Stop::listen_patiently()?;
-        // Whichever ends first, what the run started and cut goes with its future. The signals come first: from then
-        // on they no longer end the process.
-        tokio::select! {
-            biased;
-            () = stop.requested() => bail!("stopped: masters and faults are gone, nothing was checked"),
-            result = quorate_chaos::cli::main(args, progress::tell, progress::say) => result,
-        }
+        let rewrite = progress::can_rewrite().then_some(progress::rewrite as fn(&str));
+        let voice = Voice { say: progress::tell, rewrite, print: progress::say };
+        quorate_chaos::cli::main(args, voice, stop.token()).await
     });
     ExitCode::from(result.unwrap_or_else(|error| {
         progress::complain(&error);

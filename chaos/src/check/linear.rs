@@ -58,6 +58,19 @@ pub fn check_within<M: Model>(model: &M, history: &History<M>, steps_max: u64) -
     }
 }
 
+/// Whether some order explains a history; `None` when that was not found out within `steps_max` steps.
+pub(crate) fn is_explained<M: Model>(
+    model: &M,
+    history: &History<M>,
+    steps_max: u64,
+) -> Option<bool> {
+    match search(model, history, Tick::MAX, steps_max, &mut 0) {
+        Found::Order(_) => Some(true),
+        Found::None { .. } => Some(false),
+        Found::GivenUp => None,
+    }
+}
+
 /// Linearizability is closed under prefixes: the first return that makes the history wrong is
 /// found by halving.
 fn first_violation<M: Model>(model: &M, history: &History<M>, steps_max: u64) -> Verdict {

@@ -1,6 +1,8 @@
 //! One object with a version: read, write, compare-and-set, delete (knossos' cas-register, with
 //! Kubernetes' words for its answers).
 
+use serde::{Deserialize, Serialize};
+
 use super::Model;
 
 /// One key; absent at first.
@@ -8,7 +10,8 @@ use super::Model;
 pub struct Register;
 
 /// What is asked of a register.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RegisterInput {
     /// GET.
     Read,
@@ -30,7 +33,8 @@ pub enum RegisterInput {
 }
 
 /// What a register answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RegisterOutput {
     /// The value that is there.
     Value(u64),

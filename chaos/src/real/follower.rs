@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::client::Connection;
 use super::workload::{OBJECTS, Shared, lock, told};
 use crate::check::watch::{Change, Kind, Revision, Sent, Watcher};
+use crate::history::Tick;
 use crate::limits::{CONNECT_MAX, WATCH_QUIET_MAX};
 
 /// Before the next master is tried.
@@ -27,9 +28,16 @@ pub struct Seen {
     pub watcher: Mutex<Watcher>,
     /// Answers that a watch of an uncompacted past must not get: 410, and errors in the stream.
     pub refused: Mutex<Vec<String>>,
+    /// When each of what the watcher was sent arrived.
+    pub at: Mutex<Vec<Tick>>,
 }
 
 impl Seen {
+    fn add(&self, at: Tick, sent: Sent) {
+        lock(&self.watcher).sent.push(sent);
+        lock(&self.at).push(at);
+    }
+
     /// The last revision that was sent.
     #[must_use]
     pub fn last(&self) -> Revision {
@@ -73,7 +81,7 @@ async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()
         for part in data.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if line.ends_with(b"\n") {
-                take(seen, &serde_json::from_slice(&line)?)?;
+                take(seen, shared.tick(), &serde_json::from_slice(&line)?)?;
                 line.clear();
             }
         }
@@ -81,7 +89,7 @@ async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()
     Ok(())
 }
 
-fn take(seen: &Seen, event: &Value) -> anyhow::Result<()> {
+fn take(seen: &Seen, at: Tick, event: &Value) -> anyhow::Result<()> {
     let object = &event["object"];
     let kind = match event["type"].as_str() {
         Some("ADDED") => Kind::Added,
@@ -90,7 +98,7 @@ fn take(seen: &Seen, event: &Value) -> anyhow::Result<()> {
         Some("BOOKMARK") => {
             let version = object["metadata"]["resourceVersion"].as_str();
             let revision = version.and_then(|text| text.parse().ok()).context("bad bookmark")?;
-            lock(&seen.watcher).sent.push(Sent::Bookmark(revision));
+            seen.add(at, Sent::Bookmark(revision));
             return Ok(());
         }
         _ => {
@@ -100,6 +108,6 @@ fn take(seen: &Seen, event: &Value) -> anyhow::Result<()> {
     };
     let (revision, digest) = told(object).context("an event without a resourceVersion")?;
     let key = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    lock(&seen.watcher).sent.push(Sent::Event(revision, Change { key, kind, digest }));
+    seen.add(at, Sent::Event(revision, Change { key, kind, digest }));
     Ok(())
 }

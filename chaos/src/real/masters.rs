@@ -7,17 +7,19 @@ use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::client::{self, Connection};
 use super::network::Network;
+use super::workload::lock;
 use crate::limits::READY_MAX;
 
 /// One master.
@@ -32,6 +34,35 @@ struct Master {
     process: Option<Child>,
 }
 
+/// What was done to a master's process, or what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// It was started.
+    Started,
+    /// It was killed.
+    Killed,
+    /// SIGSTOP.
+    Paused,
+    /// SIGCONT.
+    Resumed,
+    /// It ended, and nobody had asked for it.
+    Ended,
+}
+
+/// The masters did not stand what was done to them: no trouble of the harness, but what it looks for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broke(String);
+
+impl Broke {
+    /// What happened, in a sentence.
+    #[must_use]
+    pub fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 /// All masters. They end with this value.
 #[derive(Debug)]
 pub struct Masters {
@@ -39,6 +70,8 @@ pub struct Masters {
     binary: PathBuf,
     tls: Arc<ClientConfig>,
     network: Option<Network>,
+    /// When which process was done what to.
+    acts: Mutex<Vec<(Instant, usize, Act)>>,
 }
 
 impl Masters {
@@ -105,7 +138,9 @@ impl Masters {
             masters.push(master);
         }
         let tls = tls.context("a cluster has at least one master")?;
-        let masters = Self { masters, binary: binary.to_owned(), tls, network };
+        let acts = (0..masters.len()).map(|master| (Instant::now(), master, Act::Started));
+        let acts = Mutex::new(acts.collect());
+        let masters = Self { masters, binary: binary.to_owned(), tls, network, acts };
         masters.voters().await?;
         Ok(masters)
     }
@@ -176,6 +211,7 @@ impl Masters {
     pub async fn kill(&mut self, master: usize) -> anyhow::Result<()> {
         if let Some(mut process) = self.masters[master].process.take() {
             process.kill().await.context("cannot kill")?;
+            self.note(master, Act::Killed);
         }
         Ok(())
     }
@@ -190,6 +226,7 @@ impl Masters {
             let (arguments, log) = (&found.arguments, &found.log);
             let process = spawn(&self.binary, arguments, log, self.network.as_ref(), master)?;
             found.process = Some(process);
+            self.note(master, Act::Started);
         }
         Ok(())
     }
@@ -199,7 +236,9 @@ impl Masters {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn pause(&self, master: usize) -> anyhow::Result<()> {
-        self.signal(master, Signal::STOP)
+        self.signal(master, Signal::STOP)?;
+        self.note(master, Act::Paused);
+        Ok(())
     }
 
     /// SIGCONT.
@@ -207,7 +246,9 @@ impl Masters {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn resume(&self, master: usize) -> anyhow::Result<()> {
-        self.signal(master, Signal::CONT)
+        self.signal(master, Signal::CONT)?;
+        self.note(master, Act::Resumed);
+        Ok(())
     }
 
     fn signal(&self, master: usize, signal: Signal) -> anyhow::Result<()> {
@@ -217,6 +258,48 @@ impl Masters {
             Some(pid) => Ok(kill_process(pid, signal)?),
             None => Ok(()),
         }
+    }
+
+    fn note(&self, master: usize, act: Act) {
+        lock(&self.acts).push((Instant::now(), master, act));
+    }
+
+    /// What was done to processes so far, and when.
+    #[must_use]
+    pub fn acts(&self) -> Vec<(Instant, usize, Act)> {
+        lock(&self.acts).clone()
+    }
+
+    /// Masters whose process ended by itself, with how: each is told once.
+    ///
+    /// # Errors
+    /// When a process cannot be asked.
+    pub fn ended(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut ended = Vec::new();
+        for index in 0..self.masters.len() {
+            if let Err(error) = self.masters[index].check_alive() {
+                ended.push(error.downcast::<Broke>()?.0);
+                self.masters[index].process = None;
+                self.note(index, Act::Ended);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Takes back every fault, whatever it was: links healed, hanging processes woken, dead ones started.
+    ///
+    /// # Errors
+    /// The first thing that could not be taken back; all were tried.
+    pub fn restore(&mut self) -> anyhow::Result<()> {
+        let mut done = self.network.as_ref().map_or(Ok(()), Network::heal);
+        for master in 0..self.masters.len() {
+            let back = match self.masters[master].process {
+                Some(_) => self.signal(master, Signal::CONT),
+                None => self.restart(master),
+            };
+            done = done.and(back);
+        }
+        done
     }
 
     /// Waits until all answer `/readyz`.
@@ -230,7 +313,12 @@ impl Masters {
                 self.masters[index].check_alive()?;
                 if begin.elapsed() > READY_MAX {
                     let master = &self.masters[index];
-                    bail!("{} is not ready; see {}", master.name, master.log.display());
+                    let text = format!(
+                        "{} was not ready within {READY_MAX:?} after a fault; see {}",
+                        master.name,
+                        master.log.display()
+                    );
+                    bail!(Broke(text));
                 }
                 tokio::time::sleep(super::POLL).await;
             }
@@ -246,7 +334,7 @@ impl Master {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(5)..].join("\n");
-            bail!("{} ended by itself ({status}):\n{tail}", self.name);
+            bail!(Broke(format!("{} ended by itself ({status}):\n{tail}", self.name)));
         }
         Ok(())
     }

@@ -56,6 +56,12 @@ pub struct Done {
     pub health: Vec<Health>,
 }
 
+/// Tells the time of the run.
+type Clock<'a> = &'a dyn Fn() -> Tick;
+
+/// Tells a person.
+type Say<'a> = &'a dyn Fn(&str);
+
 /// What happens next to a step.
 #[derive(Debug, Clone)]
 enum Event {
@@ -116,7 +122,7 @@ impl<'a> Nemesis<'a> {
     pub async fn run(
         &mut self,
         masters: &mut Masters,
-        (tick, say): (&dyn Fn() -> Tick, fn(&str)),
+        (tick, say): (Clock<'_>, Say<'_>),
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
         self.note_health(masters.count(), tick());
@@ -175,24 +181,25 @@ impl<'a> Nemesis<'a> {
                 self.plan(now + phase.after.duration(), index, Event::Phase(phase));
             }
         }
+        // Told before it is there: the run may be stopped on the way.
+        let (fault, what) = (step.fault, words(step, &names));
+        let place = self.done.injected.len();
+        self.places.insert(index, place);
+        let (to, targets, shown) = (from, names, String::new());
+        self.done.injected.push(Injected { fault, what, from, to, targets, shown });
         self.settle(masters, tick).await?;
         self.plan(now + step.lasts.duration(), index, Event::End);
         match masters.shows(&self.now).await {
             Ok(shown) => {
-                let what = words(step, &names);
-                tracing::info!(fault = what, "injected");
-                self.places.insert(index, self.done.injected.len());
-                let fault = step.fault;
-                self.done.injected.push(Injected {
-                    fault,
-                    what,
-                    from,
-                    to: from,
-                    targets: names,
-                    shown,
-                });
+                let injected = &mut self.done.injected[place];
+                tracing::info!(fault = injected.what, "injected");
+                injected.shown = shown;
             }
-            Err(error) => self.skip(step, format!("it was not there: {error:#}")),
+            Err(error) => {
+                self.places.remove(&index);
+                self.done.injected.truncate(place);
+                self.skip(step, format!("it was not there: {error:#}"));
+            }
         }
         Ok(())
     }
@@ -201,7 +208,7 @@ impl<'a> Nemesis<'a> {
         &mut self,
         index: usize,
         masters: &mut Masters,
-        (tick, say, begin): (&dyn Fn() -> Tick, fn(&str), Instant),
+        (tick, say, begin): (Clock<'_>, Say<'_>, Instant),
     ) -> anyhow::Result<()> {
         self.active.remove(&index);
         self.settle(masters, tick).await?;
@@ -216,6 +223,17 @@ impl<'a> Nemesis<'a> {
             Duration::from_nanos(injected.to - injected.from).as_secs_f64(),
         ));
         Ok(())
+    }
+
+    /// The run is cut short: what is under way ends now, whoever takes it back.
+    pub fn abandon(&mut self, count: usize, now: Tick) {
+        let under_way = self.active.keys().filter_map(|index| self.places.get(index));
+        for place in under_way {
+            self.done.injected[*place].to = now;
+        }
+        self.active.clear();
+        self.now = Effect::default();
+        self.note_health(count, now);
     }
 
     /// Makes true what all that is under way does together.

@@ -1,6 +1,6 @@
 //! What a scenario expects of the cluster, beside that nothing is wrong.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Span;
 use crate::history::Tick;
@@ -49,7 +49,7 @@ impl Availability {
 }
 
 /// Whether a majority of the masters was fit, from a tick on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// From when on.
     pub from: Tick,

@@ -1,0 +1,395 @@
+//! The report of a made-up run: what is found in it, its page, and that it can be checked again.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quorate_chaos::check::watch::{Change, Kind, Sent, Watcher};
+use quorate_chaos::history::{Operation, Outcome, Tick};
+use quorate_chaos::model::{RegisterInput, RegisterOutput};
+use quorate_chaos::real::Options;
+use quorate_chaos::real::course::Trouble;
+use quorate_chaos::real::masters::Act;
+use quorate_chaos::real::nemesis::{Fault, Injected};
+use quorate_chaos::real::observer::{Observed, State, Stretch};
+use quorate_chaos::real::workload::Recorded;
+use quorate_chaos::report::{Evidence, Process, Report, Result, file, page};
+use quorate_chaos::scenario::expect::Health;
+use quorate_chaos::scenario::read;
+use serde_json::json;
+
+const MS: Tick = 1_000_000;
+const BAD: &str = "</script><img src=x onerror=alert(1)>&\"'";
+
+const SCENARIO: &str = "\
+name: made-up
+masters: 3
+workload: {clients: 4, keys: 3}
+schedule:
+- {at: 2s, for: 2500ms, fault: kill, target: leader}
+- {at: 6s, for: 4s, fault: pause, target: leader}
+expect:
+  verdict: pass
+  healed_within: 10s
+";
+
+fn options() -> Options {
+    Options {
+        binary: "/bin/quorate".into(),
+        directory: "run".into(),
+        scenario: read::text("made-up.yaml", SCENARIO, 42).unwrap(),
+        seed: 42,
+        command: "quorate chaos run --scenario made-up.yaml --seed 42".into(),
+        say: |_| {},
+        rewrite: None,
+    }
+}
+
+fn injected(fault: Fault, what: &str, from: Tick, to: Tick) -> Injected {
+    let (targets, shown) = (vec!["m1".to_owned()], "seen".to_owned());
+    Injected { fault, what: what.into(), from: from * MS, to: to * MS, targets, shown }
+}
+
+fn recorded(
+    key: usize,
+    client: u32,
+    called: Tick,
+    input: RegisterInput,
+    output: RegisterOutput,
+) -> Recorded {
+    let outcome = Outcome::Done { at: called + 4 * MS + u64::from(client) * MS / 3, output };
+    let operation = Operation { client, called, input, outcome };
+    Recorded { key, master: key % 3, operation }
+}
+
+/// Ten seconds in which all went well.
+fn good() -> Evidence {
+    let (mut history, mut acknowledged, mut sent, mut at) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut revision = 100;
+    for key in 0..3usize {
+        let mut there = 0;
+        for step in 0..100u64 {
+            let value = step * 10 + key as u64;
+            let called = step * 100 * MS + key as u64 * 7 * MS;
+            let (client, other) = (u32::try_from(key).unwrap(), 10 + u32::try_from(key).unwrap());
+            let (input, kind) = match step {
+                0 => (RegisterInput::Create(value), Kind::Added),
+                _ => (RegisterInput::Swap { from: there, to: value }, Kind::Modified),
+            };
+            history.push(recorded(key, client, called, input, RegisterOutput::Written));
+            history.push(recorded(
+                key,
+                other,
+                called + 30 * MS,
+                RegisterInput::Read,
+                RegisterOutput::Value(value),
+            ));
+            there = value;
+            revision += 1;
+            let change = Change { key: format!("register-{key}"), kind, digest: value };
+            acknowledged.push((revision, change.clone()));
+            sent.push(Sent::Event(revision, change));
+            at.push(called + 6 * MS);
+        }
+    }
+    let items: Vec<_> = (0..3).map(|key| {
+        let name = format!("register-{key}");
+        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "500"}, "data": {"v": "1"}})
+    }).collect();
+    let injected = vec![
+        injected(Fault::Kill, "m1 killed", 2000, 4500),
+        injected(Fault::Pause, "m2 paused", 6000, 7000),
+    ];
+    let watcher = |name: &str| Watcher { name: name.into(), from: 100, sent: sent.clone() };
+    Evidence {
+        options: options(),
+        injected,
+        skipped: Vec::new(),
+        health: vec![
+            Health { from: 0, majority: true },
+            Health { from: 10_000 * MS, majority: true },
+        ],
+        healed: Some(Duration::from_millis(230)),
+        began: "2026-11-21T20:00:00Z".parse().unwrap(),
+        ended: 10_000 * MS,
+        lasted: Duration::from_secs(10),
+        stopped: false,
+        troubles: Vec::new(),
+        history,
+        acknowledged,
+        watchers: vec![watcher("watcher of m1"), watcher("watcher of m2")],
+        arrivals: vec![at.clone(), at],
+        refused: Vec::new(),
+        marker: Some(revision),
+        last: vec![json!({"items": items}); 3],
+        processes: vec![
+            Process { at: 2000 * MS, master: 0, act: Act::Killed },
+            Process { at: 4500 * MS, master: 0, act: Act::Started },
+            Process { at: 6000 * MS, master: 1, act: Act::Paused },
+            Process { at: 7000 * MS, master: 1, act: Act::Resumed },
+        ],
+        observed: observed(),
+    }
+}
+
+/// What the masters were in the meantime.
+fn observed() -> Observed {
+    let up = |role: &str, term| State::Up { role: role.into(), term, leader: Some("m1".into()) };
+    let stretch = |master, from, to, state| Stretch { master, from: from * MS, to: to * MS, state };
+    Observed {
+        stretches: vec![
+            stretch(0, 0, 2000, up("leader", 3)),
+            stretch(1, 0, 2200, up("follower", 3)),
+            stretch(2, 0, 2200, up("follower", 3)),
+            stretch(0, 2100, 4400, State::Down),
+            stretch(1, 2300, 6000, up("leader", 4)),
+            stretch(2, 2300, 6300, up("follower", 4)),
+            stretch(0, 4500, 6300, up("follower", 4)),
+            stretch(1, 6100, 7000, State::Silent),
+            stretch(2, 6400, 10_000, up("leader", 5)),
+            stretch(0, 6400, 10_000, up("follower", 5)),
+            stretch(1, 7100, 10_000, up("follower", 5)),
+        ],
+        looks: 300,
+        dropped: 0,
+    }
+}
+
+/// As [`good`], but one read in a fault tells what was there long before.
+fn stale() -> Evidence {
+    let mut evidence = good();
+    let stale = recorded(1, 77, 6_340 * MS, RegisterInput::Read, RegisterOutput::Value(581));
+    evidence.history.push(stale);
+    let lost = Operation {
+        client: 78,
+        called: 2_010 * MS,
+        input: RegisterInput::Patch(9_999),
+        outcome: Outcome::Unknown,
+    };
+    evidence.history.push(Recorded { key: 2, master: 0, operation: lost });
+    evidence
+}
+
+fn result(report: &Report, check: &str) -> Result {
+    report.checks.iter().find(|found| found.name == check).unwrap().result
+}
+
+#[test]
+fn a_good_run_passes() {
+    let report = Report::of(&good());
+    assert_eq!(report.result, Result::Pass, "{}", report.text());
+    assert!(report.first_violation.is_none());
+}
+
+#[test]
+fn the_violation_has_a_small_window_and_is_on_the_page() {
+    let evidence = stale();
+    let report = Report::of(&evidence);
+    assert_eq!((report.result, result(&report, "linearizable")), (Result::Fail, Result::Fail));
+    let violation = report.first_violation.as_ref().unwrap();
+    let (context, window): (Vec<_>, Vec<_>) =
+        violation.operations.iter().partition(|shown| shown.context);
+    assert!(window.len() <= 3, "{violation:?}");
+    let written: Vec<_> = context.iter().map(|shown| shown.asked.as_str()).collect();
+    assert_eq!(written, ["update 571 → 581", "update 621 → 631"], "where the values come from");
+    let wrong: Vec<_> = violation.operations.iter().filter(|shown| shown.wrong).collect();
+    assert_eq!(wrong.len(), 1);
+    assert_eq!((wrong[0].client, wrong[0].told.as_deref()), (77, Some("581")));
+    let directory = tempfile::tempdir().unwrap();
+    let log = "2026-11-21T20:00:06.100000Z  WARN quorate_raft: read index reused\n  and its second line\n";
+    std::fs::write(directory.path().join("m2.log"), log).unwrap();
+    let html = page(&report, &evidence, directory.path());
+    for part in [
+        "id=\"violation\"",
+        "href=\"#violation\"",
+        "register-1: get was answered with",
+        "class=\"wrong\"",
+        "Faults at that time: m2 paused",
+        "quorate chaos run --scenario made-up.yaml --seed 42",
+        "prefers-color-scheme: dark",
+        "leader, term 4",
+        "read index reused",
+        "and its second line",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    // For whoever wants to look at one.
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/chaos-report.html"), &html).unwrap();
+    assert!(!html.contains("http://") && !html.contains("https://"), "nothing is loaded");
+}
+
+#[test]
+fn other_checks_have_their_place_in_time_too() {
+    let mut evidence = good();
+    evidence.watchers[1].sent.remove(150);
+    evidence.arrivals[1].remove(150);
+    let report = Report::of(&evidence);
+    assert_eq!((report.result, result(&report, "watches")), (Result::Fail, Result::Fail));
+    let violation = report.first_violation.unwrap();
+    assert_eq!(violation.check, "watches");
+    assert_eq!(violation.at, evidence.arrivals[1][150], "when the next one came");
+    assert!(!violation.operations.is_empty());
+}
+
+#[test]
+fn whatever_comes_from_a_run_is_escaped() {
+    let mut evidence = stale();
+    evidence.options.directory = BAD.into();
+    evidence.options.command = BAD.into();
+    evidence.options.scenario.description = BAD.into();
+    evidence.injected[1].shown = BAD.into();
+    evidence.injected[0].what = BAD.into();
+    evidence.refused.push(BAD.into());
+    evidence.watchers[0].name = BAD.into();
+    evidence.watchers[0].sent.swap(3, 4);
+    evidence.troubles.push(Trouble { what: BAD.into(), broke: true });
+    for stretch in &mut evidence.observed.stretches {
+        if let State::Up { role, leader, .. } = &mut stretch.state {
+            *leader = Some(BAD.into());
+            if role != "leader" {
+                *role = BAD.into();
+            }
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("m1.log"),
+        format!("2026-11-21T20:00:02.5Z  INFO {BAD}\n"),
+    )
+    .unwrap();
+    let html = page(&Report::of(&evidence), &evidence, directory.path());
+    assert!(!html.contains("<img"), "an element of a run's text");
+    assert!(html.contains("&lt;img src=x"));
+    assert_eq!(html.matches("</script>").count(), 2, "the numbers' and the script's own");
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_not_called_right() {
+    let mut evidence = good();
+    (evidence.stopped, evidence.lasted) = (true, Duration::from_secs(3));
+    let report = Report::of(&evidence);
+    assert_eq!((report.result, result(&report, "course")), (Result::Unknown, Result::Unknown));
+    (evidence.healed, evidence.marker) = (None, None);
+    evidence.last.clear();
+    let report = Report::of(&evidence);
+    for check in ["course", "watches", "agreement"] {
+        assert_eq!(result(&report, check), Result::Unknown, "{check}");
+    }
+    assert!(report.text().contains("stopped by hand after 3.0 of 10 s"));
+    // What was found before counts.
+    let mut evidence = stale();
+    evidence.stopped = true;
+    assert_eq!(Report::of(&evidence).result, Result::Fail);
+}
+
+#[test]
+fn who_broke_decides() {
+    let mut evidence = good();
+    evidence.troubles.push(Trouble { what: "nft: no".into(), broke: false });
+    assert_eq!(Report::of(&evidence).result, Result::Unknown);
+    evidence.troubles.push(Trouble { what: "m2 ended by itself".into(), broke: true });
+    assert_eq!(Report::of(&evidence).result, Result::Fail);
+}
+
+#[test]
+fn an_old_run_is_checked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(file::NAME);
+    for evidence in [good(), stale()] {
+        let report = Report::of(&evidence);
+        file::save(&path, &report, &evidence).unwrap();
+        let again = file::load(&file::path(directory.path())).unwrap();
+        let (first, second) = (serde_json::to_string(&report).unwrap(), Report::of(&again));
+        assert_eq!(serde_json::to_string(&second).unwrap(), first);
+        assert_eq!(
+            page(&second, &again, directory.path()),
+            page(&report, &evidence, directory.path())
+        );
+        // Scripts that read the file find what they found before there was evidence in it.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for field in ["result", "seed", "masters", "faults", "operations", "healed_ms", "checks"] {
+            assert!(value.get(field).is_some(), "{field}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_trusted_is_refused_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(file::NAME);
+    let evidence = stale();
+    file::save(&path, &Report::of(&evidence), &evidence).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let refused = |text: &str, word: &str| {
+        std::fs::write(&path, text).unwrap();
+        let error = format!("{:#}", file::load(&path).unwrap_err());
+        assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    };
+    refused(
+        &text.replacen("\"version\":1", "\"version\":2", 1),
+        "is of version 2, this program knows 1",
+    );
+    refused(&text[..text.len() / 2], "is damaged");
+    refused(
+        &text.replacen("\"value\":581", "\"value\":631", 1),
+        "the checksum of its evidence is another",
+    );
+    refused("", "is damaged");
+    refused("[1, 2", "is no report that can be checked again");
+    refused("{\"result\": \"pass\"}", "is no report that can be checked again");
+    refused(
+        &text.replacen("quorate-chaos-report", "something-else", 1),
+        "is no report of a chaos run",
+    );
+    std::fs::remove_file(&path).unwrap();
+    assert!(format!("{:#}", file::load(&path).unwrap_err()).contains("cannot open"));
+}
+
+/// The page in a real browser: its script runs (its own policy lets it), and says so.
+#[test]
+fn a_browser_opens_it() {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let Some(browser) = names.into_iter().find(|name| {
+        let asked = Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        asked.is_ok_and(|status| status.success())
+    }) else {
+        eprintln!("SKIP: no chromium here");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (file, profile) = (directory.path().join("report.html"), directory.path().join("profile"));
+    let evidence = stale();
+    std::fs::write(&file, page(&Report::of(&evidence), &evidence, directory.path())).unwrap();
+    let out = directory.path().join("dom");
+    let mut process = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", file.display()))
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if begin.elapsed() > Duration::from_secs(60) {
+            process.kill().unwrap();
+            process.wait().unwrap();
+            eprintln!("SKIP: {browser} does not come to an end here");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let dom = std::fs::read_to_string(&out).unwrap();
+    if !dom.contains("<html") {
+        eprintln!("SKIP: {browser} opens no page here");
+        return;
+    }
+    assert!(dom.contains("data-script=\"ready\""), "the page's script did not run");
+}
