@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::{PATIENCE, step, until};
@@ -88,22 +89,21 @@ fn masters_pass_a_scenario() {
     until("nothing is left", PATIENCE, || traces(pid).is_empty());
 }
 
-/// Whether a process that this one started is stopped by a signal.
-fn has_paused_child(parent: &Child) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|found| std::fs::read_to_string(found.path().join("stat")).ok()).any(
-        |stat| {
-            // After the name, which may contain anything: state, parent.
-            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-            fields.next() == Some("T") && fields.next() == Some(parent.id().to_string().as_str())
-        },
-    )
+/// A process that this one started and that is stopped by a signal: a master, paused.
+fn paused_child(parent: &Child) -> Option<rustix::process::Pid> {
+    let parent = parent.id().to_string();
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|found| {
+        let pid = found.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(found.path().join("stat")).ok()?;
+        // After the name, which may contain anything: state, parent.
+        let mut fields = stat.rsplit(')').next()?.split_whitespace();
+        let paused = fields.next() == Some("T") && fields.next() == Some(parent.as_str());
+        rustix::process::Pid::from_raw(pid).filter(|_| paused)
+    })
 }
 
-#[test]
-fn stopping_a_run_takes_back_faults_and_reports() {
-    let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path().join("run");
+/// A run of one master that is paused now and then, in its first fault.
+fn paused_run(directory: &Path) -> (Child, rustix::process::Pid) {
     let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause"])
         .arg(format!("--directory={}", directory.display()))
@@ -111,7 +111,41 @@ fn stopping_a_run_takes_back_faults_and_reports() {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    until("a fault is there", PATIENCE, || has_paused_child(&run));
+    let mut paused = None;
+    until("a fault is there", PATIENCE, || {
+        paused = paused_child(&run);
+        paused.is_some()
+    });
+    (run, paused.unwrap())
+}
+
+#[test]
+fn a_master_that_dies_by_itself_is_a_fail() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("run");
+    let (run, master) = paused_run(&directory);
+    let pid = run.id();
+    rustix::process::kill_process(master, rustix::process::Signal::KILL).unwrap();
+    let output = run.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("m1 ended by itself (signal: 9 (SIGKILL))"), "{text}");
+    let page = std::fs::read_to_string(directory.join("report.html")).unwrap();
+    assert!(page.contains("m1 ended by itself"), "{page}");
+    let again = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "replay"])
+        .arg(&directory)
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(1), "it fails again");
+    until("nothing is left", PATIENCE, || traces(pid).is_empty());
+}
+
+#[test]
+fn stopping_a_run_takes_back_faults_and_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("run");
+    let (run, _) = paused_run(&directory);
     let pid = run.id();
     interrupt(&run);
     let output = run.wait_with_output().unwrap();

@@ -161,7 +161,7 @@ fn checks(report: &Report) -> Markup {
                             td { span.chip { (plain(check.result)) } }
                             td { b { (check.name) } }
                             td { (promise(check.name)) }
-                            td { (check.checked) }
+                            td { @if check.checked.is_empty() { "nothing" } @else { (check.checked) } }
                         }
                         @if !check.found.is_empty() {
                             tr.found { td {} td colspan="3" { (found(check)) } }
