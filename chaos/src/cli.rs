@@ -1,5 +1,7 @@
 //! The command line of `quorate chaos`.
 
+mod minimise;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -7,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{CLIENTS_MAX, KEYS_MAX};
 use crate::real::{Options, lacks, run};
-use crate::report::{Evidence, Report, file, page};
+use crate::report::{Evidence, Report, Result, file, page};
+use crate::scenario::fault::Need;
 use crate::scenario::generate::{Wish, generate};
 use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
 
@@ -31,7 +34,11 @@ enum Command {
     /// with 0 (pass), 1 (fail) or 2 (unknown: too little happened).
     ///
     /// Ctrl-C ends the faults early: all are taken back, and what there is is checked and reported.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Run a scenario, and when it fails, again with fewer faults while it still fails
+    ///
+    /// The smallest failing scenario is smallest.yaml in the run's directory.
+    Minimise(MinimiseArgs),
     /// Check the evidence of an old run again, with the checks of this program
     ///
     /// Ends as the run would: 0 (pass), 1 (fail) or 2 (unknown, or no report that can be checked).
@@ -58,6 +65,25 @@ enum ScenariosCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct MinimiseArgs {
+    /// A scenario: a file, or a name that `quorate chaos scenarios` lists
+    #[arg(value_name = "FILE|NAME")]
+    scenario: String,
+    /// Runs after the first one, at most
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Chooses what clients do, and whom faults meet that may meet several [default: as of run]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Program whose processes are the masters [default: this one]
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Directory for everything; must not exist [default: quorate-chaos-SEED]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +115,12 @@ struct RunArgs {
     /// A scenario: a file, or a name that `quorate chaos scenarios` lists [default: one drawn from the seed]
     #[arg(long, value_name = "FILE|NAME")]
     scenario: Option<String>,
+    /// The scenario `quick`: a minute of the commonest faults
+    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "clients", "keys"])]
+    quick: bool,
+    /// When it fails: run it again with fewer faults, at most so often
+    #[arg(long, value_name = "RUNS")]
+    minimise: Option<usize>,
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     #[arg(conflicts_with = "scenario")]
@@ -100,7 +132,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that this machine allows]
+    /// Kinds of faults, comma-separated [default: all that this machine allows, without disk-full]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Clients, each with one operation at a time
@@ -132,7 +164,8 @@ enum Output {
 /// When the run could not be carried out, or its reports not be written.
 pub async fn main(args: ChaosArgs, voice: Voice, stop: CancellationToken) -> anyhow::Result<u8> {
     match args.command {
-        Command::Run(args) => run_scenario(args, voice, &stop).await,
+        Command::Run(args) => run_scenario(*args, voice, &stop).await,
+        Command::Minimise(args) => run_scenario(args.into(), voice, &stop).await,
         Command::Replay(args) => replay(&args, voice),
         Command::Scenarios(args) => scenarios(args, voice.print),
     }
@@ -158,6 +191,27 @@ fn scenarios(args: ScenariosArgs, print: fn(&str)) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+impl From<MinimiseArgs> for RunArgs {
+    fn from(args: MinimiseArgs) -> Self {
+        let MinimiseArgs { scenario, runs, seed, binary, directory } = args;
+        let usual = Workload::default();
+        Self {
+            scenario: Some(scenario),
+            quick: false,
+            minimise: Some(runs),
+            masters: 3,
+            duration: 0,
+            seed,
+            faults: Vec::new(),
+            clients: usual.clients,
+            keys: usual.keys,
+            binary,
+            directory,
+            output: None,
+        }
+    }
+}
+
 async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> anyhow::Result<u8> {
     let Voice { say, rewrite, .. } = voice;
     let drawn = args.seed.unwrap_or_else(rand::random);
@@ -181,6 +235,11 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
     write_page(&directory.join(PAGE), &report, &evidence, directory)?;
     print(&report, args.output, voice)?;
     say(&format!("report: {}", directory.join(PAGE).display()));
+    if let (Some(runs), Result::Fail) = (args.minimise, report.result)
+        && !stop.is_cancelled()
+    {
+        Box::pin(minimise::minimise(&options, &report, runs, stop)).await?;
+    }
     Ok(report.result.exit_code())
 }
 
@@ -234,7 +293,8 @@ fn write_page(
 
 /// The scenario, and the arguments that lead to it again.
 fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenario, String)> {
-    let Some(name) = &args.scenario else {
+    let name = if args.quick { Some("quick") } else { args.scenario.as_deref() };
+    let Some(name) = name else {
         let masters = usize::from(args.masters);
         let faults = match args.faults.as_slice() {
             [] => possible(masters, say),
@@ -257,7 +317,7 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
     };
     let from = format!("--scenario {}", quoted(name));
     // A file of the name of a built-in scenario is written with a path: ./quick
-    if builtin::ALL.iter().any(|(known, _)| known == name) {
+    if builtin::ALL.iter().any(|(known, _)| *known == name) {
         return Ok((builtin::scenario(name, seed)?, from));
     }
     let file = PathBuf::from(name);
@@ -268,10 +328,13 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
 
 fn possible(masters: usize, say: fn(&str)) -> Vec<Fault> {
     let lacks = lacks();
-    for (_, why) in &lacks {
+    for (_, why) in lacks.iter().filter(|(need, _)| *need != Need::Disks) {
         say(&format!("{why}; leaving those faults out"));
     }
-    let can = |fault: &Fault| lacks.iter().all(|(need, _)| *need != fault.need());
+    // Disks that can be filled are in memory: nobody gets them without having asked for it.
+    let can = |fault: &Fault| {
+        *fault != Fault::DiskFull && lacks.iter().all(|(need, _)| *need != fault.need())
+    };
     let all = Fault::all().iter().copied();
     all.filter(|fault| fault.masters_min() <= masters).filter(can).collect()
 }

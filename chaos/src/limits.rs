@@ -106,3 +106,18 @@ pub const LOG_LINE_CHARS_MAX: usize = 400;
 
 /// Bytes of each log file that are read for the page.
 pub const LOG_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that a proxy reads at once.
+pub const PROXY_CHUNK_BYTES: usize = 16 << 10;
+
+/// Chunks that wait in one direction of one connection of a proxy. Beyond it nothing is read, and the sender waits.
+pub const PROXY_CHUNKS_MAX: usize = 256;
+
+/// Size of each master's disk in a scenario that fills disks: a tmpfs, so what is used of it is memory.
+pub const DISK_BYTES: u64 = 384 << 20;
+
+/// Free bytes of a disk that counts as full: less than a master wants to go on, more than it gives back by itself.
+pub const DISK_FULL_BYTES: u64 = 64 << 20;
+
+/// A fault that is to meet the leader waits so long for one to be elected. Beyond it, it does not happen.
+pub const LEADING_MAX: Duration = Duration::from_secs(10);

@@ -2,11 +2,15 @@
 
 pub mod client;
 pub mod course;
+pub mod disk;
 pub mod follower;
+pub mod links;
 pub mod masters;
 pub mod nemesis;
 pub mod network;
 pub mod observer;
+pub mod processor;
+pub mod proxy;
 pub mod workload;
 
 use std::path::PathBuf;
@@ -29,6 +33,7 @@ use crate::scenario::Scenario;
 use crate::scenario::fault::Need;
 use client::Connection;
 use course::{Course, Trouble};
+use disk::Disks;
 use follower::Seen;
 use masters::{Broke, Masters};
 use network::Network;
@@ -89,7 +94,8 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
         Err(_) => None,
     };
     let began = Instant::now();
-    let starting = Masters::start(&options.binary, &options.directory, scenario.masters, network);
+    let starting =
+        Masters::start(&options.binary, &options.directory, scenario, (network, options.seed));
     let mut masters = tokio::select! {
         biased;
         () = stop.cancelled() => bail!("stopped before the masters were ready: nothing was checked"),
@@ -204,11 +210,9 @@ fn nothing_left(masters: &mut Masters, course: &mut Course) {
 #[must_use]
 pub fn lacks() -> Vec<(Need, String)> {
     let mut lacks = Vec::new();
-    if let Err(why) = Network::possible() {
-        lacks.push((Need::Links, why));
-    }
-    for need in [Need::Proxies, Need::Disks, Need::Processor] {
-        lacks.push((need, "this harness cannot do that yet".to_owned()));
+    // Links can always be cut and broken, at least in proxies, and a processor taken away, at least by signals.
+    if let Err(why) = Disks::possible() {
+        lacks.push((Need::Disks, why));
     }
     lacks
 }

@@ -292,11 +292,14 @@ fn course(evidence: &Evidence) -> Check {
 /// A run in which too little happened says nothing.
 fn coverage(evidence: &Evidence) -> Check {
     let mut missing = Vec::new();
+    for Skipped { fault, why, .. } in evidence.skipped.iter().filter(|skipped| skipped.required) {
+        missing.push(format!("{fault} did not happen: {why}"));
+    }
     for fault in evidence.options.scenario.required() {
-        if !evidence.injected.iter().any(|injected| injected.fault == fault) {
-            let skipped = evidence.skipped.iter().find(|skipped| skipped.fault == fault);
-            let why = skipped.map_or("the run ended before", |skipped| skipped.why.as_str());
-            missing.push(format!("{fault} did not happen: {why}"));
+        let had_turn = evidence.injected.iter().any(|injected| injected.fault == fault)
+            || evidence.skipped.iter().any(|skipped| skipped.fault == fault);
+        if !had_turn {
+            missing.push(format!("{fault} did not happen: the run ended before"));
         }
     }
     let answered =

@@ -4,7 +4,7 @@
 mod host;
 
 use std::fs::{File, OpenOptions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -18,9 +18,15 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::client::{self, Connection};
+use super::disk::Disks;
+use super::links::{Place, places};
 use super::network::Network;
+use super::processor::Processors;
+use super::proxy::Proxies;
 use super::workload::lock;
 use crate::limits::READY_MAX;
+use crate::scenario::Scenario;
+use crate::scenario::fault::Need;
 
 /// One master.
 #[derive(Debug)]
@@ -72,6 +78,10 @@ pub struct Masters {
     network: Option<Network>,
     /// When which process was done what to.
     acts: Mutex<Vec<(Instant, usize, Act)>>,
+    proxies: Option<Proxies>,
+    processors: Option<Processors>,
+    /// After the masters: they are in use until then.
+    disks: Option<Disks>,
 }
 
 impl Masters {
@@ -82,29 +92,27 @@ impl Masters {
     pub async fn start(
         binary: &Path,
         directory: &Path,
-        count: usize,
-        network: Option<Network>,
+        scenario: &Scenario,
+        (network, seed): (Option<Network>, u64),
     ) -> anyhow::Result<Self> {
+        let (places, proxies) = places(scenario, network.as_ref(), seed).await?;
+        let directories: Vec<PathBuf> =
+            (1..=places.len()).map(|number| directory.join(format!("m{number}"))).collect();
+        let disks = scenario.needs(Need::Disks).then(|| Disks::make(&directories)).transpose()?;
+
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
         let mut tls: Option<Arc<ClientConfig>> = None;
-        for index in 0..count {
+        for (index, Place { api, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
-            let (api, peer) = match &network {
-                Some(network) => {
-                    let ip = IpAddr::V4(network.address(index));
-                    (SocketAddr::new(ip, 6443), SocketAddr::new(ip, 6444))
-                }
-                None => (free_address()?, free_address()?),
-            };
-            let data = directory.join(&name);
+            let data = directories[index].clone();
             let mut arguments = vec![
                 "server".to_owned(),
                 format!("--name={name}"),
                 format!("--data={}", data.display()),
                 format!("--listen={api}"),
                 format!("--peer-listen={peer}"),
-                format!("--advertise={}", api.ip()),
+                format!("--advertise={advertise}"),
                 format!("--kubeconfig={}", kubeconfig.display()),
             ];
             if let Some(first) = masters.first() {
@@ -114,6 +122,7 @@ impl Masters {
             }
             let log = directory.join(format!("{name}.log"));
             let process = spawn(binary, &arguments, &log, network.as_ref(), index)?;
+            proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
             let mut master = Master { name, api, data, log, arguments, process: Some(process) };
             // A token is good for one join; the data directory remembers the rest.
             master.arguments.retain(|argument| !argument.starts_with("--token"));
@@ -140,7 +149,9 @@ impl Masters {
         let tls = tls.context("a cluster has at least one master")?;
         let acts = (0..masters.len()).map(|master| (Instant::now(), master, Act::Started));
         let acts = Mutex::new(acts.collect());
-        let masters = Self { masters, binary: binary.to_owned(), tls, network, acts };
+        let processors = scenario.needs(Need::Processor).then(Processors::default);
+        let binary = binary.to_owned();
+        let masters = Self { masters, binary, tls, network, acts, proxies, processors, disks };
         masters.voters().await?;
         Ok(masters)
     }
@@ -225,6 +236,7 @@ impl Masters {
         if found.process.is_none() {
             let (arguments, log) = (&found.arguments, &found.log);
             let process = spawn(&self.binary, arguments, log, self.network.as_ref(), master)?;
+            self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
             self.note(master, Act::Started);
         }
@@ -292,6 +304,8 @@ impl Masters {
     /// The first thing that could not be taken back; all were tried.
     pub fn restore(&mut self) -> anyhow::Result<()> {
         let mut done = self.network.as_ref().map_or(Ok(()), Network::heal);
+        let back = self.restore_host();
+        done = done.and(back);
         for master in 0..self.masters.len() {
             let back = match self.masters[master].process {
                 Some(_) => self.signal(master, Signal::CONT),
@@ -376,9 +390,4 @@ async fn token(binary: &Path, data: &Path) -> anyhow::Result<String> {
 async fn is_ready(api: SocketAddr, tls: &Arc<ClientConfig>) -> bool {
     let Ok(mut connection) = Connection::open(api, tls).await else { return false };
     connection.call(Method::GET, "/readyz", None).await.is_ok_and(|answer| answer.code == 200)
-}
-
-fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::masters::Masters;
 use crate::history::Tick;
+use crate::limits::LEADING_MAX;
 use crate::scenario::expect::Health;
 pub use crate::scenario::fault::Fault;
 use crate::scenario::fault::{Effect, Need, Phase, Target};
@@ -85,6 +86,8 @@ pub struct Nemesis<'a> {
     now: Effect,
     /// Indices of steps in `done.injected`.
     places: BTreeMap<usize, usize>,
+    /// What steps that are counted do at first, and how often that had been met before.
+    met: BTreeMap<usize, (Effect, u64)>,
     /// So far.
     pub done: Done,
 }
@@ -102,6 +105,7 @@ impl<'a> Nemesis<'a> {
             active: BTreeMap::new(),
             now: Effect::default(),
             places: BTreeMap::new(),
+            met: BTreeMap::new(),
             done: Done::default(),
         };
         for (index, step) in scenario.schedule.iter().enumerate() {
@@ -172,8 +176,11 @@ impl<'a> Nemesis<'a> {
         let phases = step.fault.phases(met, step.lasts, &step.with, &mut random);
         let names: Vec<String> =
             targets.iter().map(|target| masters.name(*target).to_owned()).collect();
-        let from = tick();
-        let now = begin.elapsed();
+        let (from, now) = (tick(), begin.elapsed());
+        let first = phases.first().map(|phase| phase.effect.clone()).unwrap_or_default();
+        if let Some(before) = masters.met(&first) {
+            self.met.insert(index, (first, before));
+        }
         for phase in phases {
             if phase.after.0 == 0 {
                 self.active.insert(index, phase.effect);
@@ -211,11 +218,20 @@ impl<'a> Nemesis<'a> {
         (tick, say, begin): (Clock<'_>, Say<'_>, Instant),
     ) -> anyhow::Result<()> {
         self.active.remove(&index);
+        let met = self.met.remove(&index).and_then(|(effect, before)| {
+            masters.met(&effect).map(|after| after.saturating_sub(before))
+        });
         self.settle(masters, tick).await?;
         masters.shows(&self.now).await?;
+        if met == Some(0) {
+            self.met_nobody(index);
+        }
         let Some(place) = self.places.get(&index) else { return Ok(()) };
         let injected = &mut self.done.injected[*place];
         injected.to = tick();
+        if let Some(met) = met {
+            injected.shown = format!("{}; met {met} times", injected.shown);
+        }
         say(&format!(
             "{:>5.1} s  {:<32} {:.1} s",
             begin.elapsed().as_secs_f64(),
@@ -223,6 +239,15 @@ impl<'a> Nemesis<'a> {
             Duration::from_nanos(injected.to - injected.from).as_secs_f64(),
         ));
         Ok(())
+    }
+
+    /// It was there, and nothing came its way: as if it had not been.
+    fn met_nobody(&mut self, index: usize) {
+        if let Some(place) = self.places.remove(&index) {
+            self.done.injected.remove(place);
+            self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
+        }
+        self.skip(&self.scenario.schedule[index], "it met nobody".to_owned());
     }
 
     /// The run is cut short: what is under way ends now, whoever takes it back.
@@ -274,8 +299,16 @@ impl<'a> Nemesis<'a> {
         // A fault of somebody who does not run is none.
         order.sort_by_key(|master| self.now.down.contains(master));
         let leader = async {
-            let leader = masters.leader_beside(&self.now).await;
-            leader.ok_or_else(|| "nobody led when it was to begin".to_owned())
+            let begin = Instant::now();
+            loop {
+                match masters.leader_beside(&self.now).await {
+                    Some(leader) => return Ok(leader),
+                    None if begin.elapsed() > LEADING_MAX => {
+                        return Err("nobody led when it was to begin".to_owned());
+                    }
+                    None => tokio::time::sleep(super::POLL).await,
+                }
+            }
         };
         let targets: BTreeSet<usize> = match target {
             Target::Leader => [leader.await?].into(),

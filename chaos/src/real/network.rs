@@ -75,6 +75,7 @@ impl Network {
         for master in 0..self.masters {
             let namespace = self.namespace(master);
             let link = format!("{bridge}v{master}");
+            ip(&format!("addr add {}/24 dev {bridge}", self.proxy_address(master)))?;
             ip(&format!("netns add {namespace}"))?;
             ip(&format!("link add {link} type veth peer name eth0 netns {namespace}"))?;
             ip(&format!("link set {link} master {bridge} up"))?;
@@ -103,6 +104,12 @@ impl Network {
         Ipv4Addr::new(10, 231, self.subnet, u8::try_from(10 + master).unwrap_or(u8::MAX))
     }
 
+    /// The host's address that stands for a master before its proxy: the others know it by this.
+    #[must_use]
+    pub fn proxy_address(&self, master: usize) -> Ipv4Addr {
+        Ipv4Addr::new(10, 231, self.subnet, u8::try_from(100 + master).unwrap_or(u8::MAX))
+    }
+
     /// The namespace in which a master's process runs.
     #[must_use]
     pub fn namespace(&self, master: usize) -> String {
@@ -116,8 +123,9 @@ impl Network {
     pub fn cut(&self, to: usize, from: &BTreeSet<usize>) -> anyhow::Result<()> {
         let mut command = format!("flush set inet {TABLE} cut");
         if !from.is_empty() {
+            let both = |from: &usize| [self.address(*from), self.proxy_address(*from)];
             let all: Vec<String> =
-                from.iter().map(|from| self.address(*from).to_string()).collect();
+                from.iter().flat_map(both).map(|address| address.to_string()).collect();
             let _ = write!(command, "; add element inet {TABLE} cut {{ {} }}", all.join(", "));
         }
         self.nft(to, &command)
@@ -142,8 +150,7 @@ impl Network {
         let listed = said(&mut list)?;
         let shown = |from: &usize| {
             let address = self.address(*from).to_string();
-            let parts = |c: char| !c.is_ascii_digit() && c != '.';
-            listed.split(parts).any(|part| part == address)
+            listed.split(|c: char| !c.is_ascii_digit() && c != '.').any(|part| part == address)
         };
         Ok((0..self.masters).filter(shown).collect())
     }

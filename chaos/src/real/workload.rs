@@ -27,6 +27,9 @@ pub const OBJECTS: &str = "/api/v1/namespaces/default/configmaps";
 /// Pause of a client after each operation: histories stay small enough to be checked.
 const PACE: Duration = Duration::from_millis(5);
 
+/// Pause of a client whose write a full disk refused.
+const NO_SPACE_PACE: Duration = Duration::from_millis(50);
+
 /// What is recorded of one operation.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -193,6 +196,11 @@ impl Client {
                 self.connection = Some(connection);
                 return;
             }
+            Ok(answer) if is_without_space(&answer) => {
+                self.connection = Some(connection);
+                tokio::time::sleep(NO_SPACE_PACE).await;
+                return;
+            }
             Ok(answer) => {
                 self.connection = Some(connection);
                 self.acknowledge(key, &method, &answer);
@@ -244,6 +252,13 @@ impl Client {
         self.connection = None;
         self.master = self.random.random_range(0..self.shared.apis.len());
     }
+}
+
+/// Whether a full disk refused the write: the answer says for certain that nothing was written. In other words it is an
+/// answer that says nothing.
+fn is_without_space(answer: &Answer) -> bool {
+    let message = answer.body["message"].as_str().unwrap_or_default();
+    answer.code == 500 && message.contains("no space:") && message.contains("nothing was written")
 }
 
 fn written(answer: &Answer) -> Option<RegisterOutput> {

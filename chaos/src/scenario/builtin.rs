@@ -23,6 +23,9 @@ builtin!(
     "partitions-five",
     "swizzle",
     "overlap",
+    "bad-links",
+    "disk-full",
+    "throttle",
 );
 
 /// The text of one.

@@ -208,6 +208,18 @@ impl fmt::Display for Fault {
     }
 }
 
+impl fmt::Display for Toxic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delay(delay, jitter) => write!(f, "{delay} later, and up to {jitter} more"),
+            Self::Loss(percent) => write!(f, "{percent} % of the packets lost"),
+            Self::Slow(kib) => write!(f, "{kib} KiB/s"),
+            Self::Reset(_) => f.write_str("connections reset"),
+            Self::HalfOpen => f.write_str("connections half open"),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -3,7 +3,7 @@
 //! A change is always from what is wrong now to what is to be wrong: two faults at the same time, and the end of one of
 //! them, need no thought of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -34,6 +34,9 @@ impl Masters {
                 (true, false) if !to.down.contains(&master) => self.resume(master)?,
                 _ => {}
             }
+            if self.network().is_none() {
+                continue;
+            }
             let deaf_to = |effect: &Effect| -> BTreeSet<usize> {
                 let to_it = effect.cuts.iter().filter(|(_, to)| *to == master);
                 to_it.map(|(from, _)| *from).collect()
@@ -43,7 +46,59 @@ impl Masters {
                 self.network().context("there are no links to cut")?.cut(master, &after)?;
             }
         }
+        match &self.proxies {
+            Some(proxies) => proxies.set(to, self.network.is_none()),
+            None if to.toxics.is_empty() => {}
+            None => bail!("there are no proxies"),
+        }
+        for master in to.full.difference(&from.full) {
+            self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;
+        }
+        for master in from.full.difference(&to.full) {
+            self.disks.as_ref().context("no disk was filled")?.empty(*master)?;
+        }
+        let ids = to.throttled.iter().filter_map(|(master, percent)| {
+            let id = self.masters[*master].process.as_ref().and_then(Child::id)?;
+            Some((*master, (id, *percent)))
+        });
+        let ids = ids.collect();
+        if let Some(processors) = &mut self.processors {
+            processors.set(ids)?;
+        }
         Ok(())
+    }
+
+    /// Takes back what was done to links, disks and processors.
+    ///
+    /// # Errors
+    /// The first thing that could not be taken back; all were tried.
+    pub(super) fn restore_host(&mut self) -> anyhow::Result<()> {
+        self.proxies.iter().for_each(|proxies| proxies.set(&Effect::default(), true));
+        let mut done = Ok(());
+        if let Some(processors) = &mut self.processors {
+            let back = processors.set(BTreeMap::new());
+            done = done.and(back);
+        }
+        for master in 0..self.masters.len() {
+            if let Some(disks) = &self.disks {
+                let back = disks.empty(master);
+                done = done.and(back);
+            }
+        }
+        done
+    }
+
+    /// How often what is wrong by `effect` made somebody wait, so far; `None` when that is not counted.
+    #[must_use]
+    pub fn met(&self, effect: &Effect) -> Option<u64> {
+        let mut met = None;
+        if let (Some(proxies), false) = (&self.proxies, effect.toxics.is_empty()) {
+            met = Some(proxies.met(effect.toxics.keys()));
+        }
+        if let (Some(processors), false) = (&self.processors, effect.throttled.is_empty()) {
+            met = Some(met.unwrap_or(0) + processors.met(effect.throttled.keys()));
+        }
+        met
     }
 
     /// Waits until the host shows that exactly `effect` is wrong; what it showed.
@@ -58,6 +113,10 @@ impl Masters {
                 Err(error) if begin.elapsed() > SHOWN_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(crate::real::POLL).await,
             }
+            // A master gives back what it can do without: that is taken too.
+            for master in &effect.full {
+                self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;
+            }
         }
     }
 
@@ -71,8 +130,57 @@ impl Masters {
                 (true, _, Some(_)) => bail!("{name} runs"),
                 (false, true, Some('T')) => shown.push(format!("{name} is stopped")),
                 (false, true, state) => bail!("{name} is not stopped: {state:?}"),
+                // Held back by signals, perhaps.
+                (false, false, Some('T')) if effect.throttled.contains_key(&master) => {}
                 (false, false, Some('T')) => bail!("{name} is stopped"),
                 (false, false, _) => {}
+            }
+        }
+        self.look_at_links(effect, &mut shown)?;
+        for master in 0..self.count() {
+            let name = self.name(master);
+            if let Some(disks) = &self.disks {
+                match (effect.full.contains(&master), disks.is_full(master)?) {
+                    (true, true) => {
+                        let free = disks.free(master)? >> 10;
+                        shown.push(format!("the disk of {name} has {free} KiB free"));
+                    }
+                    (true, false) => bail!("the disk of {name} has room"),
+                    (false, true) => bail!("the disk of {name} is full"),
+                    (false, false) => {}
+                }
+            }
+            let runs = !effect.down.contains(&master);
+            let held = self.processors.as_ref().and_then(|processors| processors.shown(master));
+            match (effect.throttled.contains_key(&master) && runs, held) {
+                (true, Some(held)) => shown.push(format!("{name} has {held}")),
+                (true, None) => bail!("{name} has all of a processor"),
+                (false, Some(held)) if runs => bail!("{name} has {held}"),
+                (false, _) => {}
+            }
+        }
+        Ok(shown.join("; "))
+    }
+
+    fn look_at_links(&self, effect: &Effect, shown: &mut Vec<String>) -> anyhow::Result<()> {
+        if let Some(proxies) = &self.proxies {
+            let wrong = proxies.toxics();
+            if wrong != effect.toxics {
+                bail!("the proxies do {wrong:?}, not {:?}", effect.toxics);
+            }
+            for ((from, to), toxic) in &wrong {
+                shown.push(format!("{} to {}: {toxic}", self.name(*from), self.name(*to)));
+            }
+            let cuts = proxies.cuts();
+            if self.network.is_none() && cuts != effect.cuts {
+                bail!("the proxies hold {cuts:?}, not {:?}", effect.cuts);
+            }
+            for (from, to) in &cuts {
+                shown.push(format!(
+                    "what {} sends to {} is held",
+                    self.name(*from),
+                    self.name(*to)
+                ));
             }
         }
         if let Some(network) = self.network() {
@@ -89,7 +197,7 @@ impl Masters {
                 }
             }
         }
-        Ok(shown.join("; "))
+        Ok(())
     }
 
     /// What the kernel says of its process: `R`, `S`, `T` (stopped) and so on; `None` when there is none.
