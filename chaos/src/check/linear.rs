@@ -138,7 +138,7 @@ fn search<M: Model>(
     let known: Vec<bool> =
         history.iter().map(|found| found.returned().is_some_and(|at| at <= until)).collect();
     let mut walk = Walk::new(history, &known, until);
-    let mut placed = Placed::new(history.len());
+    let mut placed = Placed::default();
     let mut left = known.iter().filter(|known| **known).count();
     let mut seen: HashSet<(Placed, M::State)> = HashSet::new();
     let mut state = model.initial();
@@ -268,21 +268,58 @@ impl Walk {
     }
 }
 
-/// Which operations are placed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Placed(Box<[u64]>);
+/// Which operations are placed: all before `top` but for `holes`. Histories are in the order of calls, so holes are
+/// what is under way or unknown: as few as there are at a time, however long the history is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Placed {
+    top: usize,
+    /// In order.
+    holes: Vec<usize>,
+}
 
 impl Placed {
-    fn new(operations: usize) -> Self {
-        Self(vec![0; operations.div_ceil(64)].into())
-    }
-
     fn set(&mut self, operation: usize, to: bool) {
-        let (word, bit) = (operation / 64, 1 << (operation % 64));
-        if to {
-            self.0[word] |= bit;
+        if to && operation >= self.top {
+            self.holes.extend(self.top..operation);
+            self.top = operation + 1;
+        } else if !to && operation + 1 == self.top {
+            self.top = operation;
+            while self.top > 0 && self.holes.last() == Some(&(self.top - 1)) {
+                self.holes.pop();
+                self.top -= 1;
+            }
         } else {
-            self.0[word] &= !bit;
+            match self.holes.binary_search(&operation) {
+                Ok(at) if to => drop(self.holes.remove(at)),
+                Err(at) if !to => self.holes.insert(at, operation),
+                _ => {}
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_set_has_one_form() {
+        let members = |placed: &Placed| -> Vec<usize> {
+            (0..placed.top).filter(|index| !placed.holes.contains(index)).collect()
+        };
+        let mut placed = Placed::default();
+        for operation in [3, 0, 5, 1] {
+            placed.set(operation, true);
+        }
+        assert_eq!(members(&placed), [0, 1, 3, 5]);
+        let mut other = Placed::default();
+        for (operation, to) in [(7, true), (1, true), (5, true), (0, true), (3, true), (7, false)] {
+            other.set(operation, to);
+        }
+        assert_eq!(placed, other);
+        for operation in [5, 0, 3, 1] {
+            placed.set(operation, false);
+        }
+        assert_eq!(placed, Placed::default());
     }
 }
