@@ -210,6 +210,20 @@ async fn a_learner_that_was_never_level_does_not_answer_from_what_it_has() {
     voter.store.read_within(Consistency::Any, Duration::from_millis(500)).await.unwrap();
 }
 
+/// It tries again for as long as its deadline allows, but not where nothing can change any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waits_for_a_leader_ends_with_its_master() {
+    let cluster = Cluster::of(2).await;
+    cluster.masters[0].masters.abort().await;
+    let master = &cluster.masters[1];
+    let store = master.store.clone();
+    let waiting =
+        tokio::spawn(async move { store.write_within(vec![create("a")], 4 * PATIENCE).await });
+    master.masters.abort().await;
+    let ended = tokio::time::timeout(PATIENCE, waiting).await.expect("it ends").unwrap();
+    assert!(matches!(ended, Err(Error::Stopped { .. })), "{ended:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_for_an_ended_leadership_is_refused() {
     let cluster = Cluster::of(3).await;

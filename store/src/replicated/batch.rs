@@ -13,7 +13,7 @@ use quorate_raft::{CallError, LeadershipState, ProposeError, RaftNode};
 use quorate_state_machine::{
     Command, Entry, Outcome, Proposal, Reply, SessionId, SessionTag, codec,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -304,7 +304,7 @@ impl Proposer {
                 }
                 Attempt::NotSent => {}
             }
-            drop(tokio::time::timeout(RETRY_PAUSE.min(left), leadership.changed()).await);
+            pause(&mut leadership, left).await?;
         }
     }
 
@@ -335,8 +335,10 @@ impl Proposer {
                 Attempt::Refused(_) | Attempt::NotSent => {}
                 Attempt::Perhaps => perhaps = true,
             }
-            // Another leader is the news to wait for; the pause is for what changes unseen.
-            drop(tokio::time::timeout(RETRY_PAUSE.min(left), leadership.changed()).await);
+            if let Err(stopped) = pause(&mut leadership, left).await {
+                let waited_ms = millis(began.elapsed());
+                return Err(if perhaps { Error::Unknown { waited_ms } } else { stopped });
+            }
         }
     }
 
@@ -402,6 +404,18 @@ impl Proposer {
                 Attempt::Refused(Error::Stopped { reason: fatal.to_string() })
             }
         }
+    }
+}
+
+/// Before the next try. Another leader is the news to wait for; the time is for what changes unseen.
+/// When Raft has ended here nothing will change: without a word nobody would ever wait again.
+pub(super) async fn pause(
+    leadership: &mut watch::Receiver<LeadershipState>,
+    left: Duration,
+) -> Result<(), Error> {
+    match tokio::time::timeout(RETRY_PAUSE.min(left), leadership.changed()).await {
+        Ok(Err(_)) => Err(Error::Stopped { reason: "Raft has ended on this master".to_owned() }),
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 

@@ -26,7 +26,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::consensus::{Consensus, Fence, Leadership, PublishedViews};
 use crate::error::Error;
-use crate::limits::RETRY_PAUSE;
 use crate::store::millis;
 
 use batch::Batcher;
@@ -116,7 +115,7 @@ impl Replicated {
                 Err(ProposeError::NotLeader { .. })
                     if *states.borrow_and_update() == LeadershipState::Leader(*leadership) =>
                 {
-                    drop(tokio::time::timeout(RETRY_PAUSE.min(left), states.changed()).await);
+                    batch::pause(&mut states, left).await?;
                 }
                 done => return Ok(done),
             }
