@@ -1,11 +1,11 @@
 //! `quorate dev` on a containerd of its own, as a person has it on their machine.
 
-use super::PodRange;
 use super::containerd::Containerd;
 use super::free_port;
 use super::kubectl::Kubectl;
 use super::process::Process;
 use super::scratch::Scratch;
+use super::{PATIENCE, PodRange};
 
 /// A master and a node in one process, with real containers.
 pub struct Dev {
@@ -47,6 +47,9 @@ impl Dev {
         let mut process = Process::start(&directory.path().join("dev.log"), &arguments);
         process.says("kubectl get pods -o wide");
         let dev = Self { process, kubectl, directory, range, containerd };
+        // Ready for calls, it may not have registered its node yet; and kubectl waits for nothing that is not there.
+        let there = |nodes: &serde_json::Value| nodes["items"].get(0).is_some();
+        dev.kubectl.until("the node has registered", PATIENCE, &["nodes"], there);
         dev.kubectl.run(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
         Some(dev)
     }
