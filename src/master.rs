@@ -251,6 +251,7 @@ async fn start_store(
         timing: settings.timing,
         snapshots: quorate_raft::SnapshotRule::default(),
         disk: quorate_raft::DiskRule::of_masters(),
+        host: Arc::new(quorate_raft::host::Machine),
     })
     .await
     .context("the store cannot start")?;

@@ -3,15 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::Fatal;
+use crate::host::{Host, Worker as HostWorker};
 use crate::machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 use crate::raft_types::{Entry, LogId, Reply, StoredMembership, TypeConfig, term_of};
 use crate::snapshot::file::SnapshotFile;
@@ -74,9 +73,9 @@ impl Applied {
 
 /// Handle to the thread.
 pub(crate) struct ApplyThread {
-    pub(crate) commands: mpsc::SyncSender<Command>,
+    pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) applied: Arc<Applied>,
-    pub(crate) thread: JoinHandle<()>,
+    pub(crate) worker: HostWorker,
 }
 
 struct Worker<M> {
@@ -90,8 +89,9 @@ struct Worker<M> {
 pub(crate) fn start<M: StateMachine>(
     machine: M,
     fatal: watch::Sender<Option<Fatal>>,
+    host: &dyn Host,
 ) -> std::io::Result<ApplyThread> {
-    let (commands, queue) = mpsc::sync_channel(QUEUE);
+    let (commands, mut queue) = mpsc::channel(QUEUE);
     let applied = Arc::new(Applied::new());
     let mut worker = Worker {
         machine,
@@ -99,8 +99,8 @@ pub(crate) fn start<M: StateMachine>(
         membership: StoredMembership::default(),
         applied: applied.clone(),
     };
-    let thread = std::thread::Builder::new().name("raft-apply".to_owned()).spawn(move || {
-        while let Ok(command) = queue.recv() {
+    let work = async move {
+        while let Some(command) = queue.recv().await {
             if catch_unwind(AssertUnwindSafe(|| worker.handle(command))).is_err() {
                 tracing::error!("the state machine panicked");
                 let text = "the state machine panicked while it applied the log".to_owned();
@@ -110,8 +110,9 @@ pub(crate) fn start<M: StateMachine>(
                 return;
             }
         }
-    })?;
-    Ok(ApplyThread { commands, applied, thread })
+    };
+    let worker = host.start("raft-apply", Box::pin(work))?;
+    Ok(ApplyThread { commands, applied, worker })
 }
 
 impl<M: StateMachine> Worker<M> {

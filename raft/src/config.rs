@@ -2,8 +2,10 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::host::Host;
 use crate::limits;
 use crate::types::{Member, NodeId};
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub snapshots: SnapshotRule,
     /// Free space kept for deletes and compaction.
     pub disk: DiskRule,
+    /// What it runs on: [`crate::host::Machine`], but in simulations.
+    pub host: Arc<dyn Host>,
 }
 
 /// PEM material of the peer connections. `Debug` shows no key.

@@ -12,6 +12,7 @@ mod apply;
 mod codec;
 pub mod config;
 pub mod error;
+pub mod host;
 pub mod limits;
 mod log;
 pub mod machine;

@@ -1,15 +1,16 @@
 //! openraft's state machine on top of the apply thread and the snapshot files.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{Applied, Command, View};
 use crate::codec::{DiskLogId, SnapshotHeader};
+use crate::host::{Host, in_background};
 use crate::limits::APPLY_BATCH_MAX;
 use crate::raft_types::{LeaderId, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshot::file::SnapshotFile;
@@ -22,9 +23,10 @@ type Taken = Snapshot<LeaderId, NodeId, Member, SnapshotFile>;
 /// openraft's view of the machine.
 #[derive(Clone)]
 pub(crate) struct MachineStore {
-    commands: mpsc::SyncSender<Command>,
+    commands: mpsc::Sender<Command>,
     applied: Arc<Applied>,
     snapshots: Arc<SnapshotStore>,
+    host: Arc<dyn Host>,
 }
 
 /// One snapshot in the making: the view is taken, the file is not written.
@@ -32,36 +34,26 @@ pub(crate) struct Builder {
     /// Locked only because openraft wants a builder to be `Sync`.
     view: Mutex<Option<View>>,
     snapshots: Arc<SnapshotStore>,
+    host: Arc<dyn Host>,
 }
 
 fn gone<E>(_: E) -> io::Error {
     io::Error::other("the apply thread has ended")
 }
 
-/// Runs something that blocks on a thread of its own; the runtime has too few to spare one.
-pub(crate) async fn in_background<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(done.send(run())))?;
-    result.await.map_err(|_| io::Error::other("the background thread panicked"))?
-}
-
 impl MachineStore {
     pub(crate) fn new(
-        commands: mpsc::SyncSender<Command>,
+        commands: mpsc::Sender<Command>,
         applied: Arc<Applied>,
         snapshots: Arc<SnapshotStore>,
+        host: Arc<dyn Host>,
     ) -> Self {
-        Self { commands, applied, snapshots }
+        Self { commands, applied, snapshots, host }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> io::Result<T> {
         let (done, answer) = oneshot::channel();
-        // Commands come one after the other from openraft's worker, so that the queue of two
-        // never blocks here.
-        self.commands.send(command(done)).map_err(gone)?;
+        self.commands.send(command(done)).await.map_err(gone)?;
         answer.await.map_err(gone)
     }
 }
@@ -92,7 +84,11 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let view = self.ask(|done| Command::Snapshot { done }).await.ok();
-        Builder { view: Mutex::new(view), snapshots: self.snapshots.clone() }
+        Builder {
+            view: Mutex::new(view),
+            snapshots: self.snapshots.clone(),
+            host: self.host.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -101,7 +97,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
         let snapshots = self.snapshots.clone();
-        let file = in_background("raft-install", move || snapshots.install(&snapshot.path)).await?;
+        let file =
+            in_background(&*self.host, "raft-install", move || snapshots.install(&snapshot.path))
+                .await?;
         self.ask(|done| Command::Restore { file, done }).await?.map_err(io::Error::other)
     }
 
@@ -133,8 +131,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             state_bytes: view.state_bytes,
         };
         let snapshots = self.snapshots.clone();
-        let made =
-            in_background("raft-snapshot", move || snapshots.create(&header, view.writer)).await;
+        let made = in_background(&*self.host, "raft-snapshot", move || {
+            snapshots.create(&header, view.writer)
+        })
+        .await;
         let file = match (made, self.snapshots.current()) {
             // Not fatal: the log just stays as long as it is until there is room.
             (Err(error), Some(current)) if error.kind() == io::ErrorKind::StorageFull => {

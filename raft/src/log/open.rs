@@ -26,7 +26,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens `directory` with the engine that `open_engine` makes in it.
-pub(crate) fn open(
+pub(crate) async fn open(
     directory: &Path,
     identity: &DiskIdentity,
     open_engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
@@ -38,7 +38,7 @@ pub(crate) fn open(
     // sled syncs neither its settings nor the names of its files.
     sync_files(directory).map_err(io("sync"))?;
     let mut opened = if synced.sequence == 0 {
-        checker.create(engine, witness, identity)?
+        checker.create(engine, witness, identity).await?
     } else {
         let value = engine.get(IDENTITY_KEY).map_err(|error| checker.engine_error(error))?;
         let value = value.ok_or_else(|| checker.damaged("the identity", "it is missing"))?;
@@ -143,7 +143,7 @@ impl Checker<'_> {
     }
 
     /// A new log: its identity is the first thing in it.
-    fn create(
+    async fn create(
         &self,
         mut engine: Box<dyn LogEngine>,
         witness: Witness,
@@ -156,7 +156,7 @@ impl Checker<'_> {
         let encoded = codec::encode(Kind::State, &state);
         batch.put(STATE_KEY.to_vec(), record::seal(STATE_KEY, &encoded));
         engine.apply(batch).map_err(self.io(self.db(), "write"))?;
-        engine.sync().map_err(self.io(self.db(), "sync"))?;
+        engine.sync().await.map_err(self.io(self.db(), "sync"))?;
         let synced = Synced { sequence: state.sequence, vote: None };
         let written = witness.write(synced).and_then(|()| witness.sync());
         written.map_err(self.io(Witness::path(self.directory), "write"))?;

@@ -15,6 +15,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use async_trait::async_trait;
+
 use super::engine::{Batch, LogEngine, Visit};
 use crate::limits::{
     ENGINE_CACHE_BYTES, ENGINE_LOCK_PAUSE, ENGINE_LOCK_TRIES, ENGINE_SEGMENT_BYTES,
@@ -80,6 +82,7 @@ fn guarded<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     })
 }
 
+#[async_trait]
 impl LogEngine for SledEngine {
     fn apply(&mut self, batch: Batch) -> io::Result<()> {
         let mut changes = sled::Batch::default();
@@ -92,7 +95,7 @@ impl LogEngine for SledEngine {
         guarded(|| self.db.apply_batch(changes).map_err(other))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    async fn sync(&mut self) -> io::Result<()> {
         guarded(|| self.db.flush().map_err(other))?;
         self.file.sync_data()
     }

@@ -8,7 +8,6 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use futures::Stream;
 use openraft::OptionalSend;
@@ -22,6 +21,7 @@ use super::shared::Shared;
 use super::writer::{Command, Writer};
 use crate::codec::DiskIdentity;
 use crate::error::{Fatal, StartError};
+use crate::host::{Host, Worker};
 use crate::limits::{LOG_QUEUE_MAX, LOG_READ_BYTES_MAX};
 use crate::raft_types::{Entry, LogId, TypeConfig, Vote};
 use crate::space::Space;
@@ -36,44 +36,44 @@ pub(crate) struct LogStore {
 /// The log's thread.
 pub(crate) struct LogThread {
     commands: mpsc::Sender<Command>,
-    thread: JoinHandle<()>,
+    worker: Worker,
 }
 
 impl LogThread {
     /// Writes what is pending and waits for the thread. Blocks.
-    pub(crate) fn stop(self) {
+    pub(crate) async fn stop(self) {
         // The thread may have failed and gone already.
-        drop(self.commands.blocking_send(Command::Stop));
-        drop(self.thread.join());
+        drop(self.commands.send(Command::Stop).await);
+        self.worker.ended().await;
     }
 }
 
 impl LogStore {
     /// Opens and checks the log in `directory`. Blocks: reads all of it.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         directory: &Path,
         lock: Lock,
         identity: &DiskIdentity,
         space: Arc<Space>,
         fatal: watch::Sender<Option<Fatal>>,
         open_engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
+        host: &dyn Host,
     ) -> Result<(Self, LogThread), StartError> {
-        let opened = open::open(directory, identity, open_engine)?;
+        let opened = open::open(directory, identity, open_engine).await?;
         let (writer, shared) = Writer::new(opened, directory.to_owned(), space, fatal);
         let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
-        let thread = std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || {
-                writer.run(queue);
-                // Only now may another process open the directory.
-                drop(lock);
-            })
-            .map_err(|source| StartError::Io {
-                path: directory.to_owned(),
-                action: "start the log's thread",
-                source,
-            })?;
-        Ok((Self { commands: commands.clone(), shared }, LogThread { commands, thread }))
+        let work = async move {
+            writer.run(queue).await;
+            // Only now may another process open the directory.
+            drop(lock);
+        };
+        let started = host.start("raft-log", Box::pin(work));
+        let worker = started.map_err(|source| StartError::Io {
+            path: directory.to_owned(),
+            action: "start the log's thread",
+            source,
+        })?;
+        Ok((Self { commands: commands.clone(), shared }, LogThread { commands, worker }))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

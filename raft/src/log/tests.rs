@@ -19,6 +19,7 @@ use super::witness::{self, Witness};
 use super::{directory, open};
 use crate::codec::DiskIdentity;
 use crate::error::{Fatal, StartError};
+use crate::host::{Host as _, Machine};
 use crate::limits::{LOG_TAIL_BYTES_MAX, SNAPSHOT_LOG_BYTES_MIN};
 use crate::machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 use crate::machine_store::MachineStore;
@@ -36,7 +37,7 @@ fn sled(path: &Path) -> io::Result<Box<dyn LogEngine>> {
 
 type Opened = (LogStore, LogThread, watch::Receiver<Option<Fatal>>);
 
-fn open_with(
+async fn open_with(
     dir: &Path,
     engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
 ) -> Result<Opened, StartError> {
@@ -44,22 +45,24 @@ fn open_with(
     let lock = directory::lock(dir)?;
     let (fatal, failed) = watch::channel(None);
     let space = Arc::new(crate::space::Space::open(dir, crate::DiskRule::default()).unwrap());
-    let (log, thread) = LogStore::open(dir, lock, &identity(), space, fatal, engine)?;
+    let (log, thread) =
+        LogStore::open(dir, lock, &identity(), space, fatal, engine, &Machine).await?;
     Ok((log, thread, failed))
 }
 
-fn open(dir: &Path) -> Result<Opened, StartError> {
-    open_with(dir, sled)
+async fn open(dir: &Path) -> Result<Opened, StartError> {
+    open_with(dir, sled).await
 }
 
 async fn close(log: LogStore, thread: LogThread) {
     drop(log);
-    crate::machine_store::in_background("close", move || {
-        thread.stop();
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let (done, ended) = tokio::sync::oneshot::channel();
+    let stop = async move {
+        thread.stop().await;
+        done.send(()).unwrap();
+    };
+    Machine.start("close", Box::pin(stop)).unwrap();
+    ended.await.unwrap();
 }
 
 fn entry(index: u64, bytes: usize) -> Entry {
@@ -105,10 +108,15 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, tempfile::TempDir> for Bui
         &self,
     ) -> Result<(tempfile::TempDir, LogStore, MachineStore), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _, _) = open(&dir.path().join("raft")).unwrap();
+        let (log, _, _) = open(&dir.path().join("raft")).await.unwrap();
         let snapshots = SnapshotStore::open(&dir.path().join("snapshots"), "c", None).unwrap();
-        let apply = crate::apply::start(Nothing, watch::Sender::new(None)).unwrap();
-        let machine = MachineStore::new(apply.commands, apply.applied, Arc::new(snapshots));
+        let apply = crate::apply::start(Nothing, watch::Sender::new(None), &Machine).unwrap();
+        let machine = MachineStore::new(
+            apply.commands,
+            apply.applied,
+            Arc::new(snapshots),
+            Arc::new(Machine),
+        );
         Ok((dir, log, machine))
     }
 }
@@ -124,7 +132,7 @@ fn openrafts_suite_passes() {
 #[tokio::test]
 async fn large_entries_never_become_blob_files() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     for index in 0..40 {
         append(&mut log, [entry(index, 3 << 20)]).await;
     }
@@ -135,7 +143,7 @@ async fn large_entries_never_become_blob_files() {
     close(log, thread).await;
     let blobs: Vec<_> = std::fs::read_dir(dir.path().join("blobs")).unwrap().collect();
     assert!(blobs.is_empty(), "{blobs:?}");
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     let entries = log.try_get_log_entries(21..80).await.unwrap();
     assert_eq!(entries.len(), 59);
     assert_eq!(entries[0], entry(21, 3 << 20));
@@ -145,7 +153,7 @@ async fn large_entries_never_become_blob_files() {
 #[tokio::test]
 async fn what_left_memory_is_read_back_from_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     let each = 1 << 20;
     let count = (LOG_TAIL_BYTES_MAX / each + 20) as u64;
     for index in 0..count {
@@ -163,7 +171,7 @@ async fn what_left_memory_is_read_back_from_disk() {
 #[tokio::test]
 async fn the_disk_stays_bounded_while_the_log_moves() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     let mut next = 0;
     for _ in 0..300 {
         append(&mut log, (next..next + 100).map(|index| entry(index, 10_000))).await;
@@ -188,7 +196,7 @@ async fn the_disk_stays_bounded_while_the_log_moves() {
 
 /// Makes a log with some entries and a vote, and closes it.
 async fn sample(dir: &Path) {
-    let (mut log, thread, _) = open(dir).unwrap();
+    let (mut log, thread, _) = open(dir).await.unwrap();
     log.save_vote(&vote(1)).await.unwrap();
     append(&mut log, (0..20).map(|index| entry(index, 100))).await;
     append(&mut log, [entry(20, 200_000)]).await;
@@ -200,7 +208,7 @@ async fn sample(dir: &Path) {
 fn tamper(dir: &Path, change: impl FnOnce(&mut SledEngine)) {
     let mut engine = SledEngine::open(dir).unwrap();
     change(&mut engine);
-    engine.sync().unwrap();
+    futures::executor::block_on(engine.sync()).unwrap();
 }
 
 fn flip(engine: &mut SledEngine, key: &[u8], byte: usize) {
@@ -235,7 +243,7 @@ async fn every_kind_of_damaged_record_is_named() {
         let dir = tempfile::tempdir().unwrap();
         sample(dir.path()).await;
         tamper(dir.path(), change);
-        let error = open(dir.path()).err().expect(name);
+        let error = open(dir.path()).await.err().expect(name);
         assert!(matches!(error, StartError::Corrupt(_)), "{name}: {error}");
         assert!(error.to_string().contains(want), "{name}: {error}");
         let path = dir.path().join("db").display().to_string();
@@ -258,12 +266,12 @@ async fn a_log_that_a_snapshot_has_replaced_is_dropped() {
     ];
     for (term, index, goes) in cases {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, thread, _) = open(dir.path()).unwrap();
+        let (mut log, thread, _) = open(dir.path()).await.unwrap();
         append(&mut log, (0..10).map(|index| entry(index, 10))).await;
         let snapshot = if term == 1 { Some(entry(index, 0).log_id) } else { snapshot(term, index) };
         log.drop_superseded(snapshot).await.unwrap();
         close(log, thread).await;
-        let (mut log, thread, _) = open(dir.path()).unwrap();
+        let (mut log, thread, _) = open(dir.path()).await.unwrap();
         let last = log.get_log_state().await.unwrap().last_log_id.map(|id| id.index);
         assert_eq!(last, if goes { None } else { Some(9) }, "snapshot of {term} up to {index}");
         close(log, thread).await;
@@ -279,16 +287,16 @@ async fn a_lost_tail_is_noticed() {
     for name in ["db", "conf"] {
         std::fs::copy(dir.path().join(name), old.path().join(name)).unwrap();
     }
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     append(&mut log, [entry(21, 10)]).await;
     close(log, thread).await;
     std::fs::copy(Witness::path(dir.path()), Witness::path(old.path())).unwrap();
-    let error = open(old.path()).err().expect("refused").to_string();
+    let error = open(old.path()).await.err().expect("refused").to_string();
     assert!(error.contains("was synced"), "{error}");
     // All of it gone.
     let empty = tempfile::tempdir().unwrap();
     std::fs::copy(Witness::path(dir.path()), Witness::path(empty.path())).unwrap();
-    let error = open(empty.path()).err().expect("refused").to_string();
+    let error = open(empty.path()).await.err().expect("refused").to_string();
     assert!(error.contains("the identity is damaged: it is gone"), "{error}");
 }
 
@@ -300,10 +308,10 @@ async fn a_damaged_witness_is_named() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[9] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let error = open(dir.path()).err().expect("refused").to_string();
+    let error = open(dir.path()).await.err().expect("refused").to_string();
     assert!(error.contains(witness::FILE_NAME), "{error}");
     std::fs::remove_file(&path).unwrap();
-    let error = open(dir.path()).err().expect("refused").to_string();
+    let error = open(dir.path()).await.err().expect("refused").to_string();
     assert!(error.contains("the file is missing"), "{error}");
 }
 
@@ -328,7 +336,7 @@ async fn flipped_bits_in_the_file_never_pass_unnoticed() {
         let at = used * step / 60 + step;
         bad[at.min(used)] ^= 1 << (step % 8);
         std::fs::write(copy.path().join("db"), bad).unwrap();
-        match open(copy.path()) {
+        match open(copy.path()).await {
             Err(error) => {
                 refused += 1;
                 assert!(error.to_string().contains("db"), "{error}");
@@ -348,12 +356,12 @@ async fn flipped_bits_in_the_file_never_pass_unnoticed() {
 #[tokio::test]
 async fn one_process_and_one_master_for_each_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, thread, _) = open(dir.path()).unwrap();
-    let error = open(dir.path()).err().expect("refused");
+    let (log, thread, _) = open(dir.path()).await.unwrap();
+    let error = open(dir.path()).await.err().expect("refused");
     assert!(matches!(&error, StartError::DirectoryInUse { path } if path == dir.path()), "{error}");
     close(log, thread).await;
     let other = DiskIdentity { cluster_id: "other".to_owned(), node_id: 2 };
-    let error = open::open(dir.path(), &other, sled).err().expect("refused").to_string();
+    let error = open::open(dir.path(), &other, sled).await.err().expect("refused").to_string();
     assert!(error.contains("belongs to master 1 of cluster c, not to master 2 of"), "{error}");
 }
 
@@ -371,14 +379,15 @@ impl Failing {
     }
 }
 
+#[async_trait::async_trait]
 impl LogEngine for Failing {
     fn apply(&mut self, batch: Batch) -> io::Result<()> {
         self.engine.apply(batch)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    async fn sync(&mut self) -> io::Result<()> {
         self.check()?;
-        self.engine.sync()
+        self.engine.sync().await
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -399,7 +408,7 @@ async fn the_first_error_is_the_end() {
         let engine = SledEngine::open(path)?;
         Ok(Box::new(Failing { engine, fail: failing }) as Box<dyn LogEngine>)
     };
-    let (mut log, thread, failed) = open_with(dir.path(), engine).unwrap();
+    let (mut log, thread, failed) = open_with(dir.path(), engine).await.unwrap();
     append(&mut log, [entry(0, 10)]).await;
     fail.store(true, Ordering::Relaxed);
     log.blocking_append([entry(1, 10)]).await.unwrap_err();
@@ -420,15 +429,16 @@ struct Slow {
     allowed: std::sync::mpsc::Receiver<()>,
 }
 
+#[async_trait::async_trait]
 impl LogEngine for Slow {
     fn apply(&mut self, batch: Batch) -> io::Result<()> {
         self.engine.apply(batch)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    async fn sync(&mut self) -> io::Result<()> {
         self.begun.send(()).map_err(io::Error::other)?;
         self.allowed.recv().map_err(io::Error::other)?;
-        self.engine.sync()
+        self.engine.sync().await
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -453,7 +463,7 @@ async fn nothing_is_answered_before_it_is_synced() {
         let engine = SledEngine::open(path)?;
         Ok(Box::new(Slow { engine, begun, allowed }) as Box<dyn LogEngine>)
     };
-    let (log, thread, _) = open_with(dir.path(), engine).unwrap();
+    let (log, thread, _) = open_with(dir.path(), engine).await.unwrap();
     begins.recv().unwrap();
     let mut voter = log.clone();
     let mut saving = tokio::spawn(async move { voter.save_vote(&vote(4)).await });
@@ -489,7 +499,7 @@ async fn a_million_updates_stay_below_200_mb() {
 async fn churn(group: u64, entries: u64) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, thread, _) = open(dir.path()).unwrap();
+    let (mut log, thread, _) = open(dir.path()).await.unwrap();
     let used = || -> u64 {
         let files = std::fs::read_dir(dir.path()).unwrap();
         files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()

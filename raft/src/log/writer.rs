@@ -109,8 +109,8 @@ impl Writer {
         (writer, shared)
     }
 
-    /// The thread's body.
-    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// What the thread does.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next = None;
         loop {
             let command = match next.take() {
@@ -125,25 +125,25 @@ impl Writer {
                     }
                     Err(mpsc::error::TryRecvError::Disconnected) => break,
                 },
-                None => match commands.blocking_recv() {
+                None => match commands.recv().await {
                     Some(command) => command,
                     None => break,
                 },
             };
-            match self.group(command, &mut commands) {
+            match self.group(command, &mut commands).await {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Then(command)) => next = Some(command),
                 Ok(Flow::Stop) => break,
                 Err(error) => return self.fail(&error),
             }
         }
-        if let Err(error) = self.commit(true) {
+        if let Err(error) = self.commit(true).await {
             self.fail(&error);
         }
     }
 
     /// One group commit: the given command and what else is queued.
-    fn group(
+    async fn group(
         &mut self,
         first: Command,
         commands: &mut mpsc::Receiver<Command>,
@@ -167,7 +167,7 @@ impl Writer {
         match flow {
             // Reads see everything that was queued before them.
             Flow::Then(Command::Read { from, to, bytes_max, done }) => {
-                self.commit(false)?;
+                self.commit(false).await?;
                 let entries = self.read(from, to, bytes_max);
                 let failed = entries
                     .as_ref()
@@ -178,7 +178,7 @@ impl Writer {
             }
             Flow::Stop => Ok(Flow::Stop),
             Flow::Continue | Flow::Then(_) => {
-                self.commit(false)?;
+                self.commit(false).await?;
                 Ok(Flow::Continue)
             }
         }
@@ -284,7 +284,7 @@ impl Writer {
     }
 
     /// Writes the group; syncs when somebody waits for it (or when `all`).
-    fn commit(&mut self, all: bool) -> io::Result<()> {
+    async fn commit(&mut self, all: bool) -> io::Result<()> {
         let sync = !self.waiters.is_empty() || self.urgent || (all && self.dirty);
         if !sync {
             return Ok(());
@@ -302,7 +302,7 @@ impl Writer {
         self.urgent = false;
         let started = Instant::now();
         self.engine.apply(batch)?;
-        self.engine.sync()?;
+        self.engine.sync().await?;
         self.witness.write(Synced { sequence: self.state.sequence, vote: self.state.vote })?;
         let mut tail = self.shared.lock();
         tail.record_sync(started.elapsed());

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use crate::apply::Applied;
 use crate::config::{SnapshotRule, Timing};
 use crate::error::{CallError, Fatal};
+use crate::host::Host;
 use crate::limits::CALL_BYTES_MAX;
 use crate::log::shared::Shared;
 use crate::machine_store::MachineStore;
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) peer_address: SocketAddr,
     pub(crate) stopping: stop::Stopping,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 impl Inner {

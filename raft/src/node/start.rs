@@ -2,12 +2,12 @@
 //! snapshots (checked in full), the apply thread, Raft, the listener, upkeep.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::WatchReceiver;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::election::Watcher;
@@ -19,16 +19,16 @@ use crate::apply::{self, ApplyThread};
 use crate::codec::DiskIdentity;
 use crate::config::{Config, Timing};
 use crate::error::{Fatal, StartError};
-use crate::limits::{APPEND_ENTRIES_MAX, RUNTIME_THREADS, SNAPSHOT_INSTALL_MAX};
+use crate::host::Runtime;
+use crate::limits::{APPEND_ENTRIES_MAX, SNAPSHOT_INSTALL_MAX};
 use crate::log::directory;
-use crate::log::engine::LogEngine;
-use crate::log::sled_engine::SledEngine;
 use crate::log::storage::{LogStore, LogThread};
 use crate::machine::StateMachine;
 use crate::machine_store::MachineStore;
 use crate::peer::Handler;
 use crate::peer::client::{Peers, Route};
 use crate::peer::incoming::Incoming;
+use crate::peer::link::PeerService;
 use crate::peer::network::Factory;
 use crate::peer::server::{self, Inbound};
 use crate::peer::service::Service;
@@ -71,10 +71,12 @@ impl RaftNode {
     ) -> Result<Self, StartError> {
         check_timing(config.timing)?;
         let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.node_id };
-        let peers = Peers::new(Arc::new(Tls::new(&config.tls, identity)?), route);
+        let host = config.host.clone();
+        let tls = Arc::new(Tls::new(&config.tls, identity)?);
+        let peers = Peers::new(tls, route, host.network());
         let fatal = watch::Sender::new(None);
         let (config, stores) = open_stores(config, machine, fatal.clone()).await?;
-        let runtime = start_runtime().map_err(|source| StartError::Io {
+        let runtime = host.runtime().map_err(|source| StartError::Io {
             path: config.data_dir.clone(),
             action: "start the runtime",
             source,
@@ -108,7 +110,8 @@ async fn open_stores(
 ) -> Result<(Config, Stores), StartError> {
     let (done, opened) = oneshot::channel();
     let path = config.data_dir.clone();
-    let open = move || {
+    let host = config.host.clone();
+    let open = async move {
         let raft = config.data_dir.join("raft");
         directory::create(&raft)?;
         let lock = directory::lock(&raft)?;
@@ -116,51 +119,26 @@ async fn open_stores(
         let space = Arc::new(Space::open(&raft, config.disk).map_err(io)?);
         let identity =
             DiskIdentity { cluster_id: config.cluster_id.clone(), node_id: config.node_id.0 };
-        let engine = |path: &std::path::Path| {
-            SledEngine::open(path).map(|engine| Box::new(engine) as Box<dyn LogEngine>)
-        };
+        let host = config.host.clone();
+        let engine = |path: &Path| host.open_log(path);
         let (log, log_thread) =
-            LogStore::open(&raft, lock, &identity, space.clone(), fatal.clone(), engine)?;
+            LogStore::open(&raft, lock, &identity, space.clone(), fatal.clone(), engine, &*host)
+                .await?;
         let purged = log.shared().lock().purged.map(|id| id.index);
         let snapshots = config.data_dir.join("snapshots");
         let snapshots = SnapshotStore::open(&snapshots, &config.cluster_id, purged)?;
-        let apply = apply::start(machine, fatal).map_err(io)?;
+        let apply = apply::start(machine, fatal, &*host).map_err(io)?;
         let snapshots = Arc::new(snapshots);
         let stores = Stores { log, log_thread, apply, snapshots, space };
         Ok((config, stores))
     };
-    std::thread::Builder::new()
-        .name(OPENER_THREAD.to_owned())
-        .spawn(move || drop(done.send(open())))
+    host.start(OPENER_THREAD, Box::pin(async move { drop(done.send(open.await)) }))
         .map_err(|source| StartError::Io { path, action: "start a thread", source })?;
     opened.await.map_err(|_| Fatal("opening the log panicked".to_owned()))?
 }
 
 /// Name of the thread that opens the log. A panic of sled on it, at damage, is caught and named as such.
 pub const OPENER_THREAD: &str = "raft-open";
-
-struct Runtime {
-    handle: Handle,
-    stop: oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-/// The runtime lives on a thread, so that it can end whatever the caller's runtime does.
-fn start_runtime() -> std::io::Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
-        .thread_name("raft")
-        .enable_all()
-        .build()?;
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("raft-runtime".to_owned()).spawn(move || {
-        // Ends when asked to, or when the node was dropped.
-        drop(runtime.block_on(stopped));
-        runtime.shutdown_timeout(Duration::from_secs(2));
-    })?;
-    Ok(Runtime { handle, stop, thread })
-}
 
 fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -209,8 +187,10 @@ async fn assemble(
         source,
     })?;
     let shared = log.shared().clone();
-    let machine = MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone());
-    let factory = Factory { peers: peers.clone() };
+    let host = config.host;
+    let machine =
+        MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone(), host.clone());
+    let factory = Factory { peers: peers.clone(), host: host.clone() };
     let raft = Raft::new(config.node_id, raft_config, factory, log, machine)
         .await
         .map_err(|error| fatal.borrow().clone().unwrap_or_else(|| Fatal(error.to_string())))?;
@@ -238,11 +218,12 @@ async fn assemble(
         peer_address,
         stopping: Stopping::new(Parts {
             runtime: runtime.stop,
-            runtime_thread: runtime.thread,
+            runtime_ended: runtime.ended,
             log: log_thread,
-            apply_thread: apply.thread,
+            apply: apply.worker,
             server,
         }),
+        host,
     });
     start_tasks(&inner, queues, listener, handler, stop_server);
     inner.elect_alone().await;
@@ -261,12 +242,22 @@ fn start_tasks(
         raft: inner.raft.clone(),
         log: inner.log.clone(),
         reads: inner.reads.clone(),
-        incoming: Incoming::new(inner.raft.clone(), inner.snapshots.clone(), inner.space.clone()),
+        incoming: Incoming::new(
+            inner.raft.clone(),
+            inner.snapshots.clone(),
+            inner.space.clone(),
+            inner.host.clone(),
+        ),
         space: inner.space.clone(),
         handler,
     };
-    let tls = inner.peers.tls();
-    tokio::spawn(server::serve(listener, tls, inner.inbound.clone(), service, stop_server));
+    match inner.host.network() {
+        Some(network) => network.serve(PeerService::new(service, inner.inbound.clone())),
+        None => {
+            let (tls, inbound) = (inner.peers.tls(), inner.inbound.clone());
+            tokio::spawn(server::serve(listener, tls, inbound, service, stop_server));
+        }
+    }
     let watcher = Watcher {
         raft: inner.raft.clone(),
         log: inner.log.clone(),

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
 use super::RaftNode;
+use crate::host::Worker;
 use crate::limits::{SHUTDOWN_MAX, SHUTDOWN_TRANSFER_MAX};
 use crate::log::storage::LogThread;
 
@@ -14,9 +14,9 @@ use crate::log::storage::LogThread;
 pub(crate) struct Parts {
     /// Its end is what the runtime's thread waits for.
     pub(crate) runtime: oneshot::Sender<()>,
-    pub(crate) runtime_thread: JoinHandle<()>,
+    pub(crate) runtime_ended: Worker,
     pub(crate) log: LogThread,
-    pub(crate) apply_thread: JoinHandle<()>,
+    pub(crate) apply: Worker,
     pub(crate) server: watch::Sender<bool>,
 }
 
@@ -76,15 +76,14 @@ impl RaftNode {
         parts.server.send_replace(true);
         let done = inner.stopping.done.clone();
         let mut finished = done.subscribe();
-        let joiner = std::thread::Builder::new().name("raft-stop".to_owned()).spawn(move || {
+        let join = async move {
             drop(parts.runtime);
-            // A thread that panicked has said so itself.
-            drop(parts.runtime_thread.join());
-            parts.log.stop();
-            drop(parts.apply_thread.join());
+            parts.runtime_ended.ended().await;
+            parts.log.stop().await;
+            parts.apply.ended().await;
             done.send_replace(true);
-        });
-        if let Err(error) = joiner {
+        };
+        if let Err(error) = inner.host.start("raft-stop", Box::pin(join)) {
             tracing::warn!(%error, "no thread to join the others");
         }
         if tokio::time::timeout(SHUTDOWN_MAX, finished.wait_for(|done| *done)).await.is_err() {

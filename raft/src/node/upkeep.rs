@@ -8,8 +8,8 @@ use openraft::async_runtime::WatchReceiver;
 
 use super::Inner;
 use crate::error::Fatal;
+use crate::host::in_background;
 use crate::limits::{DISK_CHECK_INTERVAL, MEMBERSHIP_CHECK_INTERVAL, SNAPSHOT_CHECK_INTERVAL};
-use crate::machine_store::in_background;
 
 /// Starts the tasks. They end with the node.
 pub(crate) fn start(inner: &Arc<Inner>) {
@@ -97,7 +97,7 @@ impl Inner {
 
     async fn look_after_disk(&self) {
         let space = self.space.clone();
-        if let Err(error) = in_background("raft-disk", move || space.keep()).await {
+        if let Err(error) = in_background(&*self.host, "raft-disk", move || space.keep()).await {
             tracing::warn!(%error, "the free space or the ballast cannot be looked after");
         }
     }

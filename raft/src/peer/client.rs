@@ -10,8 +10,9 @@ use quorate_proto::raft::raft_client::RaftClient;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 
+use super::link::{Network, PeerChannel};
 use super::tls::Tls;
 use crate::limits::{
     PEER_CONNECT_MAX, PEER_KEEPALIVE_INTERVAL, PEER_KEEPALIVE_TIMEOUT, PEER_MESSAGE_BYTES_MAX,
@@ -40,13 +41,15 @@ pub type Route = Arc<dyn Fn(NodeId, &str) -> String + Send + Sync>;
 pub(crate) struct Peers {
     tls: Arc<Tls>,
     route: Option<Route>,
+    /// Another network than the machine's.
+    network: Option<Arc<dyn Network>>,
     open: Arc<Mutex<BTreeMap<(NodeId, Purpose), Open>>>,
     /// Where the members are now. Raft's own clients keep the address they were made with.
     addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
 }
 
 /// A connection and the address it goes to.
-type Open = (String, Channel);
+type Open = (String, PeerChannel);
 
 /// There is no connection, so nothing was delivered. Only the connector makes this: the same kinds of
 /// I/O errors come from connections that break later, when a request may have arrived.
@@ -57,9 +60,19 @@ pub(crate) struct NotConnected {
     problem: String,
 }
 
+impl NotConnected {
+    pub(crate) fn new(address: &str, problem: &str) -> Self {
+        Self { address: address.to_owned(), problem: problem.to_owned() }
+    }
+}
+
 impl Peers {
-    pub(crate) fn new(tls: Arc<Tls>, route: Option<Route>) -> Self {
-        Self { tls, route, open: Arc::default(), addresses: Arc::default() }
+    pub(crate) fn new(
+        tls: Arc<Tls>,
+        route: Option<Route>,
+        network: Option<Arc<dyn Network>>,
+    ) -> Self {
+        Self { tls, route, network, open: Arc::default(), addresses: Arc::default() }
     }
 
     pub(crate) fn tls(&self) -> Arc<Tls> {
@@ -76,7 +89,7 @@ impl Peers {
         node: NodeId,
         address: &str,
         purpose: Purpose,
-    ) -> RaftClient<Channel> {
+    ) -> RaftClient<PeerChannel> {
         let now = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
         let address = now.as_deref().unwrap_or(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,12 +114,15 @@ impl Peers {
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    fn connect_lazily(&self, node: NodeId, address: String) -> Channel {
+    fn connect_lazily(&self, node: NodeId, address: String) -> PeerChannel {
+        if let Some(network) = self.network.clone() {
+            return PeerChannel::Made { network, to: node, address: address.into() };
+        }
         let tls = self.tls.clone();
         let address =
             self.route.as_ref().map_or_else(|| address.clone(), |route| route(node, &address));
         // The connector below decides where to; HTTP only needs a name to show.
-        Endpoint::from_static("http://master.quorate.internal")
+        let channel = Endpoint::from_static("http://master.quorate.internal")
             .connect_timeout(PEER_CONNECT_MAX)
             .http2_keep_alive_interval(PEER_KEEPALIVE_INTERVAL)
             .keep_alive_timeout(PEER_KEEPALIVE_TIMEOUT)
@@ -122,7 +138,8 @@ impl Peers {
                         io::Error::new(kind, NotConnected { address, problem })
                     })
                 }
-            }))
+            }));
+        PeerChannel::Tcp(channel)
     }
 }
 

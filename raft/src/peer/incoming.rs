@@ -15,7 +15,7 @@ use tonic::Status;
 use super::network::next_chunk;
 use super::service::own_vote;
 use super::wire;
-use crate::machine_store::in_background;
+use crate::host::{Host, in_background};
 use crate::node::Raft;
 use crate::raft_types::Vote;
 use crate::snapshot::file;
@@ -30,6 +30,7 @@ pub(crate) struct Incoming {
     snapshots: Arc<SnapshotStore>,
     busy: Arc<Mutex<()>>,
     space: Arc<Space>,
+    host: Arc<dyn Host>,
 }
 
 struct Offer {
@@ -44,8 +45,13 @@ fn internal(error: impl ToString) -> Status {
 }
 
 impl Incoming {
-    pub(crate) fn new(raft: Raft, snapshots: Arc<SnapshotStore>, space: Arc<Space>) -> Self {
-        Self { raft, snapshots, busy: Arc::default(), space }
+    pub(crate) fn new(
+        raft: Raft,
+        snapshots: Arc<SnapshotStore>,
+        space: Arc<Space>,
+        host: Arc<dyn Host>,
+    ) -> Self {
+        Self { raft, snapshots, busy: Arc::default(), space, host }
     }
 
     fn read(&self, offer: &pb::SnapshotOffer) -> Result<Offer, Status> {
@@ -139,7 +145,7 @@ impl Incoming {
     async fn install(&self, offer: Offer) -> Result<pb::SnapshotReply, Status> {
         let cluster_id = self.snapshots.cluster_id().to_owned();
         let path = offer.path.clone();
-        let checked = in_background("raft-snap-check", move || {
+        let checked = in_background(&*self.host, "raft-snap-check", move || {
             let checked = file::verify(&path, &cluster_id);
             if checked.is_err() {
                 // Never resume from a damaged part.

@@ -1,11 +1,13 @@
 //! Masters among themselves: mutually authenticated connections bound to cluster and node, Raft's
 //! own messages, snapshots, and opaque calls for the store.
 //!
-//! `tls` decides who may talk; `client` keeps the connections this master opened; `network` is
-//! openraft's side of it; `server` answers; `incoming` takes snapshots; `wire` converts messages.
+//! `link` is the way between two of them; `tls` decides who may talk; `client` keeps the connections that this
+//! master opened; `network` is openraft's side of it; `server` answers; `incoming` takes snapshots; `wire`
+//! converts messages.
 
 pub(crate) mod client;
 pub(crate) mod incoming;
+pub(crate) mod link;
 pub(crate) mod network;
 pub(crate) mod server;
 pub(crate) mod service;

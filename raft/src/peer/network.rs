@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs::File;
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -21,11 +22,12 @@ use quorate_proto::raft as pb;
 use quorate_proto::raft::raft_client::RaftClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::client::{NotConnected, Peers, Purpose};
+use super::link::PeerChannel;
 use super::wire;
+use crate::host::{Host, Worker};
 use crate::limits::{
     APPEND_ANSWER_MAX, PEER_BACKOFF, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_MAX, SNAPSHOT_STALL_MAX,
 };
@@ -36,6 +38,7 @@ use crate::types::{Member, NodeId};
 /// Makes the clients.
 pub(crate) struct Factory {
     pub(crate) peers: Peers,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 /// One target, one purpose.
@@ -44,12 +47,13 @@ pub(crate) struct Client {
     target: NodeId,
     address: String,
     purpose: Purpose,
+    host: Arc<dyn Host>,
 }
 
 impl Factory {
     fn client(&self, target: NodeId, node: &Member, purpose: Purpose) -> Client {
         let (peers, address) = (self.peers.clone(), node.peer_address.clone());
-        Client { peers, target, address, purpose }
+        Client { peers, target, address, purpose, host: self.host.clone() }
     }
 }
 
@@ -99,7 +103,7 @@ pub(crate) fn describe(status: &Status) -> String {
 }
 
 impl Client {
-    fn raft(&self, purpose: Purpose) -> RaftClient<Channel> {
+    fn raft(&self, purpose: Purpose) -> RaftClient<PeerChannel> {
         self.peers.client(self.target, &self.address, purpose)
     }
 
@@ -215,7 +219,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let send = send_snapshot(self.raft(Purpose::Snapshot), vote, &snapshot.snapshot);
+        let send =
+            send_snapshot(self.raft(Purpose::Snapshot), vote, &snapshot.snapshot, &*self.host);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => sent.map_err(Into::into),
@@ -231,9 +236,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
 
 /// Offers a snapshot and sends what the receiver lacks of it.
 async fn send_snapshot(
-    mut raft: RaftClient<Channel>,
+    mut raft: RaftClient<PeerChannel>,
     vote: Vote,
     file: &SnapshotFile,
+    host: &dyn Host,
 ) -> Result<SnapshotResponse<TypeConfig>, RPCError<TypeConfig>> {
     let offer = pb::SnapshotOffer {
         vote: Some(wire::vote_out(vote)),
@@ -252,7 +258,7 @@ async fn send_snapshot(
         return Ok(SnapshotResponse::new(vote));
     }
     let (chunks, sending) = mpsc::channel(2);
-    let reader = read_chunks(file, offer, progress.received, chunks)
+    let reader = read_chunks(file, offer, progress.received, chunks, host)
         .map_err(|error| NetworkError::new(&error))?;
     let mut request = Request::new(ReceiverStream::new(sending));
     request.set_timeout(SNAPSHOT_INSTALL_MAX);
@@ -268,11 +274,11 @@ fn read_chunks(
     offer: pb::SnapshotOffer,
     from: u64,
     chunks: mpsc::Sender<pb::SnapshotChunk>,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
+    host: &dyn Host,
+) -> std::io::Result<Worker> {
     let mut input = File::open(&file.path)?;
     input.seek(SeekFrom::Start(from))?;
-    let runtime = tokio::runtime::Handle::current();
-    std::thread::Builder::new().name("raft-snap-send".to_owned()).spawn(move || {
+    let send = async move {
         let (mut offset, mut offer) = (from, Some(offer));
         loop {
             let mut data = vec![0; SNAPSHOT_CHUNK_BYTES];
@@ -289,12 +295,13 @@ fn read_chunks(
                 return;
             }
             offset += count as u64;
-            let sent = runtime.block_on(chunks.send_timeout(chunk, SNAPSHOT_STALL_MAX));
+            let sent = chunks.send_timeout(chunk, SNAPSHOT_STALL_MAX).await;
             if sent.is_err() || count == 0 {
                 return;
             }
         }
-    })
+    };
+    host.start("raft-snap-send", Box::pin(send))
 }
 
 /// Chunks of an incoming snapshot, with the time limit between two of them.

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use quorate_proto::raft::raft_server::RaftServer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -19,11 +18,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use super::link;
 use super::service::Service;
 use super::tls::Tls;
 use crate::limits::{
     PEER_CONNECT_MAX, PEER_HANDSHAKES_MAX, PEER_KEEPALIVE_INTERVAL, PEER_KEEPALIVE_TIMEOUT,
-    PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
+    PEER_STREAMS_MAX,
 };
 use crate::types::NodeId;
 
@@ -44,7 +44,8 @@ impl Inbound {
         Self { counts: Mutex::default(), lost: watch::Sender::new((0, None)) }
     }
 
-    fn add(self: &Arc<Self>, node: NodeId) -> Presence {
+    /// A connection of this master is open, until what is given is dropped.
+    pub(crate) fn add(self: &Arc<Self>, node: NodeId) -> Presence {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default() += 1;
         Presence { inbound: self.clone(), node }
     }
@@ -59,8 +60,9 @@ impl Inbound {
     }
 }
 
+/// An open connection.
 #[derive(Debug)]
-struct Presence {
+pub(crate) struct Presence {
     inbound: Arc<Inbound>,
     node: NodeId,
 }
@@ -182,9 +184,7 @@ pub(crate) async fn serve(
 ) {
     let (ready, connections) = mpsc::channel(PEER_HANDSHAKES_MAX);
     let accepting = tokio::spawn(accept(listener, tls, inbound, ready));
-    let service = RaftServer::new(service)
-        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let service = link::server(service);
     let served = Server::builder()
         .max_concurrent_streams(PEER_STREAMS_MAX)
         .http2_keepalive_interval(Some(PEER_KEEPALIVE_INTERVAL))

@@ -204,6 +204,7 @@ impl Cluster {
             timing: self.timing,
             snapshots: self.snapshots,
             disk: DiskRule::default(),
+            host: Arc::new(quorate_raft::host::Machine),
         }
     }
 

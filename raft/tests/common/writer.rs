@@ -88,6 +88,7 @@ pub async fn open(directory: &Path) -> Result<(RaftNode, Arc<Mutex<State>>), Sta
         timing: Timing::default(),
         snapshots: SnapshotRule { log_bytes_min: 512 << 10, follow_state_size: false },
         disk: DiskRule::default(),
+        host: Arc::new(quorate_raft::host::Machine),
     };
     let state = Arc::new(Mutex::new(State::default()));
     let node = RaftNode::start(config, Machine(state.clone()), Arc::new(NoCalls)).await?;

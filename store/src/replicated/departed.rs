@@ -73,6 +73,7 @@ mod tests {
             timing: Timing::default(),
             snapshots: SnapshotRule::default(),
             disk: DiskRule::default(),
+            host: Arc::new(quorate_raft::host::Machine),
         })
         .await
         .unwrap();

@@ -111,6 +111,7 @@ impl Cluster {
             timing: patient(),
             snapshots: SnapshotRule::default(),
             disk: DiskRule::default(),
+            host: std::sync::Arc::new(quorate_raft::host::Machine),
         };
         let route = self.network.route(id);
         Masters::start_routed(config, Some(route)).await.unwrap()
