@@ -1,5 +1,61 @@
-//! Checks of histories.
+//! Checks of histories: one file for each promise.
+//!
+//! The searches ([`linear`], [`minimal`], [`watch`]) know nothing of runs. The others look at the evidence of a run,
+//! and each ends in a [`Check`]: *pass* only when what it is about was there to be looked at, else *unknown*.
 
+pub mod agreement;
+pub mod bank;
+pub mod conditional;
+pub mod course;
+pub mod coverage;
+pub mod expectations;
+pub mod leaders;
+pub mod leases;
+pub mod left;
 pub mod linear;
+pub mod linearizable;
+pub mod lists;
+pub mod lost;
+pub mod membership;
 pub mod minimal;
+pub mod objects;
+pub mod revisions;
 pub mod watch;
+pub mod watches;
+
+use crate::model::Family;
+use crate::report::{Check, Evidence};
+
+/// All checks that a run's workload calls for.
+#[must_use]
+pub fn all(evidence: &Evidence) -> Vec<Check> {
+    let last = objects::last_reads(evidence);
+    let objects = objects::of(evidence, &last);
+    let kinds = &evidence.options.scenario.workload.kinds;
+    let mut checks = vec![
+        course::check(evidence),
+        coverage::check(evidence),
+        linearizable::check(evidence, &objects),
+        lost::check(evidence),
+        watches::check(evidence),
+        revisions::check(evidence),
+        conditional::check(evidence),
+        agreement::check(evidence),
+    ];
+    if kinds.contains(&Family::Append) {
+        checks.push(lists::check(evidence, &objects));
+    }
+    if kinds.contains(&Family::Bank) {
+        checks.push(bank::check(evidence));
+    }
+    if kinds.contains(&Family::Leases) {
+        checks.push(leases::check(evidence));
+    }
+    checks.extend([
+        leaders::check(evidence),
+        membership::check(evidence),
+        expectations::check(evidence),
+        left::check(evidence),
+    ]);
+    checks
+}

@@ -2,12 +2,17 @@
 
 mod minimise;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{CLIENTS_MAX, KEYS_MAX};
+use crate::model::Family;
 use crate::real::{Options, lacks, run};
 use crate::report::{Evidence, Report, Result, file, page};
 use crate::scenario::fault::Need;
@@ -116,7 +121,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE|NAME")]
     scenario: Option<String>,
     /// The scenario `quick`: a minute of the commonest faults
-    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "clients", "keys"])]
+    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "workload", "clients", "keys"])]
     quick: bool,
     /// When it fails: run it again with fewer faults, at most so often
     #[arg(long, value_name = "RUNS")]
@@ -135,6 +140,9 @@ struct RunArgs {
     /// Kinds of faults, comma-separated [default: all that this machine allows, without disk-full]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
+    /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
+    workload: Vec<Family>,
     /// Clients, each with one operation at a time
     #[arg(long, default_value_t = 9, conflicts_with = "scenario", value_parser = clients)]
     clients: usize,
@@ -203,6 +211,7 @@ impl From<MinimiseArgs> for RunArgs {
             duration: 0,
             seed,
             faults: Vec::new(),
+            workload: Vec::new(),
             clients: usual.clients,
             keys: usual.keys,
             binary,
@@ -304,14 +313,27 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
             let needs = fault.masters_min();
             anyhow::ensure!(needs <= masters, "{fault} needs --masters {needs} or more");
         }
-        let workload = Workload { clients: args.clients, keys: args.keys };
+        let kinds = match args.workload.as_slice() {
+            [] => drawn_workload(seed, args.clients),
+            some => some.to_vec(),
+        };
+        let distinct: BTreeSet<Family> = kinds.iter().copied().collect();
+        anyhow::ensure!(distinct.len() == kinds.len(), "--workload names one kind twice");
+        let (clients, count) = (args.clients, kinds.len());
+        anyhow::ensure!(
+            count <= clients,
+            "{count} kinds of clients need --clients {count} or more"
+        );
+        let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        let workload = Workload { kinds, clients, keys: args.keys };
         let lasts = Span(args.duration * 1000);
         let kinds: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let (clients, keys) = (workload.clients, workload.keys);
         let from = format!(
-            "--masters {masters} --duration {} --faults {} --clients {clients} --keys {keys}",
+            "--masters {masters} --duration {} --faults {} --workload {} --clients {clients} --keys {keys}",
             args.duration,
             kinds.join(","),
+            names.join(","),
         );
         return Ok((generate(&Wish { seed, masters, lasts, faults, workload }), from));
     };
@@ -324,6 +346,14 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
     let scenario =
         if file.exists() { read::file(&file, seed) } else { builtin::scenario(name, seed) };
     Ok((scenario?, from))
+}
+
+/// Registers, and two other kinds, as far as there are clients for them.
+fn drawn_workload(seed: u64, clients: usize) -> Vec<Family> {
+    let mut others: Vec<Family> =
+        Family::ALL.into_iter().filter(|family| *family != Family::Register).collect();
+    others.shuffle(&mut StdRng::seed_from_u64(seed.rotate_left(32)));
+    [Family::Register].into_iter().chain(others).take(clients.min(3)).collect()
 }
 
 fn possible(masters: usize, say: fn(&str)) -> Vec<Fault> {

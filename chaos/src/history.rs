@@ -50,6 +50,16 @@ impl<I, O> Operation<I, O> {
         }
     }
 
+    /// When, and nothing of what.
+    #[must_use]
+    pub fn times(&self) -> Operation<(), ()> {
+        let outcome = match self.outcome {
+            Outcome::Done { at, .. } => Outcome::Done { at, output: () },
+            Outcome::Unknown => Outcome::Unknown,
+        };
+        Operation { client: self.client, called: self.called, input: (), outcome }
+    }
+
     /// What it told, if anything.
     pub fn output(&self) -> Option<&O> {
         match &self.outcome {

@@ -25,6 +25,12 @@ pub const READY_MAX: Duration = Duration::from_secs(60);
 /// After all faults are gone: until every master answers reads and writes. Beyond it the run fails.
 pub const HEALED_MAX: Duration = Duration::from_secs(30);
 
+/// After the clients have ended: until all masters know the same members and leader. Beyond it the run fails.
+pub const UNIFORM_MAX: Duration = Duration::from_secs(20);
+
+/// After the masters were ended: until nothing of the run is left on the host. Beyond it the run fails.
+pub const LEFT_MAX: Duration = Duration::from_secs(10);
+
 /// After the last write: until every watcher has seen it. Beyond it the run fails.
 pub const CAUGHT_UP_MAX: Duration = Duration::from_secs(30);
 
@@ -37,6 +43,9 @@ pub const WATCH_QUIET_MAX: Duration = Duration::from_secs(90);
 
 /// Operations of a run that must have an answer for a verdict: with fewer it is unknown.
 pub const ANSWERED_MIN: usize = 100;
+
+/// Operations of each kind of clients that must have an answer for a verdict: with fewer it is unknown.
+pub const FAMILY_ANSWERED_MIN: usize = 20;
 
 /// Broken promises that a report names, of each check.
 pub const NAMED_MAX: usize = 10;
@@ -121,3 +130,9 @@ pub const DISK_FULL_BYTES: u64 = 64 << 20;
 
 /// A fault that is to meet the leader waits so long for one to be elected. Beyond it, it does not happen.
 pub const LEADING_MAX: Duration = Duration::from_secs(10);
+
+/// Elements of a list that clients append to. One with more is left alone, and a new one begun.
+pub const LIST_MAX: usize = 60;
+
+/// Elements of a set that clients add to. One with more is left alone, and a new one begun.
+pub const SET_MAX: usize = 60;

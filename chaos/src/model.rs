@@ -4,16 +4,20 @@
 //! when some order of its operations, each placed between its call and its return, makes every
 //! answer one that the model could have given (Herlihy and Wing 1990).
 
+mod any;
 mod append;
 mod register;
 mod set;
+mod versioned;
 
 use std::fmt::Debug;
 use std::hash::Hash;
 
+pub use any::{Any, Family, Input, Output, State};
 pub use append::{Append, AppendInput, AppendOutput};
 pub use register::{Register, RegisterInput, RegisterOutput};
 pub use set::{Set, SetInput, SetOutput};
+pub use versioned::{Content, Versioned, VersionedInput, VersionedOutput};
 
 /// A sequential specification.
 pub trait Model {

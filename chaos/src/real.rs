@@ -4,6 +4,7 @@ pub mod client;
 pub mod course;
 pub mod disk;
 pub mod follower;
+pub mod left;
 pub mod links;
 pub mod masters;
 pub mod nemesis;
@@ -13,6 +14,7 @@ pub mod processor;
 pub mod proxy;
 pub mod workload;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,8 +28,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::check::membership::{self, Membership};
 use crate::check::watch::Revision;
-use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX, STOPPED_MAX};
+use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX, STOPPED_MAX, UNIFORM_MAX};
 use crate::report::{Evidence, Process};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Need;
@@ -38,7 +41,7 @@ use follower::Seen;
 use masters::{Broke, Masters};
 use network::Network;
 use observer::{Observed, Observer};
-use workload::{OBJECTS, Shared, lock};
+use workload::{OBJECTS, Resource, Shared, lock};
 
 /// Between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(25);
@@ -114,24 +117,22 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     let settled = settle(&masters, &shared, &crowd.followers, &mut course, stop);
     let settled = Box::pin(settled).await;
     let observed = crowd.end(&shared, &mut course).await;
-    let last = match &settled {
-        Some(_) => last_lists(&shared).await.unwrap_or_else(|error| {
-            course.trouble(&error.context("the last lists"));
-            Vec::new()
-        }),
-        None => Vec::new(),
-    };
+    let ending = Ending::of(&masters, &shared, scenario, settled.is_some(), &mut course).await;
     nothing_left(&mut masters, &mut course);
+    let ended = shared.tick();
     let processes = masters.acts().into_iter().map(|(at, master, act)| Process {
         at: u64::try_from(at.saturating_duration_since(shared.start).as_nanos()).unwrap_or(0),
         master,
         act,
     });
+    let processes = processes.collect();
+    drop(masters);
+    let left = left::look(&options.directory).await;
     let followers = &crowd.followers;
     Ok(Evidence {
         options: options.clone(),
         began,
-        ended: shared.tick(),
+        ended,
         lasted: course.lasted,
         stopped: course.stopped,
         troubles: course.troubles,
@@ -143,12 +144,42 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
         acknowledged: std::mem::take(&mut *lock(&shared.acknowledged)),
         arrivals: followers.iter().map(|seen| std::mem::take(&mut *lock(&seen.at))).collect(),
         watchers: followers.iter().map(|seen| lock(&seen.watcher).clone()).collect(),
+        resources: followers.iter().map(|seen| seen.resource).collect(),
+        contents: std::mem::take(&mut *lock(&shared.contents)).into_iter().collect(),
+        memberships: ending.memberships,
+        left: Some(left),
         refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
         marker: settled.map(|settled| settled.marker),
-        last,
-        processes: processes.collect(),
+        last: ending.last,
+        processes,
         observed,
     })
+}
+
+/// What the masters say when all is over; nothing when the run did not come so far.
+#[derive(Default)]
+struct Ending {
+    last: Vec<Value>,
+    memberships: Vec<Membership>,
+}
+
+impl Ending {
+    async fn of(
+        masters: &Masters,
+        shared: &Shared,
+        scenario: &Scenario,
+        settled: bool,
+        course: &mut Course,
+    ) -> Self {
+        if !settled {
+            return Self::default();
+        }
+        let last = last_lists(shared, &resources(scenario)).await.unwrap_or_else(|error| {
+            course.trouble(&error.context("the last lists"));
+            Vec::new()
+        });
+        Self { last, memberships: uniform(masters, shared).await }
+    }
 }
 
 /// All who use and watch the masters. They end with this value.
@@ -163,19 +194,28 @@ impl Crowd {
     fn start(options: &Options, masters: &Masters, shared: &Arc<Shared>, from: Revision) -> Self {
         let (mut clients, mut following) = (JoinSet::new(), JoinSet::new());
         let mut followers = Vec::new();
-        for client in 0..options.scenario.workload.clients {
+        let workload = &options.scenario.workload;
+        for client in 0..workload.clients {
             let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
-            clients.spawn(workload::client(shared.clone(), seed, client % masters.count()));
+            let family = workload.kinds[client % workload.kinds.len()];
+            let home = client / workload.kinds.len() % masters.count();
+            clients.spawn(workload::client(shared.clone(), family, seed, home));
         }
-        for master in 0..masters.count() {
-            let seen = Arc::new(Seen::default());
-            {
-                let mut watcher = lock(&seen.watcher);
-                watcher.name = format!("watcher of {}", masters.name(master));
-                watcher.from = from;
+        for resource in resources(&options.scenario) {
+            for master in 0..masters.count() {
+                let seen = Arc::new(Seen { resource, ..Seen::default() });
+                {
+                    let of = match resource {
+                        Resource::ConfigMaps => "",
+                        Resource::Leases => "leases at ",
+                    };
+                    let mut watcher = lock(&seen.watcher);
+                    watcher.name = format!("watcher of {of}{}", masters.name(master));
+                    watcher.from = from;
+                }
+                following.spawn(follower::follow(shared.clone(), seen.clone(), master));
+                followers.push(seen);
             }
-            following.spawn(follower::follow(shared.clone(), seen.clone(), master));
-            followers.push(seen);
         }
         Self { clients, following, followers, observer: Observer::start(shared) }
     }
@@ -188,6 +228,24 @@ impl Crowd {
         }
         self.following.shutdown().await;
         self.observer.observed()
+    }
+}
+
+/// How all masters see the cluster, as soon as they see the same; after [`UNIFORM_MAX`] as they see it.
+async fn uniform(masters: &Masters, shared: &Shared) -> Vec<Membership> {
+    let begin = Instant::now();
+    loop {
+        let mut all = Vec::new();
+        for master in 0..shared.apis.len() {
+            let status = masters.status(master).await;
+            all.extend(status.ok().as_ref().and_then(Membership::of));
+        }
+        let count = masters.count();
+        let is_right = all.len() == count && membership::wrong(&all, count).is_empty();
+        if is_right || begin.elapsed() > UNIFORM_MAX {
+            return all;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -204,6 +262,11 @@ fn nothing_left(masters: &mut Masters, course: &mut Course) {
         Ok(ended) => ended.into_iter().for_each(|what| course.trouble(&Broke::new(what).into())),
         Err(error) => course.trouble(&error),
     }
+}
+
+/// What clients write.
+fn resources(scenario: &Scenario) -> BTreeSet<Resource> {
+    scenario.workload.kinds.iter().map(|family| Resource::of(*family)).collect()
 }
 
 /// What this host cannot do, and why.
@@ -325,12 +388,20 @@ async fn finish(clients: &mut JoinSet<()>) -> anyhow::Result<()> {
 
 /// What each master lists at the end, all at one revision: writes whose outcome nobody knows may
 /// still be carried out.
-async fn last_lists(shared: &Shared) -> anyhow::Result<Vec<Value>> {
+async fn last_lists(shared: &Shared, resources: &BTreeSet<Resource>) -> anyhow::Result<Vec<Value>> {
     let at = revision(shared, 0).await?;
-    let path = format!("{OBJECTS}?resourceVersion={at}&resourceVersionMatch=Exact");
     let mut lists = Vec::new();
     for master in 0..shared.apis.len() {
-        lists.push(list(shared, master, &path).await?);
+        let mut items = Vec::new();
+        for resource in resources {
+            let path = resource.path();
+            let path = format!("{path}?resourceVersion={at}&resourceVersionMatch=Exact");
+            match list(shared, master, &path).await?.get_mut("items").map(Value::take) {
+                Some(Value::Array(own)) => items.extend(own),
+                _ => bail!("a list without items"),
+            }
+        }
+        lists.push(json!({"items": items}));
     }
     Ok(lists)
 }

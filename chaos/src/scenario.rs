@@ -13,6 +13,7 @@ pub mod span;
 
 use serde::Serialize;
 
+use crate::model::Family;
 pub use expect::Expect;
 pub use fault::{Direction, Fault, Target};
 pub use span::Span;
@@ -39,8 +40,10 @@ pub struct Scenario {
 }
 
 /// What clients do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Workload {
+    /// Kinds of clients; the clients are dealt out to them in turn.
+    pub kinds: Vec<Family>,
     /// Clients; each has one operation at a time.
     pub clients: usize,
     /// Objects that they share.
@@ -49,7 +52,7 @@ pub struct Workload {
 
 impl Default for Workload {
     fn default() -> Self {
-        Self { clients: 9, keys: 6 }
+        Self { kinds: vec![Family::Register], clients: 9, keys: 6 }
     }
 }
 

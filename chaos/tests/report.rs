@@ -4,15 +4,18 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use quorate_chaos::check::membership::Membership;
 use quorate_chaos::check::watch::{Change, Kind, Sent, Watcher};
 use quorate_chaos::history::{Operation, Outcome, Tick};
-use quorate_chaos::model::{RegisterInput, RegisterOutput};
+use quorate_chaos::model::{
+    Content, Family, Input, Output, RegisterInput, RegisterOutput, VersionedInput, VersionedOutput,
+};
 use quorate_chaos::real::Options;
 use quorate_chaos::real::course::Trouble;
 use quorate_chaos::real::masters::Act;
 use quorate_chaos::real::nemesis::{Fault, Injected};
 use quorate_chaos::real::observer::{Observed, State, Stretch};
-use quorate_chaos::real::workload::Recorded;
+use quorate_chaos::real::workload::{Recorded, Resource};
 use quorate_chaos::report::{Evidence, Process, Report, Result, file, page};
 use quorate_chaos::scenario::expect::Health;
 use quorate_chaos::scenario::read;
@@ -57,46 +60,71 @@ fn recorded(
     input: RegisterInput,
     output: RegisterOutput,
 ) -> Recorded {
-    let outcome = Outcome::Done { at: called + 4 * MS + u64::from(client) * MS / 3, output };
-    let operation = Operation { client, called, input, outcome };
-    Recorded { key, master: key % 3, operation }
+    let at = called + 4 * MS + u64::from(client) * MS / 3;
+    let outcome = Outcome::Done { at, output: output.into() };
+    let operation = Operation { client, called, input: input.into(), outcome };
+    Recorded { key, master: key % 3, operation, revision: None, under: None }
 }
 
-/// Ten seconds in which all went well.
-fn good() -> Evidence {
-    let (mut history, mut acknowledged, mut sent, mut at) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut revision = 100;
-    for key in 0..3usize {
-        let mut there = 0;
-        for step in 0..100u64 {
+fn membership(by: &str) -> Membership {
+    let member = |id| json!({"name": format!("m{id}"), "nodeId": id, "voter": true});
+    let masters = [1, 2, 3].map(member);
+    Membership::of(&json!({"answeredBy": by, "leader": "m2", "masters": masters})).unwrap()
+}
+
+/// What three clients did in ten seconds, and what a watcher was sent.
+#[derive(Default)]
+struct Used {
+    history: Vec<Recorded>,
+    acknowledged: Vec<(u64, Change)>,
+    sent: Vec<Sent>,
+    at: Vec<Tick>,
+    revision: u64,
+}
+
+fn used() -> Used {
+    let mut used = Used { revision: 100, ..Used::default() };
+    let mut there = [(0, 0); 3];
+    for step in 0..100u64 {
+        for (key, there) in there.iter_mut().enumerate() {
             let value = step * 10 + key as u64;
             let called = step * 100 * MS + key as u64 * 7 * MS;
             let (client, other) = (u32::try_from(key).unwrap(), 10 + u32::try_from(key).unwrap());
-            let (input, kind) = match step {
-                0 => (RegisterInput::Create(value), Kind::Added),
-                _ => (RegisterInput::Swap { from: there, to: value }, Kind::Modified),
+            let (from, under) = *there;
+            let (input, kind, under) = match step {
+                0 => (RegisterInput::Create(value), Kind::Added, None),
+                _ => (RegisterInput::Swap { from, to: value }, Kind::Modified, Some(under)),
             };
-            history.push(recorded(key, client, called, input, RegisterOutput::Written));
-            history.push(recorded(
+            used.revision += 1;
+            let write = recorded(key, client, called, input, RegisterOutput::Written);
+            used.history.push(Recorded { revision: Some(used.revision), under, ..write });
+            used.history.push(recorded(
                 key,
                 other,
                 called + 30 * MS,
                 RegisterInput::Read,
                 RegisterOutput::Value(value),
             ));
-            there = value;
-            revision += 1;
+            *there = (value, used.revision);
             let change = Change { key: format!("register-{key}"), kind, digest: value };
-            acknowledged.push((revision, change.clone()));
-            sent.push(Sent::Event(revision, change));
-            at.push(called + 6 * MS);
+            used.acknowledged.push((used.revision, change.clone()));
+            used.sent.push(Sent::Event(used.revision, change));
+            used.at.push(called + 6 * MS);
         }
     }
-    let items: Vec<_> = (0..3).map(|key| {
-        let name = format!("register-{key}");
-        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "500"}, "data": {"v": "1"}})
-    }).collect();
+    used
+}
+
+/// Ten seconds in which all went well.
+fn good() -> Evidence {
+    let Used { history, acknowledged, sent, at, revision } = used();
+    let items: Vec<_> = (0..3)
+        .map(|key| {
+            let name = format!("register-{key}");
+            json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "500"},
+            "data": {"v": (990 + key).to_string()}})
+        })
+        .collect();
     let injected = vec![
         injected(Fault::Kill, "m1 killed", 2000, 4500),
         injected(Fault::Pause, "m2 paused", 6000, 7000),
@@ -123,6 +151,10 @@ fn good() -> Evidence {
         refused: Vec::new(),
         marker: Some(revision),
         last: vec![json!({"items": items}); 3],
+        resources: vec![Resource::ConfigMaps; 2],
+        contents: Vec::new(),
+        memberships: ["m1", "m2", "m3"].map(membership).to_vec(),
+        left: Some(Vec::new()),
         processes: vec![
             Process { at: 2000 * MS, master: 0, act: Act::Killed },
             Process { at: 4500 * MS, master: 0, act: Act::Started },
@@ -153,6 +185,7 @@ fn observed() -> Observed {
         ],
         looks: 300,
         dropped: 0,
+        back: Vec::new(),
     }
 }
 
@@ -164,10 +197,11 @@ fn stale() -> Evidence {
     let lost = Operation {
         client: 78,
         called: 2_010 * MS,
-        input: RegisterInput::Patch(9_999),
+        input: RegisterInput::Patch(9_999).into(),
         outcome: Outcome::Unknown,
     };
-    evidence.history.push(Recorded { key: 2, master: 0, operation: lost });
+    let lost = Recorded { key: 2, master: 0, operation: lost, revision: None, under: None };
+    evidence.history.push(lost);
     evidence
 }
 
@@ -230,6 +264,166 @@ fn other_checks_have_their_place_in_time_too() {
     assert_eq!(violation.check, "watches");
     assert_eq!(violation.at, evidence.arrivals[1][150], "when the next one came");
     assert!(!violation.operations.is_empty());
+}
+
+/// A way to break one promise, and the check that has to find it.
+type Break = (&'static str, fn(&mut Evidence));
+
+#[test]
+fn each_promise_can_be_broken() {
+    let breaks: [Break; 12] = [
+        ("lost", |evidence| {
+            for list in &mut evidence.last {
+                list["items"][2]["metadata"]["resourceVersion"] = json!("130");
+            }
+        }),
+        // What was acknowledged is not there: the last read of it has no place in any order.
+        ("linearizable", |evidence| {
+            for list in &mut evidence.last {
+                list["items"].as_array_mut().unwrap().pop();
+            }
+        }),
+        ("agreement", |evidence| evidence.last[2]["items"][0]["data"]["v"] = json!("7")),
+        ("revisions", |evidence| evidence.acknowledged[9].0 = 107),
+        ("revisions", |evidence| {
+            let late = evidence.history.iter_mut().rfind(|found| found.revision.is_some());
+            late.unwrap().revision = Some(333);
+        }),
+        ("revisions", |evidence| evidence.observed.back.push("m1: revision 3 after 4".into())),
+        ("conditional", |evidence| {
+            let update = evidence.history.iter_mut().rfind(|found| found.under.is_some());
+            let update = update.unwrap();
+            update.under = update.under.map(|under| under - 3);
+        }),
+        ("leaders", |evidence| {
+            let last = evidence.observed.stretches.last_mut().unwrap();
+            if let State::Up { term, .. } = &mut last.state {
+                *term = 3;
+            }
+        }),
+        ("membership", |evidence| evidence.memberships[1].leader = Some("m1".into())),
+        ("membership", |evidence| drop(evidence.memberships[1].members.pop_first())),
+        ("left", |evidence| evidence.left = Some(vec!["the link qc7".into()])),
+        ("watches", |evidence| evidence.refused.push("410 for a watch from 5".into())),
+    ];
+    for (name, break_it) in breaks {
+        let mut evidence = good();
+        break_it(&mut evidence);
+        let report = Report::of(&evidence);
+        assert_eq!(result(&report, name), Result::Fail, "{name}: {}", report.text());
+    }
+}
+
+#[test]
+fn what_nobody_looked_at_is_unknown() {
+    let blinds: [Break; 7] = [
+        ("left", |evidence| evidence.left = None),
+        ("membership", |evidence| evidence.memberships.clear()),
+        ("leaders", |evidence| evidence.observed.stretches.clear()),
+        ("watches", |evidence| evidence.watchers.clear()),
+        ("conditional", |evidence| {
+            evidence.history.iter_mut().for_each(|found| found.under = None);
+        }),
+        ("lost", |evidence| drop(evidence.last.pop())),
+        ("bank", |evidence| evidence.options.scenario.workload.kinds.push(Family::Bank)),
+    ];
+    for (name, blind) in blinds {
+        let mut evidence = good();
+        blind(&mut evidence);
+        let report = Report::of(&evidence);
+        assert_eq!(result(&report, name), Result::Unknown, "{name}: {}", report.text());
+        assert_eq!(report.result, Result::Unknown);
+    }
+}
+
+fn lease(holder: &str, transitions: u64) -> Content {
+    Content::Lease { holder: holder.into(), transitions }
+}
+
+fn balances(first: i64) -> Content {
+    Content::Balances(vec![first, 200 - first, 100, 100, 100])
+}
+
+/// As [`good`], with accounts, and a lease that its first holder keeps.
+fn with_others() -> Evidence {
+    let mut evidence = good();
+    evidence.options.scenario.workload.kinds.extend([Family::Bank, Family::Leases]);
+    let mut called = 20_000 * MS;
+    evidence.ended = 30_000 * MS;
+    let holder = || lease("candidate-200", 0);
+    for serial in 0..25 {
+        let bank = balances(100 - i64::try_from(serial).unwrap());
+        let put = |content: Content| match serial {
+            0 => VersionedInput::Create(1, content),
+            _ => VersionedInput::Update { from: serial, to: serial + 1, content },
+        };
+        let is = VersionedOutput::Is(serial + 1, bank.clone());
+        for (client, input, output) in [
+            (100, Input::Bank(put(bank.clone())), VersionedOutput::Written),
+            (101, Input::Bank(VersionedInput::Read), is),
+            (200, Input::Lease(put(holder())), VersionedOutput::Written),
+        ] {
+            called += 80 * MS;
+            let outcome = Outcome::Done { at: called + MS, output: Output::Versioned(output) };
+            let operation = Operation { client, called, input, outcome };
+            let recorded = Recorded { key: 0, master: 0, operation, revision: None, under: None };
+            evidence.history.push(recorded);
+        }
+        evidence.contents.push((1000 + serial * 2, "bank-0".into(), bank));
+        evidence.contents.push((1001 + serial * 2, "lease-0".into(), holder()));
+    }
+    let bank = |account: usize| if account == 0 { "76" } else { "124" };
+    let data = json!({"a0": bank(0), "a1": bank(1), "a2": "100", "a3": "100", "a4": "100", "serial": "25"});
+    let items = [
+        json!({"metadata": {"name": "bank-0", "uid": "b", "resourceVersion": "1048"}, "data": data}),
+        json!({
+            "metadata": {"name": "lease-0", "uid": "l", "resourceVersion": "1049",
+                "annotations": {"chaos.quorate/serial": "25"}},
+            "spec": {"holderIdentity": "candidate-200", "leaseTransitions": 0},
+        }),
+    ];
+    for list in &mut evidence.last {
+        list["items"].as_array_mut().unwrap().extend(items.clone());
+    }
+    evidence
+}
+
+#[test]
+fn money_and_leases_are_watched_over() {
+    let good = Report::of(&with_others());
+    assert_eq!(good.result, Result::Pass, "{}", good.text());
+    let breaks: [Break; 6] = [
+        ("bank", |evidence| {
+            let read = evidence.history.iter_mut().rfind(|found| found.operation.client == 101);
+            let read = &mut read.unwrap().operation;
+            let content = Content::Balances(vec![76, 124, 100, 100, 99]);
+            let output = Output::Versioned(VersionedOutput::Is(25, content));
+            read.outcome = Outcome::Done { at: read.called + MS, output };
+        }),
+        ("bank", |evidence| evidence.contents[20].2 = balances(-10)),
+        ("bank", |evidence| evidence.last[1]["items"][3]["data"]["a3"] = json!("101")),
+        ("linearizable", |evidence| evidence.last[0]["items"][3]["data"]["serial"] = json!("24")),
+        ("leases", |evidence| evidence.contents[21].2 = lease("candidate-300", 0)),
+        ("leases", |evidence| {
+            let renewal = evidence.history.iter_mut().rfind(|found| found.operation.client == 200);
+            let operation = &mut renewal.unwrap().operation;
+            operation.client = 300;
+            let content = lease("candidate-300", 1);
+            operation.input = Input::Lease(VersionedInput::Update { from: 24, to: 25, content });
+        }),
+    ];
+    for (name, break_it) in breaks {
+        let mut evidence = with_others();
+        break_it(&mut evidence);
+        let report = Report::of(&evidence);
+        assert_eq!(result(&report, name), Result::Fail, "{name}: {}", report.text());
+        // And from the file as well.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(file::NAME);
+        file::save(&path, &report, &evidence).unwrap();
+        let again = Report::of(&file::load(&path).unwrap());
+        assert_eq!(again.text(), report.text());
+    }
 }
 
 #[test]

@@ -154,6 +154,11 @@ impl Log {
         self.changes.len()
     }
 
+    /// All of them, in order.
+    pub fn changes(&self) -> impl Iterator<Item = (Revision, &Change)> {
+        self.changes.iter().map(|(revision, change)| (*revision, change))
+    }
+
     /// Whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,8 @@
 //! A list that is appended to: a read shows the order in which all writes took effect, so it finds
 //! more than a register does (Elle's list-append).
 
+use serde::{Deserialize, Serialize};
+
 use super::Model;
 
 /// One list; empty at first.
@@ -8,7 +10,8 @@ use super::Model;
 pub struct Append;
 
 /// What is asked of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AppendInput {
     /// Appends an element.
     Push(u64),
@@ -17,7 +20,8 @@ pub enum AppendInput {
 }
 
 /// What a list answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AppendOutput {
     /// It is at the end.
     Pushed,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Model;
 
 /// One set; empty at first.
@@ -9,7 +11,8 @@ use super::Model;
 pub struct Set;
 
 /// What is asked of a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SetInput {
     /// Adds an element.
     Add(u64),
@@ -18,12 +21,15 @@ pub enum SetInput {
 }
 
 /// What a set answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SetOutput {
     /// It is in.
     Added,
     /// All elements.
     Elements(BTreeSet<u64>),
+    /// All elements, and this one more than once: no set answers so.
+    Twice(u64),
 }
 
 impl Model for Set {

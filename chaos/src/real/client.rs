@@ -95,7 +95,7 @@ impl Connection {
         timeout(CONNECT_MAX, connecting).await.context("no connection in time")?
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer. The body of a PATCH is a merge patch.
     ///
     /// # Errors
     /// When there is none within [`CALL_MAX`]. The connection is of no use then.
@@ -105,9 +105,32 @@ impl Connection {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, NoAnswer> {
+        let media = media(&method);
+        self.call_as(method, path, body, media).await
+    }
+
+    /// Sends a JSON patch, as [`Connection::call`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn json_patch(
+        &mut self,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, NoAnswer> {
+        self.call_as(Method::PATCH, path, body, "application/json-patch+json").await
+    }
+
+    async fn call_as(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        media: &str,
+    ) -> Result<Answer, NoAnswer> {
         self.sender.ready().await.map_err(|err| NoAnswer::NotSent(err.into()))?;
         let calling = async {
-            let response = self.send(method, path, body).await?;
+            let response = self.send_as(method, path, body, media).await?;
             let code = response.status().as_u16();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
             let bytes = body.collect().await.map_err(|err| anyhow::anyhow!(err))?.to_bytes();
@@ -130,10 +153,17 @@ impl Connection {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let media = match method {
-            Method::PATCH => "application/merge-patch+json",
-            _ => "application/json",
-        };
+        let media = media(&method);
+        self.send_as(method, path, body, media).await
+    }
+
+    async fn send_as(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        media: &str,
+    ) -> anyhow::Result<Response<Incoming>> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -144,5 +174,12 @@ impl Connection {
             .header("user-agent", "quorate-chaos")
             .body(Full::new(Bytes::from(bytes)))?;
         Ok(self.sender.send_request(request).await?)
+    }
+}
+
+fn media(method: &Method) -> &'static str {
+    match *method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
     }
 }

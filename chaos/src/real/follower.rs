@@ -1,4 +1,4 @@
-//! A client that watches the workload's objects, and goes on at another master where the last one
+//! A client that watches the workload's objects of one kind, and goes on at another master where the last one
 //! stopped.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use tokio::time::timeout;
 
 use super::client::Connection;
-use super::workload::{OBJECTS, Shared, lock, told};
+use super::workload::{Resource, Shared, content, lock, told};
 use crate::check::watch::{Change, Kind, Revision, Sent, Watcher};
 use crate::history::Tick;
 use crate::limits::{CONNECT_MAX, WATCH_QUIET_MAX};
@@ -24,6 +24,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// What a follower has seen, for whoever waits for it.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// What it watches.
+    pub resource: Resource,
     /// All of it.
     pub watcher: Mutex<Watcher>,
     /// Answers that a watch of an uncompacted past must not get: 410, and errors in the stream.
@@ -63,7 +65,8 @@ pub async fn follow(shared: Arc<Shared>, seen: Arc<Seen>, home: usize) {
 async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()> {
     let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
     let from = seen.last();
-    let path = format!("{OBJECTS}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let objects = seen.resource.path();
+    let path = format!("{objects}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
     let response = timeout(CONNECT_MAX, connection.send(Method::GET, &path, None)).await??;
     let code = response.status().as_u16();
     if code != 200 {
@@ -81,7 +84,7 @@ async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()
         for part in data.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if line.ends_with(b"\n") {
-                take(seen, shared.tick(), &serde_json::from_slice(&line)?)?;
+                take(shared, seen, &serde_json::from_slice(&line)?)?;
                 line.clear();
             }
         }
@@ -89,8 +92,8 @@ async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()
     Ok(())
 }
 
-fn take(seen: &Seen, at: Tick, event: &Value) -> anyhow::Result<()> {
-    let object = &event["object"];
+fn take(shared: &Shared, seen: &Seen, event: &Value) -> anyhow::Result<()> {
+    let (at, object) = (shared.tick(), &event["object"]);
     let kind = match event["type"].as_str() {
         Some("ADDED") => Kind::Added,
         Some("MODIFIED") => Kind::Modified,
@@ -108,6 +111,9 @@ fn take(seen: &Seen, at: Tick, event: &Value) -> anyhow::Result<()> {
     };
     let (revision, digest) = told(object).context("an event without a resourceVersion")?;
     let key = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if let Some((_, content)) = content(object) {
+        lock(&shared.contents).insert((revision, key.clone(), content));
+    }
     seen.add(at, Sent::Event(revision, Change { key, kind, digest }));
     Ok(())
 }

@@ -70,6 +70,9 @@ pub struct Observed {
     pub looks: u64,
     /// Changes that were not kept, beyond [`STATES_MAX`].
     pub dropped: u64,
+    /// Revisions of a master that were older than what the same process had told before.
+    #[serde(default)]
+    pub back: Vec<String>,
 }
 
 impl Observed {
@@ -116,16 +119,28 @@ async fn look(shared: Arc<Shared>, observed: Arc<Mutex<Observed>>, master: usize
     let mut every = interval(SAMPLE_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut connection = None;
+    // As the process at the other end of this connection told it.
+    let mut newest = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         every.tick().await;
         let at = shared.tick();
         let state = match timeout(SAMPLE_MAX, ask(&shared, master, &mut connection)).await {
-            Ok(Ok(state)) => state,
+            Ok(Ok((state, revision))) => {
+                if revision < newest {
+                    let what = format!("m{}: revision {revision} after {newest}", master + 1);
+                    lock(&observed).back.push(what);
+                }
+                newest = revision;
+                state
+            }
             // A connection that was kept says nothing of the process that is there now.
-            Ok(Err(_)) if connection.take().is_some() => continue,
+            Ok(Err(_)) if connection.take().is_some() => {
+                newest = 0;
+                continue;
+            }
             Ok(Err(_)) => State::Down,
             Err(_) => {
-                connection = None;
+                (connection, newest) = (None, 0);
                 State::Silent
             }
         };
@@ -137,14 +152,15 @@ async fn ask(
     shared: &Shared,
     master: usize,
     kept: &mut Option<Connection>,
-) -> anyhow::Result<State> {
+) -> anyhow::Result<(State, u64)> {
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(Connection::open(shared.apis[master], &shared.tls).await?),
     };
     let answer = connection.call(Method::GET, "/quorate/v1/status", None).await;
     let answer = answer.map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    state(&answer.body).with_context(|| format!("{} to a status", answer.code))
+    let state = state(&answer.body).with_context(|| format!("{} to a status", answer.code))?;
+    Ok((state, answer.body["revision"].as_u64().unwrap_or(0)))
 }
 
 fn state(status: &Value) -> Option<State> {

@@ -17,15 +17,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Evidence, Process, Report};
+use crate::check::membership::Membership;
 use crate::check::watch::{Change, Kind, Revision, Sent, Watcher};
 use crate::history::{Operation, Outcome, Tick};
 use crate::limits::REPORT_BYTES_MAX;
-use crate::model::{RegisterInput, RegisterOutput};
+use crate::model::{Input, Output, RegisterInput, RegisterOutput};
 use crate::real::Options;
 use crate::real::course::Trouble;
 use crate::real::nemesis::{Injected, Skipped};
 use crate::real::observer::Observed;
-use crate::real::workload::Recorded;
+use crate::real::workload::{Recorded, Resource, Told};
 use crate::scenario::expect::Health;
 use crate::scenario::read;
 
@@ -84,6 +85,12 @@ struct Short {
     refused: Vec<String>,
     marker: Option<Revision>,
     last: Vec<Value>,
+    #[serde(default)]
+    contents: Vec<Told>,
+    #[serde(default)]
+    memberships: Vec<Membership>,
+    #[serde(default)]
+    left: Option<Vec<String>>,
     processes: Vec<Process>,
     observed: Observed,
 }
@@ -98,9 +105,34 @@ struct ShortOptions {
     scenario: String,
 }
 
-/// Object, master, client, called, answered, asked, told.
+/// Object, master, client, called, answered, asked, told, the revision that was told, the one that was asked for.
 #[derive(Serialize, Deserialize)]
-struct ShortOperation(usize, usize, u32, Tick, Option<Tick>, RegisterInput, Option<RegisterOutput>);
+struct ShortOperation(
+    usize,
+    usize,
+    u32,
+    Tick,
+    Option<Tick>,
+    ShortInput,
+    Option<ShortOutput>,
+    #[serde(default)] Option<Revision>,
+    #[serde(default)] Option<Revision>,
+);
+
+/// Registers, which were there first, without a word before.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ShortInput {
+    Register(RegisterInput),
+    Other(Input),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ShortOutput {
+    Register(RegisterOutput),
+    Other(Output),
+}
 
 /// Revision, object, kind, digest.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +141,8 @@ struct ShortChange(Revision, String, Kind, u64);
 #[derive(Serialize, Deserialize)]
 struct ShortWatcher {
     name: String,
+    #[serde(default)]
+    resource: Resource,
     from: Revision,
     sent: Vec<ShortSent>,
 }
@@ -230,6 +264,7 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
             .enumerate()
             .map(|(index, watcher)| ShortWatcher {
                 name: watcher.name.clone(),
+                resource: evidence.resources.get(index).copied().unwrap_or_default(),
                 from: watcher.from,
                 sent: short_sent(watcher, evidence.arrivals.get(index), &mut changes),
             })
@@ -238,21 +273,34 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
         refused: evidence.refused.clone(),
         marker: evidence.marker,
         last: evidence.last.clone(),
+        contents: evidence.contents.clone(),
+        memberships: evidence.memberships.clone(),
+        left: evidence.left.clone(),
         processes: evidence.processes.clone(),
         observed: evidence.observed.clone(),
     })
 }
 
 fn short_operation(recorded: &Recorded) -> ShortOperation {
-    let Recorded { key, master, operation } = recorded;
+    let Recorded { key, master, operation, revision, under } = recorded;
+    let input = match &operation.input {
+        Input::Register(input) => ShortInput::Register(input.clone()),
+        other => ShortInput::Other(other.clone()),
+    };
+    let output = operation.output().map(|output| match output {
+        Output::Register(output) => ShortOutput::Register(output.clone()),
+        other => ShortOutput::Other(other.clone()),
+    });
     ShortOperation(
         *key,
         *master,
         operation.client,
         operation.called,
         operation.returned(),
-        operation.input.clone(),
-        operation.output().cloned(),
+        input,
+        output,
+        *revision,
+        *under,
     )
 }
 
@@ -302,7 +350,7 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
     })?;
     let options =
         Options { binary, directory, scenario, seed, command, say: |_| {}, rewrite: None };
-    let (mut watchers, mut arrivals) = (Vec::new(), Vec::new());
+    let (mut watchers, mut arrivals, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     for watcher in short.watchers {
         let (mut sent, mut at) = (Vec::new(), Vec::new());
         for found in watcher.sent {
@@ -318,6 +366,7 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         }
         watchers.push(Watcher { name: watcher.name, from: watcher.from, sent });
         arrivals.push(at);
+        resources.push(watcher.resource);
     }
     let acknowledged =
         short.acknowledged.iter().map(|index| change(*index)).collect::<Result<_, _>>()?;
@@ -336,21 +385,34 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         history,
         acknowledged,
         watchers,
+        resources,
         arrivals,
         refused: short.refused,
         marker: short.marker,
         last: short.last,
+        contents: short.contents,
+        memberships: short.memberships,
+        left: short.left,
         processes: short.processes,
         observed: short.observed,
     })
 }
 
 fn long_operation(short: ShortOperation) -> Result<Recorded, String> {
-    let ShortOperation(key, master, client, called, answered, input, told) = short;
+    let ShortOperation(key, master, client, called, answered, input, told, revision, under) = short;
+    let input = match input {
+        ShortInput::Register(input) => Input::Register(input),
+        ShortInput::Other(input) => input,
+    };
+    let told = told.map(|output| match output {
+        ShortOutput::Register(output) => Output::Register(output),
+        ShortOutput::Other(output) => output,
+    });
     let outcome = match (answered, told) {
         (Some(at), Some(output)) => Outcome::Done { at, output },
         (None, None) => Outcome::Unknown,
         _ => return Err(format!("is damaged: half an answer to client {client}")),
     };
-    Ok(Recorded { key, master, operation: Operation { client, called, input, outcome } })
+    let operation = Operation { client, called, input, outcome };
+    Ok(Recorded { key, master, operation, revision, under })
 }

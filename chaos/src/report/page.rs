@@ -185,8 +185,16 @@ fn promise(check: &str) -> &'static str {
         "coverage" => "every kind of fault happened, and operations were answered meanwhile",
         "linearizable" => "some order of each object's operations explains every answer",
         "watches" => "ordered, unique, complete, resumed without a gap; bookmarks are true",
-        "revisions" => "no revision is given to two writes",
-        "agreement" => "at the end all masters list the same, nothing older than was acknowledged",
+        "revisions" => "no revision is given to two writes; none goes back, for anybody, anywhere",
+        "conditional" => "nothing came between what a conditional write had read and what it wrote",
+        "agreement" => "at the end all masters list the same",
+        "lost" => "at the end everything is there that was acknowledged",
+        "lists" => "each read of a list is the beginning of the next; no element lost, none twice",
+        "bank" => "no money came or went; no account is below 0",
+        "leases" => "one holder at a time; transitions are counted",
+        "leaders" => "no master's term went back; who led which term",
+        "membership" => "all masters are voters, all know the same ones, and follow one leader",
+        "left" => "nothing of the run is left on the host",
         _ => "",
     }
 }

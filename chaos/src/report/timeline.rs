@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::violation::Violation;
-use super::{Evidence, kind};
+use super::{Evidence, words};
 use crate::history::Tick;
 use crate::limits::FAULTS_SHOWN_MAX;
 use crate::real::masters::Act;
@@ -33,7 +33,7 @@ const STATES_SHOWN_MAX: usize = 5_000;
 /// The axis of latency, in milliseconds, by powers of ten.
 const DECADES: (f64, f64) = (-0.3, 4.0);
 /// In the order in which people think of them.
-const KINDS: [&str; 5] = ["get", "create", "update", "patch", "delete"];
+const KINDS: [&str; 7] = ["get", "list", "create", "update", "patch", "append", "delete"];
 
 /// How operations of one kind fared, by columns.
 #[derive(Debug, Default, Serialize)]
@@ -297,7 +297,7 @@ fn series(evidence: &Evidence, column: Tick, columns: usize) -> Vec<Series> {
         };
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); columns];
         let own = evidence.history.iter().map(|found| &found.operation);
-        for operation in own.filter(|operation| kind(&operation.input) == name) {
+        for operation in own.filter(|operation| words::verb(&operation.input) == name) {
             match operation.returned() {
                 Some(at) => {
                     series.answered[index(at)] += 1;

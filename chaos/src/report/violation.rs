@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use super::Evidence;
 use super::timeline::seconds;
+use super::words::{asked, told};
 use crate::check::linear;
 use crate::check::minimal::minimal;
 use crate::check::watch::{Broken, Change, Revision, Sent};
-use crate::history::{Operation, Tick};
+use crate::history::{Operation, Outcome, Tick};
 use crate::limits::WINDOW_OPERATIONS_MAX;
-use crate::model::{RegisterInput, RegisterOutput};
-use crate::real::workload::{Recorded, name};
+use crate::model::{Input, Output, RegisterInput, RegisterOutput};
+use crate::real::workload::Recorded;
 
 /// How long before the moment operations on the same object are shown, where no smaller window is known.
 const BEFORE: Tick = 500_000_000;
@@ -58,7 +59,7 @@ impl Shown {
         let Operation { client, called, input, .. } = &recorded.operation;
         Self {
             client: *client,
-            object: name(recorded.key),
+            object: recorded.object(),
             master: recorded.master,
             asked: asked(input),
             told: recorded.operation.output().map(told),
@@ -71,7 +72,7 @@ impl Shown {
 }
 
 /// An operation in a line.
-pub(super) fn sentence(recorded: &Recorded) -> String {
+pub(crate) fn sentence(recorded: &Recorded) -> String {
     let Shown { client, master, asked, told, called, answered, .. } = Shown::of(recorded, false);
     let called = seconds(called);
     let until = answered.map_or_else(|| "?".to_owned(), |at| format!("{:.4}", seconds(at)));
@@ -79,47 +80,10 @@ pub(super) fn sentence(recorded: &Recorded) -> String {
     format!("{asked}: {told} (client {client} at m{}, {called:.4} to {until} s)", master + 1)
 }
 
-fn asked(input: &RegisterInput) -> String {
-    match input {
-        RegisterInput::Read => "get".to_owned(),
-        RegisterInput::Write(value) => format!("put {value}"),
-        RegisterInput::Patch(value) => format!("patch to {value}"),
-        RegisterInput::Create(value) => format!("create {value}"),
-        RegisterInput::Swap { from, to } => format!("update {from} → {to}"),
-        RegisterInput::Delete => "delete".to_owned(),
-    }
-}
-
-fn told(output: &RegisterOutput) -> String {
-    match output {
-        RegisterOutput::Value(value) => value.to_string(),
-        RegisterOutput::Absent => "404 not found".to_owned(),
-        RegisterOutput::Written => "done".to_owned(),
-        RegisterOutput::Refused => "409 conflict".to_owned(),
-    }
-}
-
-/// The operations that the linearizability check looks at, of one object, in order of their calls.
-pub(super) fn of_key(evidence: &Evidence, key: usize) -> Vec<&Recorded> {
-    let mut own: Vec<&Recorded> = evidence
-        .history
-        .iter()
-        .filter(|found| found.key == key)
-        // A read without an answer tells nothing.
-        .filter(|found| {
-            found.operation.input != RegisterInput::Read || found.operation.output().is_some()
-        })
-        .collect();
-    own.sort_by_key(|found| found.operation.called);
-    own
-}
-
-/// An answer that nothing explains.
-pub(super) fn of_answer(evidence: &Evidence, key: usize, found: &linear::Violation) -> Violation {
-    let own = of_key(evidence, key);
-    let operations: Vec<_> = own.iter().map(|found| found.operation.clone()).collect();
+/// An answer that nothing explains; all operations on its object are given, in order of their calls.
+pub(crate) fn of_answer(own: &[&Recorded], found: &linear::Violation) -> Violation {
     let wrong = own[found.operation];
-    let smallest = minimal(&operations, found);
+    let smallest = registers(own).and_then(|operations| minimal(&operations, found));
     let window = match &smallest {
         Some(_) => {
             "the smallest part of the history that no order explains, whatever was stored before it"
@@ -142,12 +106,29 @@ pub(super) fn of_answer(evidence: &Evidence, key: usize, found: &linear::Violati
         ),
         at: wrong.operation.returned().unwrap_or(wrong.operation.called),
         window,
-        operations: context(&own, &indices, found.operation)
+        operations: context(own, &indices, found.operation)
             .into_iter()
             .map(|index| Shown { context: true, ..Shown::of(own[index], false) })
             .chain(indices.iter().map(|index| Shown::of(own[*index], *index == found.operation)))
             .collect(),
     }
+}
+
+/// The operations, when they are a register's: only of these the smallest part is looked for.
+fn registers(own: &[&Recorded]) -> Option<Vec<Operation<RegisterInput, RegisterOutput>>> {
+    let register = |recorded: &&Recorded| {
+        let Operation { client, called, input, outcome } = &recorded.operation;
+        let Input::Register(input) = input else { return None };
+        let outcome = match outcome {
+            Outcome::Done { at, output: Output::Register(output) } => {
+                Outcome::Done { at: *at, output: output.clone() }
+            }
+            Outcome::Done { .. } => return None,
+            Outcome::Unknown => Outcome::Unknown,
+        };
+        Some(Operation { client: *client, called: *called, input: input.clone(), outcome })
+    };
+    own.iter().map(register).collect()
 }
 
 /// Writes before the window: the last one that was acknowledged, and the one that wrote what the wrong answer tells.
@@ -156,18 +137,16 @@ fn context(own: &[&Recorded], window: &[usize], wrong: usize) -> Vec<usize> {
     let writes = |index: &usize| {
         !window.contains(index)
             && own[*index].operation.called < first
-            && own[*index].operation.input != RegisterInput::Read
+            && !own[*index].operation.input.is_read()
     };
     let last = (0..own.len()).filter(writes).filter(|index| {
         let operation = &own[*index].operation;
-        operation.output() == Some(&RegisterOutput::Written)
+        operation.output().is_some_and(Output::is_written)
             && operation.returned().is_some_and(|at| at < first)
     });
     let told = match own[wrong].operation.output() {
-        Some(RegisterOutput::Value(value)) => Some(*value),
-        Some(RegisterOutput::Absent | RegisterOutput::Written | RegisterOutput::Refused) | None => {
-            None
-        }
+        Some(Output::Register(RegisterOutput::Value(value))) => Some(*value),
+        _ => None,
     };
     let source = (0..own.len())
         .filter(writes)
@@ -181,19 +160,21 @@ fn context(own: &[&Recorded], window: &[usize], wrong: usize) -> Vec<usize> {
     found
 }
 
-/// What an operation writes.
-fn written(input: &RegisterInput) -> Option<u64> {
+/// What an operation writes to a register.
+fn written(input: &Input) -> Option<u64> {
     match input {
-        RegisterInput::Write(value)
-        | RegisterInput::Patch(value)
-        | RegisterInput::Create(value) => Some(*value),
-        RegisterInput::Swap { to, .. } => Some(*to),
-        RegisterInput::Read | RegisterInput::Delete => None,
+        Input::Register(
+            RegisterInput::Write(value)
+            | RegisterInput::Patch(value)
+            | RegisterInput::Create(value),
+        ) => Some(*value),
+        Input::Register(RegisterInput::Swap { to, .. }) => Some(*to),
+        _ => None,
     }
 }
 
 /// A broken promise of a watch.
-pub(super) fn of_watch(evidence: &Evidence, broken: &Broken) -> Violation {
+pub(crate) fn of_watch(evidence: &Evidence, broken: &Broken) -> Violation {
     let (watcher, revision, change) = match broken {
         Broken::TwoTruths { revision, second, .. } => (None, *revision, Some(second)),
         Broken::Order { watcher, second, .. } => (Some(watcher), *second, None),
@@ -206,7 +187,7 @@ pub(super) fn of_watch(evidence: &Evidence, broken: &Broken) -> Violation {
 }
 
 /// Something wrong with one revision of one object.
-pub(super) fn of_revision(
+pub(crate) fn of_revision(
     evidence: &Evidence,
     check: &'static str,
     what: &str,
@@ -217,7 +198,7 @@ pub(super) fn of_revision(
 }
 
 /// When a revision arrived, at one watcher or at the last one; the end of the run when it did at none.
-fn arrival(evidence: &Evidence, watcher: Option<&str>, revision: Revision) -> Tick {
+pub(crate) fn arrival(evidence: &Evidence, watcher: Option<&str>, revision: Revision) -> Tick {
     let is = |sent: &Sent| match sent {
         Sent::Event(found, _) | Sent::Bookmark(found) => *found == revision,
     };
@@ -233,7 +214,14 @@ fn arrival(evidence: &Evidence, watcher: Option<&str>, revision: Revision) -> Ti
         .unwrap_or(evidence.ended)
 }
 
-fn around(
+/// Whether an operation is about this object; elements of a set are objects of their own.
+fn is_about(recorded: &Recorded, object: &str) -> bool {
+    let rest = object.strip_prefix(&recorded.object());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Something wrong at a moment, of one object or of none.
+pub(crate) fn around(
     evidence: &Evidence,
     check: &'static str,
     what: &str,
@@ -244,8 +232,8 @@ fn around(
     let mut near: Vec<&Recorded> = evidence
         .history
         .iter()
-        .filter(|found| object.is_none_or(|object| name(found.key) == object))
-        .filter(|found| found.operation.input != RegisterInput::Read)
+        .filter(|found| object.is_none_or(|object| is_about(found, object)))
+        .filter(|found| !found.operation.input.is_read())
         .filter(|found| {
             let Operation { called, .. } = found.operation;
             called <= at

@@ -26,6 +26,9 @@ builtin!(
     "bad-links",
     "disk-full",
     "throttle",
+    "bank",
+    "leases",
+    "workloads",
 );
 
 /// The text of one.

@@ -53,7 +53,7 @@ pub fn generate(wish: &Wish) -> Scenario {
         description: "Drawn from its seed".into(),
         masters: wish.masters,
         seed: Some(wish.seed),
-        workload: wish.workload,
+        workload: wish.workload.clone(),
         schedule,
         expect: Expect::default(),
     }

@@ -12,8 +12,9 @@ use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
 use super::fault::{Direction, Fault, Target};
-use super::{Parameters, Scenario, Span, Step, Workload, span};
-use crate::limits::{CLIENTS_MAX, KEYS_MAX, MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
+use super::{Parameters, Scenario, Span, Step, span};
+use crate::limits::{MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
+use workload::RawWorkload;
 
 /// What is wrong with a file, each with its place.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,19 +51,11 @@ struct RawScenario {
     description: Option<String>,
     masters: Option<Spanned<u64>>,
     seed: Option<u64>,
-    #[serde(default)]
-    workload: RawWorkload,
+    workload: Option<Spanned<RawWorkload>>,
     schedule: Option<Vec<Spanned<RawStep>>>,
     random: Option<Spanned<RawRandom>>,
     #[serde(default)]
     expect: RawExpect,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWorkload {
-    clients: Option<Spanned<u64>>,
-    keys: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,13 +186,7 @@ impl Reader {
         let masters = self.count("masters", raw.masters.as_ref(), MASTERS_MAX).unwrap_or(3);
         // A wrong number is one problem, not one of each fault.
         self.masters = if masters == 0 { MASTERS_MAX } else { masters };
-        let usual = Workload::default();
-        let clients = self.count("workload.clients", raw.workload.clients.as_ref(), CLIENTS_MAX);
-        let keys = self.count("workload.keys", raw.workload.keys.as_ref(), KEYS_MAX);
-        let workload = Workload {
-            clients: clients.unwrap_or(usual.clients),
-            keys: keys.unwrap_or(usual.keys),
-        };
+        let workload = self.workload(raw.workload.as_ref());
         let mut schedule = Vec::new();
         match (&raw.schedule, &raw.random) {
             (Some(steps), None) => {
@@ -457,6 +444,8 @@ fn target(name: &str, masters: usize) -> Result<Target, String> {
         }
     })
 }
+
+mod workload;
 
 #[cfg(test)]
 mod tests;

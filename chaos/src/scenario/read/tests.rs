@@ -209,3 +209,36 @@ fn random_is_checked_too() {
         assert!(error.contains(wanted), "{error}\nwanted: {wanted}");
     }
 }
+
+#[test]
+fn workloads_in_three_forms() {
+    use crate::model::Family::{Append, Bank, Leases, Register, Set};
+    let kinds = |workload: &str| {
+        let file = format!("{}workload: {workload}\n", step("fault: kill"));
+        text("s.yaml", &file, 1).unwrap().workload
+    };
+    assert_eq!(kinds("bank").kinds, [Bank]);
+    assert_eq!(kinds("[set, leases]").kinds, [Set, Leases]);
+    let all = kinds("{kinds: [append, register], clients: 3}");
+    assert_eq!((all.kinds, all.clients, all.keys), (vec![Append, Register], 3, 6));
+    assert_eq!(kinds("{keys: 2}").kinds, [Register], "as it was before there were others");
+    assert_eq!(kinds("{kinds: set}").kinds, [Set]);
+    let scenario = text("s.yaml", &format!("{}workload: [set, bank]\n", step("fault: kill")), 1);
+    let scenario = scenario.unwrap();
+    assert_eq!(text("again.yaml", &scenario.to_yaml().unwrap(), 1).unwrap(), scenario);
+}
+
+#[test]
+fn other_workloads_are_refused_at_their_place() {
+    let refused = |workload: &str| refused(&format!("name: s\nworkload: {workload}\n{STEP}"));
+    const STEP: &str = "schedule:\n- {at: 1s, for: 1s, fault: kill}\n";
+    let error = refused("banc");
+    assert!(error.starts_with("s.yaml:2:11: workload: there is no workload \"banc\""), "{error}");
+    assert!(error.contains("did you mean bank?") && error.contains("leases"), "{error}");
+    assert!(refused("[set, banc]").starts_with("s.yaml:2:17: "), "{}", refused("[set, banc]"));
+    assert!(refused("[set, set]").contains("set is there twice"));
+    assert!(refused("[]").contains("there is none in it"));
+    assert!(refused("{kinds: [set, bank], clients: 1}").contains("too few for 2 kinds"));
+    assert!(refused("{kind: set}").contains("kinds"), "{}", refused("{kind: set}"));
+    assert_eq!(refused("{kinds: [set], clients: 0}").lines().count(), 1);
+}
