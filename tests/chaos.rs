@@ -229,5 +229,13 @@ fn stopping_a_run_that_starts_removes_everything() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("stopped"), "{text}");
+    let page = std::fs::read_to_string(directory.path().join("run/report.html")).unwrap();
+    assert!(page.contains("stopped by hand after"), "{page}");
+    let again = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "replay"])
+        .arg(directory.path().join("run"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(2));
     until("nothing is left", PATIENCE, || traces(pid).is_empty());
 }

@@ -137,7 +137,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that this machine allows, without disk-full]
+    /// Kinds of faults, comma-separated [default: all that this machine allows, without disk-full and disk-lies]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -306,7 +306,7 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
     let Some(name) = name else {
         let masters = usize::from(args.masters);
         let faults = match args.faults.as_slice() {
-            [] => possible(masters, say),
+            [] => possible(masters, args.binary.as_deref(), say)?,
             some => some.to_vec(),
         };
         for fault in &faults {
@@ -356,17 +356,18 @@ fn drawn_workload(seed: u64, clients: usize) -> Vec<Family> {
     [Family::Register].into_iter().chain(others).take(clients.min(3)).collect()
 }
 
-fn possible(masters: usize, say: fn(&str)) -> Vec<Fault> {
-    let lacks = lacks();
+fn possible(masters: usize, binary: Option<&Path>, say: fn(&str)) -> anyhow::Result<Vec<Fault>> {
+    let lacks = lacks(&binary.map_or_else(std::env::current_exe, |path| Ok(path.to_owned()))?);
     for (_, why) in lacks.iter().filter(|(need, _)| *need != Need::Disks) {
         say(&format!("{why}; leaving those faults out"));
     }
-    // Disks that can be filled are in memory: nobody gets them without having asked for it.
+    // Disks that can be filled are in memory, and of one that lies nobody can be saved: only who asks gets them.
     let can = |fault: &Fault| {
-        *fault != Fault::DiskFull && lacks.iter().all(|(need, _)| *need != fault.need())
+        !matches!(fault, Fault::DiskFull | Fault::DiskLies)
+            && lacks.iter().all(|(need, _)| *need != fault.need())
     };
     let all = Fault::all().iter().copied();
-    all.filter(|fault| fault.masters_min() <= masters).filter(can).collect()
+    Ok(all.filter(|fault| fault.masters_min() <= masters).filter(can).collect())
 }
 
 fn clients(text: &str) -> std::result::Result<usize, String> {

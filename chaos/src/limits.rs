@@ -136,3 +136,19 @@ pub const LIST_MAX: usize = 60;
 
 /// Elements of a set that clients add to. One with more is left alone, and a new one begun.
 pub const SET_MAX: usize = 60;
+
+/// How far a fault puts a clock, at most: further away, calendars end. A scenario with more is refused.
+pub const CLOCK_SHIFT_MAX: Duration = Duration::from_secs(3650 * 86_400);
+
+/// How long masters are without power that lose it again and again.
+pub const POWER_OFF: Duration = Duration::from_millis(300);
+
+/// Errors that a disk gives before it works again. A scenario with more is refused.
+pub const DISK_ERRORS_MAX: usize = 1_000_000;
+
+/// Until a master has ended whose disk gave it an error. Beyond it, it goes on as if nothing had happened: the other
+/// checks tell whether it could.
+pub const ENDED_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes of one master's journal of unsynced names that are read. More is damage.
+pub const NAMES_BYTES_MAX: u64 = 256 << 20;

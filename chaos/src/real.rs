@@ -10,12 +10,14 @@ pub mod masters;
 pub mod nemesis;
 pub mod network;
 pub mod observer;
+pub mod power;
 pub mod processor;
 pub mod proxy;
+pub mod shim;
 pub mod workload;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -41,6 +43,7 @@ use follower::Seen;
 use masters::{Broke, Masters};
 use network::Network;
 use observer::{Observed, Observer};
+use shim::Shims;
 use workload::{OBJECTS, Resource, Shared, lock};
 
 /// Between two looks at something that is waited for.
@@ -83,8 +86,11 @@ impl Options {
 /// Once the masters are ready, whatever happens is part of the evidence: `stop` ends the faults early and takes them
 /// back, and so does a master that breaks.
 ///
+/// Masters that do not become ready, or are stopped before they are, are evidence too: of nothing, or of what made
+/// them end.
+///
 /// # Errors
-/// When masters do not start, or are stopped before they are ready.
+/// When the directory or the network cannot be made, or the first master does not answer.
 pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<Evidence> {
     std::fs::create_dir(&options.directory)
         .with_context(|| format!("cannot make {}", options.directory.display()))?;
@@ -92,17 +98,10 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     let file = options.directory.join(SCENARIO);
     std::fs::write(&file, scenario.to_yaml()?)
         .with_context(|| format!("cannot write {}", file.display()))?;
-    let network = match Network::possible() {
-        Ok(()) => Some(Network::make(scenario.masters)?),
-        Err(_) => None,
-    };
     let began = Instant::now();
-    let starting =
-        Masters::start(&options.binary, &options.directory, scenario, (network, options.seed));
-    let mut masters = tokio::select! {
-        biased;
-        () = stop.cancelled() => bail!("stopped before the masters were ready: nothing was checked"),
-        masters = Box::pin(starting) => masters?,
+    let mut masters = match start(options, stop).await? {
+        Ok(masters) => masters,
+        Err(nothing) => return Ok(*nothing),
     };
     let took = began.elapsed().as_secs_f64();
     options.tell(&format!("{} masters after {took:.1} s", scenario.masters));
@@ -180,6 +179,36 @@ impl Ending {
         });
         Self { last, memberships: uniform(masters, shared).await }
     }
+}
+
+/// Masters that are ready; or what is to be told when they are not.
+async fn start(
+    options: &Options,
+    stop: &CancellationToken,
+) -> anyhow::Result<Result<Masters, Box<Evidence>>> {
+    let scenario = &options.scenario;
+    let network = match Network::possible() {
+        Ok(()) => Some(Network::make(scenario.masters)?),
+        Err(_) => None,
+    };
+    let place = (network, options.seed);
+    let starting = Masters::start(&options.binary, &options.directory, scenario, place);
+    let trouble = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            options.tell("stopped before the masters were ready: nothing was checked");
+            None
+        }
+        masters = Box::pin(starting) => match masters {
+            Ok(masters) => return Ok(Ok(masters)),
+            Err(error) => {
+                options.tell(&format!("the masters did not become ready: {error:#}"));
+                Some(Trouble::of(&error))
+            }
+        }
+    };
+    let left = Some(left::look(&options.directory).await);
+    Ok(Err(Box::new(Evidence { left, ..Evidence::of_nothing(options, trouble) })))
 }
 
 /// All who use and watch the masters. They end with this value.
@@ -269,13 +298,16 @@ fn resources(scenario: &Scenario) -> BTreeSet<Resource> {
     scenario.workload.kinds.iter().map(|family| Resource::of(*family)).collect()
 }
 
-/// What this host cannot do, and why.
+/// What this host cannot do to masters of this program, and why.
 #[must_use]
-pub fn lacks() -> Vec<(Need, String)> {
+pub fn lacks(binary: &Path) -> Vec<(Need, String)> {
     let mut lacks = Vec::new();
     // Links can always be cut and broken, at least in proxies, and a processor taken away, at least by signals.
     if let Err(why) = Disks::possible() {
         lacks.push((Need::Disks, why));
+    }
+    if let Err(why) = Shims::possible(binary) {
+        lacks.push((Need::Shim, why));
     }
     lacks
 }

@@ -92,6 +92,38 @@ pub struct Evidence {
     pub observed: Observed,
 }
 
+impl Evidence {
+    /// Of a run that ended before there were masters: by hand, or because of this trouble.
+    #[must_use]
+    pub fn of_nothing(options: &Options, trouble: Option<Trouble>) -> Self {
+        Self {
+            options: options.clone(),
+            injected: Vec::new(),
+            skipped: Vec::new(),
+            health: Vec::new(),
+            healed: None,
+            began: Timestamp::now(),
+            ended: 0,
+            lasted: Duration::ZERO,
+            stopped: trouble.is_none(),
+            troubles: trouble.into_iter().collect(),
+            history: Vec::new(),
+            acknowledged: Vec::new(),
+            watchers: Vec::new(),
+            resources: Vec::new(),
+            arrivals: Vec::new(),
+            refused: Vec::new(),
+            marker: None,
+            contents: Vec::new(),
+            last: Vec::new(),
+            memberships: Vec::new(),
+            left: None,
+            processes: Vec::new(),
+            observed: Observed::default(),
+        }
+    }
+}
+
 /// Pass, fail, or nothing can be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -15,8 +15,9 @@ use serde::Serialize;
 
 use crate::model::Family;
 pub use expect::Expect;
+use fault::machine::{DiskCall, DiskError};
 pub use fault::{Direction, Fault, Target};
-pub use span::Span;
+pub use span::{Shift, Span};
 
 /// What a run does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,24 +81,40 @@ pub struct Step {
 /// Details of a fault; each kind knows some ([`Fault::parameters`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Parameters {
-    /// Of `delay`: what every message waits.
+    /// Of `delay`: what every message waits; of `disk-slow`: what every sync takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
     /// Of `delay`: what it waits besides, at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Span>,
-    /// Of `loss`: how many packets of 100 are lost; of `throttle`: what is left of a processor.
+    /// Of `loss`: how many packets of 100 are lost; of `throttle`: what is left of a processor; of `clock-drift`: how
+    /// much faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
     /// Of `slow`: KiB that pass a link in each direction each second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kib_per_second: Option<u32>,
-    /// Of `restart-loop`, `rolling-restart`, `reset`: between two strokes.
+    /// Of `restart-loop`, `rolling-restart`, `reset`, `clock-strobe`, `power-loss`: between two strokes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
-    /// Of `one-way`.
+    /// Of `one-way` and `clock-drift`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
+    /// Of `clock-jump` and `clock-strobe`: how far from the truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Shift>,
+    /// Of `clock-drift`: the monotonic clock too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub monotonic: bool,
+    /// Of `disk-error`: which calls fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<DiskCall>,
+    /// Of `disk-error`: with what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<DiskError>,
+    /// Of `disk-error`: how often; while it lasts without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
 }
 
 impl Scenario {

@@ -141,7 +141,8 @@ pub(super) async fn inject(
     shared: &Arc<Shared>,
     stop: &CancellationToken,
 ) -> Course {
-    let (begin, faults, lacks) = (Instant::now(), AtomicUsize::new(0), super::lacks());
+    let lacks = super::lacks(&options.binary);
+    let (begin, faults) = (Instant::now(), AtomicUsize::new(0));
     let mut course = Course::default();
     let mut line = Line { options, shared, begin, faults: &faults, shown: (begin, 0), told: begin };
     let mut nemesis = Nemesis::new(&options.scenario, options.seed, &lacks);

@@ -3,6 +3,8 @@
 
 mod host;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,10 +25,11 @@ use super::links::{Place, places};
 use super::network::Network;
 use super::processor::Processors;
 use super::proxy::Proxies;
+use super::shim::Shims;
 use super::workload::lock;
 use crate::limits::READY_MAX;
 use crate::scenario::Scenario;
-use crate::scenario::fault::Need;
+use crate::scenario::fault::{Fault, Need};
 
 /// One master.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub enum Act {
     Resumed,
     /// It ended, and nobody had asked for it.
     Ended,
+    /// It was killed, and some of what it had not synced is gone.
+    LostPower,
 }
 
 /// The masters did not stand what was done to them: no trouble of the harness, but what it looks for.
@@ -80,6 +85,9 @@ pub struct Masters {
     acts: Mutex<Vec<(Instant, usize, Act)>>,
     proxies: Option<Proxies>,
     processors: Option<Processors>,
+    shims: Option<Shims>,
+    /// Masters that may end by themselves now, and what those said that did.
+    may_end: BTreeMap<usize, Option<String>>,
     /// After the masters: they are in use until then.
     disks: Option<Disks>,
 }
@@ -99,6 +107,8 @@ impl Masters {
         let directories: Vec<PathBuf> =
             (1..=places.len()).map(|number| directory.join(format!("m{number}"))).collect();
         let disks = scenario.needs(Need::Disks).then(|| Disks::make(&directories)).transpose()?;
+
+        let shims = shims(binary, directory, &directories, scenario)?;
 
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
@@ -121,29 +131,15 @@ impl Masters {
                 arguments.push(format!("--token={token}"));
             }
             let log = directory.join(format!("{name}.log"));
-            let process = spawn(binary, &arguments, &log, network.as_ref(), index)?;
+            let environment = shims.iter().flat_map(|shims| shims.environment(index)).collect();
+            let place = (network.as_ref(), index);
+            let process = spawn(binary, &arguments, environment, &log, place)?;
             proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
             let mut master = Master { name, api, data, log, arguments, process: Some(process) };
             // A token is good for one join; the data directory remembers the rest.
             master.arguments.retain(|argument| !argument.starts_with("--token"));
             master.arguments.retain(|argument| !argument.starts_with("--join"));
-            let begin = Instant::now();
-            loop {
-                if tls.is_none() && kubeconfig.exists() {
-                    tls = Some(client::tls(&kubeconfig)?);
-                }
-                if let Some(tls) = &tls
-                    && is_ready(master.api, tls).await
-                {
-                    break;
-                }
-                master.check_alive()?;
-                if begin.elapsed() > READY_MAX {
-                    let log = master.log.display();
-                    bail!("{} was not ready within {READY_MAX:?}; see {log}", master.name);
-                }
-                tokio::time::sleep(super::POLL).await;
-            }
+            master.first_ready(&kubeconfig, &mut tls).await?;
             masters.push(master);
         }
         let tls = tls.context("a cluster has at least one master")?;
@@ -151,7 +147,19 @@ impl Masters {
         let acts = Mutex::new(acts.collect());
         let processors = scenario.needs(Need::Processor).then(Processors::default);
         let binary = binary.to_owned();
-        let masters = Self { masters, binary, tls, network, acts, proxies, processors, disks };
+        let may_end = BTreeMap::new();
+        let masters = Self {
+            masters,
+            binary,
+            tls,
+            network,
+            acts,
+            proxies,
+            processors,
+            shims,
+            may_end,
+            disks,
+        };
         masters.voters().await?;
         Ok(masters)
     }
@@ -215,14 +223,21 @@ impl Masters {
         self.network.as_ref()
     }
 
-    /// `kill -9`.
+    /// `kill -9` of all of these at once, then waits for their ends.
     ///
     /// # Errors
-    /// When the process cannot be waited for.
-    pub async fn kill(&mut self, master: usize) -> anyhow::Result<()> {
-        if let Some(mut process) = self.masters[master].process.take() {
-            process.kill().await.context("cannot kill")?;
-            self.note(master, Act::Killed);
+    /// When a process cannot be waited for.
+    async fn kill(&mut self, all: &[usize], act: Act) -> anyhow::Result<()> {
+        for master in all {
+            if let Some(process) = &mut self.masters[*master].process {
+                process.start_kill().context("cannot kill")?;
+            }
+        }
+        for master in all {
+            if let Some(mut process) = self.masters[*master].process.take() {
+                process.wait().await.context("cannot wait for a killed process")?;
+                self.note(*master, act);
+            }
         }
         Ok(())
     }
@@ -235,7 +250,9 @@ impl Masters {
         let found = &mut self.masters[master];
         if found.process.is_none() {
             let (arguments, log) = (&found.arguments, &found.log);
-            let process = spawn(&self.binary, arguments, log, self.network.as_ref(), master)?;
+            let environment = self.shims.iter().flat_map(|shims| shims.environment(master));
+            let place = (self.network.as_ref(), master);
+            let process = spawn(&self.binary, arguments, environment.collect(), log, place)?;
             self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
             self.note(master, Act::Started);
@@ -290,9 +307,13 @@ impl Masters {
         let mut ended = Vec::new();
         for index in 0..self.masters.len() {
             if let Err(error) = self.masters[index].check_alive() {
-                ended.push(error.downcast::<Broke>()?.0);
+                let what = error.downcast::<Broke>()?.0;
                 self.masters[index].process = None;
                 self.note(index, Act::Ended);
+                match self.may_end.get_mut(&index) {
+                    Some(said) => *said = Some(what),
+                    None => ended.push(what),
+                }
             }
         }
         Ok(ended)
@@ -342,6 +363,31 @@ impl Masters {
 }
 
 impl Master {
+    /// Waits until it answers for the first time; the first of all writes the kubeconfig on its way.
+    async fn first_ready(
+        &mut self,
+        kubeconfig: &Path,
+        tls: &mut Option<Arc<ClientConfig>>,
+    ) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        loop {
+            if tls.is_none() && kubeconfig.exists() {
+                *tls = Some(client::tls(kubeconfig)?);
+            }
+            if let Some(tls) = tls
+                && is_ready(self.api, tls).await
+            {
+                return Ok(());
+            }
+            self.check_alive()?;
+            if begin.elapsed() > READY_MAX {
+                let log = self.log.display();
+                bail!("{} was not ready within {READY_MAX:?}; see {log}", self.name);
+            }
+            tokio::time::sleep(super::POLL).await;
+        }
+    }
+
     fn check_alive(&mut self) -> anyhow::Result<()> {
         let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
         if let Some(status) = ended {
@@ -357,9 +403,9 @@ impl Master {
 fn spawn(
     binary: &Path,
     arguments: &[String],
+    environment: Vec<(&'static str, OsString)>,
     log: &Path,
-    network: Option<&Network>,
-    index: usize,
+    (network, index): (Option<&Network>, usize),
 ) -> anyhow::Result<Child> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let (out, err): (File, File) = (open()?, open()?);
@@ -371,8 +417,28 @@ fn spawn(
         }
         None => Command::new(binary),
     };
-    command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
+    command
+        .args(arguments)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .kill_on_drop(true);
     command.spawn().with_context(|| format!("cannot start {}", binary.display()))
+}
+
+/// The library in the masters' processes, when the scenario needs it and the host can have it.
+fn shims(
+    binary: &Path,
+    directory: &Path,
+    roots: &[PathBuf],
+    scenario: &Scenario,
+) -> anyhow::Result<Option<Shims>> {
+    if !scenario.needs(Need::Shim) || Shims::possible(binary).is_err() {
+        return Ok(None);
+    }
+    let journals = scenario.schedule.iter().any(|step| step.fault == Fault::PowerLoss);
+    Shims::make(directory, roots, journals).map(Some)
 }
 
 async fn token(binary: &Path, data: &Path) -> anyhow::Result<String> {

@@ -67,7 +67,7 @@ type Say<'a> = &'a dyn Fn(&str);
 #[derive(Debug, Clone)]
 enum Event {
     Begin,
-    Phase(Phase),
+    Phase(Box<Phase>),
     End,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Nemesis<'a> {
             if phase.after.0 == 0 {
                 self.active.insert(index, phase.effect);
             } else {
-                self.plan(now + phase.after.duration(), index, Event::Phase(phase));
+                self.plan(now + phase.after.duration(), index, Event::Phase(Box::new(phase)));
             }
         }
         // Told before it is there: the run may be stopped on the way.
@@ -218,9 +218,12 @@ impl<'a> Nemesis<'a> {
         (tick, say, begin): (Clock<'_>, Say<'_>, Instant),
     ) -> anyhow::Result<()> {
         self.active.remove(&index);
-        let met = self.met.remove(&index).and_then(|(effect, before)| {
-            masters.met(&effect).map(|after| after.saturating_sub(before))
-        });
+        masters.all_live()?;
+        let (mut told, mut met) = (Vec::new(), None);
+        if let Some((effect, before)) = self.met.remove(&index) {
+            met = masters.met(&effect).map(|after| after.saturating_sub(before));
+            told = masters.told_after(&effect);
+        }
         self.settle(masters, tick).await?;
         masters.shows(&self.now).await?;
         if met == Some(0) {
@@ -231,6 +234,9 @@ impl<'a> Nemesis<'a> {
         injected.to = tick();
         if let Some(met) = met {
             injected.shown = format!("{}; met {met} times", injected.shown);
+        }
+        for told in told {
+            injected.shown = format!("{}; {told}", injected.shown);
         }
         say(&format!(
             "{:>5.1} s  {:<32} {:.1} s",

@@ -270,6 +270,7 @@ fn sign(act: Act) -> &'static str {
     match act {
         Act::Started => "▲",
         Act::Killed | Act::Ended => "✕",
+        Act::LostPower => "⚡",
         Act::Paused => "‖",
         Act::Resumed => "▶",
     }
@@ -279,6 +280,7 @@ fn word(act: Act) -> &'static str {
     match act {
         Act::Started => "started",
         Act::Killed => "killed",
+        Act::LostPower => "lost its power",
         Act::Paused => "paused",
         Act::Resumed => "resumed",
         Act::Ended => "ended by itself",

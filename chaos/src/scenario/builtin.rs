@@ -29,6 +29,11 @@ builtin!(
     "bank",
     "leases",
     "workloads",
+    "clocks",
+    "bad-disks",
+    "power-loss",
+    "power-loss-hundred",
+    "disk-lies",
 );
 
 /// The text of one.

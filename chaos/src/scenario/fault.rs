@@ -3,14 +3,19 @@
 //! What a fault does is a list of [`Phase`]s: from when on which masters are down, paused, cut off.
 //! It is computed here, without a clock and without a cluster; `real::nemesis` makes it true.
 
+pub mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use machine::{Clock, Disk};
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Parameters, Span};
+use crate::limits::POWER_OFF;
 
 /// A kind of fault.
 #[derive(
@@ -68,6 +73,22 @@ pub enum Fault {
     DiskFull,
     /// The targets have little of a processor
     Throttle,
+    /// The targets' clocks are put forward or back, and then right again
+    ClockJump,
+    /// The targets' clocks run fast or slow
+    ClockDrift,
+    /// The targets' clocks jump to and fro
+    ClockStrobe,
+    /// Syncs of the targets' disks take long
+    DiskSlow,
+    /// Syncs or writes of the targets' disks fail; who ends by that is started again
+    DiskError,
+    /// The targets' disks cannot be written; who ends by that is started again
+    DiskReadonly,
+    /// The targets' disks say that they have synced, and have not
+    DiskLies,
+    /// The targets lose their power, and what they had not synced in part
+    PowerLoss,
 }
 
 /// What the host must have for a fault.
@@ -83,6 +104,8 @@ pub enum Need {
     Disks,
     /// A way to take processor time away.
     Processor,
+    /// A library between masters and libc.
+    Shim,
 }
 
 /// Whom a fault meets.
@@ -104,7 +127,7 @@ pub enum Target {
     Master(usize),
 }
 
-/// Of [`Fault::OneWay`].
+/// Of [`Fault::OneWay`] and [`Fault::ClockDrift`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -112,6 +135,10 @@ pub enum Direction {
     Deaf,
     /// The others hear nothing from them.
     Mute,
+    /// The clock runs fast.
+    Fast,
+    /// The clock runs slow.
+    Slow,
 }
 
 /// What is wrong on a link, beside cuts. It holds for what goes from one master to another.
@@ -147,6 +174,12 @@ pub struct Effect {
     pub full: BTreeSet<usize>,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
+    /// Clocks that are wrong.
+    pub clocks: BTreeMap<usize, Clock>,
+    /// Disks that go wrong.
+    pub disks: BTreeMap<usize, Disk>,
+    /// Those of `down` that lost their power; the number chooses what of the unsynced is left.
+    pub dark: BTreeMap<usize, u64>,
 }
 
 impl Effect {
@@ -159,6 +192,9 @@ impl Effect {
         self.toxics.extend(&other.toxics);
         self.full.extend(&other.full);
         self.throttled.extend(&other.throttled);
+        self.clocks.extend(&other.clocks);
+        self.disks.extend(&other.disks);
+        self.dark.extend(&other.dark);
         self
     }
 
@@ -168,7 +204,10 @@ impl Effect {
         let fit: Vec<usize> = (0..count)
             .filter(|master| {
                 let sick = [&self.down, &self.paused, &self.full];
-                !sick.iter().any(|set| set.contains(master)) && !self.throttled.contains_key(master)
+                !sick.iter().any(|set| set.contains(master))
+                    && !self.throttled.contains_key(master)
+                    && !self.clocks.contains_key(master)
+                    && !self.disks.contains_key(master)
             })
             .collect();
         let bad = |a: usize, b: usize| {
@@ -265,6 +304,14 @@ impl Fault {
             Self::Delay | Self::Loss | Self::Slow | Self::Reset | Self::HalfOpen => Need::Proxies,
             Self::DiskFull => Need::Disks,
             Self::Throttle => Need::Processor,
+            Self::ClockJump
+            | Self::ClockDrift
+            | Self::ClockStrobe
+            | Self::DiskSlow
+            | Self::DiskError
+            | Self::DiskReadonly
+            | Self::DiskLies
+            | Self::PowerLoss => Need::Shim,
         }
     }
 
@@ -272,7 +319,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing | Need::Disks | Need::Processor => 1,
+            Need::Nothing | Need::Disks | Need::Processor | Need::Shim => 1,
             Need::Links if self == Self::MajoritiesRing => 5,
             Need::Links if matches!(self, Self::Bridge | Self::Ring) => 3,
             Need::Links | Need::Proxies => 2,
@@ -295,6 +342,12 @@ impl Fault {
             Self::Slow => &["kib_per_second"],
             Self::RestartLoop | Self::RollingRestart | Self::Reset => &["every"],
             Self::OneWay => &["direction"],
+            Self::ClockJump => &["by"],
+            Self::ClockStrobe => &["by", "every"],
+            Self::ClockDrift => &["percent", "direction", "monotonic"],
+            Self::DiskSlow => &["delay"],
+            Self::DiskError => &["on", "error", "times"],
+            Self::PowerLoss => &["every"],
             _ => &[],
         }
     }
@@ -344,6 +397,17 @@ impl Fault {
                 toxic(met, Toxic::Reset(u32::try_from(stroke).unwrap_or(u32::MAX)))
             }),
             Self::DiskFull => at_once(Effect { full: targets.clone(), ..Effect::default() }),
+            Self::PowerLoss => power_loss(targets, lasts, with.every, random),
+            Self::ClockJump | Self::ClockDrift | Self::ClockStrobe => {
+                let clock = Clock::of(self, with);
+                let clocks = targets.iter().map(|master| (*master, clock)).collect();
+                at_once(Effect { clocks, ..Effect::default() })
+            }
+            Self::DiskSlow | Self::DiskError | Self::DiskReadonly | Self::DiskLies => {
+                let disk = Disk::of(self, with);
+                let disks = targets.iter().map(|master| (*master, disk)).collect();
+                at_once(Effect { disks, ..Effect::default() })
+            }
             Self::Throttle => {
                 let percent = with.percent.unwrap_or(10);
                 let throttled = targets.iter().map(|master| (*master, percent)).collect();
@@ -422,6 +486,27 @@ fn toxic((targets, count): (&BTreeSet<usize>, usize), toxic: Toxic) -> Effect {
     Effect { toxics, ..Effect::default() }
 }
 
+/// All targets at once, once until the end or each `every` for a moment.
+fn power_loss(
+    targets: &BTreeSet<usize>,
+    lasts: Span,
+    every: Option<Span>,
+    random: &mut StdRng,
+) -> Vec<Phase> {
+    let every = every.map_or(lasts.0, |every| every.0).max(1);
+    let mut phases = Vec::new();
+    for after in (0..lasts.0.max(1)).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
+        let dark = targets.iter().map(|master| (*master, random.random())).collect();
+        let effect = Effect { down: targets.clone(), dark, ..Effect::default() };
+        phases.push(Phase { after: Span(after), effect });
+        let back = after + u64::try_from(POWER_OFF.as_millis()).unwrap_or(u64::MAX).min(every / 2);
+        if every < lasts.0 {
+            phases.push(Phase { after: Span(back), effect: Effect::default() });
+        }
+    }
+    phases
+}
+
 /// Two phases each `every`, while it lasts.
 fn strokes(lasts: Span, every: u64, effect: impl Fn(u64) -> Effect) -> Vec<Phase> {
     let half = (every / 2).max(1);
@@ -452,91 +537,4 @@ fn swizzle(count: usize, lasts: Span, random: &mut StdRng) -> Vec<Phase> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-
-    use super::*;
-
-    fn phases(fault: Fault, targets: &[usize], count: usize, with: Parameters) -> Vec<Phase> {
-        let targets = targets.iter().copied().collect();
-        fault.phases((&targets, count), Span(6000), &with, &mut StdRng::seed_from_u64(7))
-    }
-
-    fn cuts(fault: Fault, targets: &[usize], count: usize) -> BTreeSet<Link> {
-        phases(fault, targets, count, Parameters::default())[0].effect.cuts.clone()
-    }
-
-    #[test]
-    fn partitions_of_every_shape() {
-        assert_eq!(cuts(Fault::Isolate, &[0], 3), [(0, 1), (0, 2), (1, 0), (2, 0)].into());
-        // Two that are isolated do not see each other either; two on one side do.
-        assert!(cuts(Fault::Isolate, &[0, 1], 5).contains(&(0, 1)));
-        assert!(!cuts(Fault::Partition, &[0, 1], 5).contains(&(0, 1)));
-        assert_eq!(cuts(Fault::Partition, &[0, 1], 5).len(), 2 * 2 * 3);
-        assert_eq!(cuts(Fault::Link, &[0, 2], 3), [(0, 2), (2, 0)].into());
-        assert_eq!(cuts(Fault::OneWay, &[1], 3), [(1, 0), (1, 2)].into());
-        let with = Parameters { direction: Some(Direction::Deaf), ..Parameters::default() };
-        let deaf = &phases(Fault::OneWay, &[1], 3, with)[0].effect.cuts;
-        assert_eq!(*deaf, [(0, 1), (2, 1)].into());
-    }
-
-    #[test]
-    fn rings_and_bridges() {
-        let ring = cuts(Fault::Ring, &[], 5);
-        assert_eq!(ring.len(), 20 - 5, "each hears one other");
-        for master in 0..5 {
-            assert_eq!(ring.iter().filter(|(_, to)| *to == master).count(), 3);
-        }
-        let majorities = cuts(Fault::MajoritiesRing, &[], 5);
-        let sees = |master: usize| -> BTreeSet<usize> {
-            (0..5).filter(|other| !majorities.contains(&(*other, master))).collect()
-        };
-        let views: BTreeSet<BTreeSet<usize>> = (0..5).map(sees).collect();
-        assert!(views.iter().all(|view| view.len() == 3), "{views:?}");
-        assert_eq!(views.len(), 5, "no two see the same");
-        let bridge = cuts(Fault::Bridge, &[], 5);
-        assert_eq!(bridge.len(), 2 * 2 * 2);
-        let free = (0..5).filter(|m| !bridge.iter().any(|(a, b)| a == m || b == m)).count();
-        assert_eq!(free, 1, "one sees all");
-    }
-
-    #[test]
-    fn swizzled_links_are_all_cut_and_all_healed() {
-        let phases = phases(Fault::Swizzle, &[], 3, Parameters::default());
-        let sizes: Vec<usize> = phases.iter().map(|phase| phase.effect.cuts.len()).collect();
-        assert_eq!(sizes, [2, 4, 6, 4, 2, 0]);
-        let times: Vec<u64> = phases.iter().map(|phase| phase.after.0).collect();
-        assert_eq!(times, [0, 1000, 2000, 3000, 4000, 5000]);
-    }
-
-    #[test]
-    fn restarts_again_and_again() {
-        let with = Parameters { every: Some(Span(2000)), ..Parameters::default() };
-        let down = |fault| -> Vec<Vec<usize>> {
-            let phases = phases(fault, &[1], 3, with);
-            phases.iter().map(|phase| phase.effect.down.iter().copied().collect()).collect()
-        };
-        assert_eq!(down(Fault::RestartLoop), [vec![1], vec![], vec![1], vec![], vec![1], vec![]]);
-        assert_eq!(
-            down(Fault::RollingRestart),
-            [vec![0], vec![], vec![1], vec![], vec![2], vec![]]
-        );
-    }
-
-    #[test]
-    fn a_majority_is_one_that_hears_itself() {
-        let down = |masters: &[usize]| Effect {
-            down: masters.iter().copied().collect(),
-            ..Effect::default()
-        };
-        assert!(Effect::default().leaves_majority(1));
-        assert!(down(&[0]).leaves_majority(3));
-        assert!(!down(&[0, 1]).leaves_majority(3));
-        assert!(down(&[0, 1]).leaves_majority(5));
-        let cut = |fault, count| Effect { cuts: cuts(fault, &[0], count), ..Effect::default() };
-        assert!(cut(Fault::Isolate, 3).leaves_majority(3));
-        assert!(!cut(Fault::Isolate, 3).and(&down(&[1])).leaves_majority(3));
-        assert!(!cut(Fault::MajoritiesRing, 5).leaves_majority(5));
-        assert!(!cut(Fault::Ring, 3).leaves_majority(3));
-    }
-}
+mod tests;

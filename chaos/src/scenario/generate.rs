@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::fault::{Direction, Fault, Target};
-use super::{Expect, Parameters, Scenario, Span, Step, Workload, read};
+use super::{Expect, Parameters, Scenario, Shift, Span, Step, Workload, read};
 
 /// Without faults, before the next one.
 const QUIET: (Span, Span) = (Span(500), Span(2500));
@@ -46,6 +46,16 @@ pub fn generate(wish: &Wish) -> Scenario {
         if step.fault == Fault::OneWay {
             let deaf = random.random::<bool>();
             step.with.direction = Some(if deaf { Direction::Deaf } else { Direction::Mute });
+        }
+        if matches!(step.fault, Fault::ClockJump | Fault::ClockStrobe) {
+            // Less and more than what tokens, leases and certificates allow.
+            let far: i64 = [1_000, 30_000, 600_000, 7_200_000][random.random_range(0..4)];
+            step.with.by = Some(Shift(if random.random::<bool>() { far } else { -far }));
+        }
+        if step.fault == Fault::ClockDrift {
+            let slow = random.random::<bool>();
+            step.with.direction = Some(if slow { Direction::Slow } else { Direction::Fast });
+            step.with.monotonic = random.random();
         }
     }
     Scenario {

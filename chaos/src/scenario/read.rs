@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
+use super::fault::machine::{DiskCall, DiskError};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
-use crate::limits::{MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
+use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
 use workload::RawWorkload;
 
 /// What is wrong with a file, each with its place.
@@ -71,6 +72,11 @@ struct RawStep {
     kib_per_second: Option<Spanned<u64>>,
     every: Option<Text>,
     direction: Option<Text>,
+    by: Option<Text>,
+    monotonic: Option<Spanned<bool>>,
+    on: Option<Text>,
+    error: Option<Text>,
+    times: Option<Spanned<u64>>,
     required: Option<bool>,
 }
 
@@ -280,6 +286,11 @@ impl Reader {
             ("kib_per_second", raw.kib_per_second.as_ref().map(|raw| raw.referenced)),
             ("every", raw.every.as_ref().map(|raw| raw.referenced)),
             ("direction", raw.direction.as_ref().map(|raw| raw.referenced)),
+            ("by", raw.by.as_ref().map(|raw| raw.referenced)),
+            ("monotonic", raw.monotonic.as_ref().map(|raw| raw.referenced)),
+            ("on", raw.on.as_ref().map(|raw| raw.referenced)),
+            ("error", raw.error.as_ref().map(|raw| raw.referenced)),
+            ("times", raw.times.as_ref().map(|raw| raw.referenced)),
         ];
         for (field, at) in given {
             if let Some(at) = at
@@ -300,14 +311,25 @@ impl Reader {
         let rate =
             self.count(&path("kib_per_second"), raw.kib_per_second.as_ref(), KIB_PER_SECOND_MAX);
         let direction = raw.direction.as_ref().and_then(|raw| {
-            self.read(&path("direction"), raw, |text| match text.as_str() {
-                "deaf" => Ok(Some(Direction::Deaf)),
-                "mute" => Ok(Some(Direction::Mute)),
-                _ => Err(format!(
-                    "{text:?} is none; deaf (the targets hear nothing) or mute (nobody hears them)"
-                )),
+            self.read(&path("direction"), raw, |text| direction(text, fault).map(Some))
+        });
+        let by = raw.by.as_ref();
+        let by = by.and_then(|raw| self.read(&path("by"), raw, |text| text.parse().map(Some)));
+        let on = raw.on.as_ref().and_then(|raw| {
+            self.read(&path("on"), raw, |text| match text.as_str() {
+                "sync" => Ok(Some(DiskCall::Sync)),
+                "write" => Ok(Some(DiskCall::Write)),
+                _ => Err(format!("{text:?} does not fail; sync or write")),
             })
         });
+        let error = raw.error.as_ref().and_then(|raw| {
+            self.read(&path("error"), raw, |text| match text.to_ascii_lowercase().as_str() {
+                "eio" => Ok(Some(DiskError::Eio)),
+                "enospc" => Ok(Some(DiskError::Enospc)),
+                _ => Err(format!("{text:?} is none; eio (broken) or enospc (full)")),
+            })
+        });
+        let times = self.count(&path("times"), raw.times.as_ref(), DISK_ERRORS_MAX);
         Parameters {
             delay,
             jitter,
@@ -315,6 +337,11 @@ impl Reader {
             kib_per_second: rate.and_then(|rate| u32::try_from(rate).ok()),
             every,
             direction,
+            by,
+            monotonic: raw.monotonic.as_ref().is_some_and(|raw| raw.value),
+            on,
+            error,
+            times: times.and_then(|times| u32::try_from(times).ok()),
         }
     }
 
@@ -420,6 +447,19 @@ fn is_near(a: &str, b: &str) -> bool {
         || tail(a, 1) == tail(b, 1)
         || tail(a, 0) == tail(b, 1)
         || tail(a, 1) == tail(b, 0)
+}
+
+fn direction(text: &str, fault: Fault) -> Result<Direction, String> {
+    match (text, fault) {
+        ("fast", Fault::ClockDrift) => Ok(Direction::Fast),
+        ("slow", Fault::ClockDrift) => Ok(Direction::Slow),
+        (_, Fault::ClockDrift) => Err(format!("{text:?} is none; fast or slow")),
+        ("deaf", _) => Ok(Direction::Deaf),
+        ("mute", _) => Ok(Direction::Mute),
+        _ => Err(format!(
+            "{text:?} is none; deaf (the targets hear nothing) or mute (nobody hears them)"
+        )),
+    }
 }
 
 fn target(name: &str, masters: usize) -> Result<Target, String> {

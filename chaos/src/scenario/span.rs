@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::limits::CLOCK_SHIFT_MAX;
+
 /// A duration in milliseconds, written `300ms`, `5s`, `2m` or `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u64);
@@ -55,6 +57,41 @@ impl FromStr for Span {
         };
         let number: u64 = number.parse().map_err(|_| refuse())?;
         number.checked_mul(unit).map(Self).ok_or_else(refuse)
+    }
+}
+
+/// A duration forward or back, in milliseconds, written `1h` or `-90s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shift(pub i64);
+
+impl fmt::Display for Shift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", Span(self.0.unsigned_abs()))
+    }
+}
+
+impl Serialize for Shift {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for Shift {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(digits) => (-1, digits),
+            None => (1, text),
+        };
+        let span: Span = digits.parse().map_err(|why: String| format!("{why}, -1h"))?;
+        let max = CLOCK_SHIFT_MAX;
+        match i64::try_from(span.0) {
+            Ok(0) => Err("that is no change".into()),
+            Ok(ms) if span.duration() <= max => Ok(Self(sign * ms)),
+            _ => Err(format!("{text:?} is too far: {} days at most", max.as_secs() / 86_400)),
+        }
     }
 }
 

@@ -10,9 +10,10 @@ use anyhow::{Context, bail};
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use super::Masters;
-use crate::limits::{LEADER_MAX, SHOWN_MAX};
+use super::{Act, Broke, Masters};
+use crate::limits::{ENDED_MAX, LEADER_MAX, SHOWN_MAX};
 use crate::scenario::fault::Effect;
+use crate::scenario::fault::machine::Disk;
 
 impl Masters {
     /// Makes `to` true, where `from` was.
@@ -20,8 +21,21 @@ impl Masters {
     /// # Errors
     /// When the host refuses something.
     pub async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
-        for master in to.down.difference(&from.down) {
-            self.kill(*master).await?;
+        self.end_of_bad_disks(from, to).await?;
+        let (dark, killed): (Vec<usize>, Vec<usize>) =
+            to.down.difference(&from.down).partition(|master| to.dark.contains_key(master));
+        self.kill(&dark, Act::LostPower).await?;
+        for master in dark {
+            let shims = self.shims.as_mut().context("what is not synced is not known")?;
+            shims.lose_power(master, to.dark[&master])?;
+        }
+        self.kill(&killed, Act::Killed).await?;
+        let bad = to.disks.iter().filter(|(_, disk)| disk.may_end());
+        for (master, _) in bad {
+            self.may_end.entry(*master).or_default();
+        }
+        if let Some(shims) = &mut self.shims {
+            shims.set(to)?;
         }
         for master in from.down.difference(&to.down) {
             self.restart(*master)?;
@@ -68,6 +82,32 @@ impl Masters {
         Ok(())
     }
 
+    /// Those whose disks are good again: who was given an error ends, and is started again.
+    async fn end_of_bad_disks(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        let ends = |disk: Option<&Disk>| disk.is_some_and(|disk| disk.may_end());
+        let was = from.disks.iter().filter(|(master, disk)| {
+            ends(Some(disk)) && !ends(to.disks.get(master)) && self.may_end.contains_key(master)
+        });
+        for master in was.map(|(master, _)| *master).collect::<Vec<usize>>() {
+            let begin = Instant::now();
+            let shims = self.shims.as_ref();
+            if shims.map_or(Ok(false), |shims| shims.gave_errors(master))? {
+                while self.state(master).is_some() && begin.elapsed() < ENDED_MAX {
+                    tokio::time::sleep(crate::real::POLL).await;
+                }
+            }
+            self.all_live()?;
+            self.may_end.remove(&master);
+            if let Some(shims) = &mut self.shims {
+                shims.set(to)?;
+            }
+            if !to.down.contains(&master) && !from.down.contains(&master) {
+                self.restart(master)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes back what was done to links, disks and processors.
     ///
     /// # Errors
@@ -77,6 +117,10 @@ impl Masters {
         let mut done = Ok(());
         if let Some(processors) = &mut self.processors {
             let back = processors.set(BTreeMap::new());
+            done = done.and(back);
+        }
+        if let Some(shims) = &mut self.shims {
+            let back = shims.set(&Effect::default());
             done = done.and(back);
         }
         for master in 0..self.masters.len() {
@@ -98,7 +142,29 @@ impl Masters {
         if let (Some(processors), false) = (&self.processors, effect.throttled.is_empty()) {
             met = Some(met.unwrap_or(0) + processors.met(effect.throttled.keys()));
         }
+        let strange =
+            !(effect.clocks.is_empty() && effect.disks.is_empty() && effect.dark.is_empty());
+        if let (Some(shims), true) = (&self.shims, strange) {
+            met = Some(met.unwrap_or(0) + shims.met(effect).unwrap_or(0));
+        }
         met
+    }
+
+    /// What can be told of a fault only at its end: what power losses took, who ended.
+    #[must_use]
+    pub fn told_after(&self, effect: &Effect) -> Vec<String> {
+        let mut told = Vec::new();
+        for master in effect.dark.keys() {
+            let losses = self.shims.as_ref().map(|shims| shims.losses(*master));
+            told.extend(losses.map(|losses| format!("{}: {losses}", self.name(*master))));
+        }
+        for master in effect.disks.keys() {
+            if let Some(Some(said)) = self.may_end.get(master) {
+                let line = said.lines().next_back().unwrap_or_default();
+                told.push(format!("{} ended by itself, saying {line:?}", self.name(*master)));
+            }
+        }
+        told
     }
 
     /// Waits until the host shows that exactly `effect` is wrong; what it showed.
@@ -151,6 +217,13 @@ impl Masters {
                 }
             }
             let runs = !effect.down.contains(&master);
+            if let Some(shims) = &self.shims {
+                let id = self.masters[master].process.as_ref().and_then(Child::id);
+                // An errand of a moment ago may have ended it.
+                let id = id.filter(|_| state(id).is_some());
+                let shown_now = shims.shown(master, id)?;
+                shown.extend(shown_now.map(|what| format!("{name}: {what}")));
+            }
             let held = self.processors.as_ref().and_then(|processors| processors.shown(master));
             match (effect.throttled.contains_key(&master) && runs, held) {
                 (true, Some(held)) => shown.push(format!("{name} has {held}")),
@@ -203,10 +276,7 @@ impl Masters {
     /// What the kernel says of its process: `R`, `S`, `T` (stopped) and so on; `None` when there is none.
     #[must_use]
     pub fn state(&self, master: usize) -> Option<char> {
-        let id = self.masters[master].process.as_ref().and_then(Child::id)?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name, in parentheses, may hold anything.
-        stat.rsplit_once(") ")?.1.chars().next().filter(|state| !matches!(state, 'Z' | 'X'))
+        state(self.masters[master].process.as_ref().and_then(Child::id))
     }
 
     /// Whoever ended without being killed is an error: the run has found something.
@@ -214,6 +284,15 @@ impl Masters {
     /// # Errors
     /// With the end of its log.
     pub fn all_live(&mut self) -> anyhow::Result<()> {
+        // Whose disk is bad may end; that is not looked at twice.
+        let may_end: Vec<usize> = self.may_end.keys().copied().collect();
+        for master in may_end {
+            let Err(error) = self.masters[master].check_alive() else { continue };
+            let what = error.downcast::<Broke>()?.to_string();
+            self.masters[master].process = None;
+            self.note(master, Act::Ended);
+            self.may_end.insert(master, Some(what));
+        }
         self.masters.iter_mut().try_for_each(super::Master::check_alive)
     }
 
@@ -240,4 +319,11 @@ impl Masters {
         }
         None
     }
+}
+
+/// What the kernel says of a process that is not dead.
+fn state(id: Option<u32>) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", id?)).ok()?;
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(") ")?.1.chars().next().filter(|state| !matches!(state, 'Z' | 'X'))
 }

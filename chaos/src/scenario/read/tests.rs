@@ -242,3 +242,54 @@ fn other_workloads_are_refused_at_their_place() {
     assert!(refused("{kind: set}").contains("kinds"), "{}", refused("{kind: set}"));
     assert_eq!(refused("{kinds: [set], clients: 0}").lines().count(), 1);
 }
+
+#[test]
+fn faults_of_machines_are_read_and_written() {
+    let content = "\
+name: machines
+masters: 3
+schedule:
+- {at: 1s, for: 1s, fault: clock-jump, target: leader, by: -90s}
+- {at: 2s, for: 1s, fault: clock-drift, percent: 5, direction: slow, monotonic: true}
+- {at: 3s, for: 1s, fault: clock-strobe, by: 1h, every: 50ms}
+- {at: 4s, for: 1s, fault: disk-error, on: write, error: enospc, times: 3}
+- {at: 5s, for: 9s, fault: power-loss, target: all, every: 3s}
+";
+    let scenario = text("s.yaml", content, 1).unwrap();
+    let with: Vec<Parameters> = scenario.schedule.iter().map(|step| step.with).collect();
+    assert_eq!((with[0].by, with[1].monotonic), (Some(super::super::Shift(-90_000)), true));
+    assert_eq!((with[1].direction, with[3].times), (Some(Direction::Slow), Some(3)));
+    assert_eq!((with[3].on, with[3].error), (Some(DiskCall::Write), Some(DiskError::Enospc)));
+    let yaml = scenario.to_yaml().unwrap();
+    assert_eq!(text("again.yaml", &yaml, 2).unwrap(), scenario, "{yaml}");
+}
+
+#[test]
+fn details_of_machines_say_what_is_allowed() {
+    for (content, wanted) in [
+        (step("fault: clock-jump, by: 0s"), "schedule[0].by: that is no change"),
+        (
+            step("fault: clock-jump, by: 99999h"),
+            "schedule[0].by: \"99999h\" is too far: 3650 days at most",
+        ),
+        (
+            step("fault: clock-drift, direction: deaf"),
+            "schedule[0].direction: \"deaf\" is none; fast or slow",
+        ),
+        (
+            step("fault: disk-error, on: open"),
+            "schedule[0].on: \"open\" does not fail; sync or write",
+        ),
+        (
+            step("fault: disk-error, error: enoent"),
+            "schedule[0].error: \"enoent\" is none; eio (broken) or enospc (full)",
+        ),
+        (
+            step("fault: kill, times: 3"),
+            "schedule[0].times: kill has no such detail; it has no details",
+        ),
+    ] {
+        let error = refused(&content);
+        assert!(error.contains(wanted), "{error}\n{wanted}");
+    }
+}

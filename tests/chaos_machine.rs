@@ -1,0 +1,63 @@
+//! `quorate chaos run` with faults of the masters' own machines: power that fails, disks and clocks that go wrong.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::step;
+
+/// The verdict's exit code, and what `-o json` prints.
+fn run(scenario: &str) -> (Option<i32>, serde_json::Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("scenario.yaml");
+    std::fs::write(&file, scenario).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "run", "-o", "json", "--seed=1"])
+        .arg(format!("--scenario={}", file.display()))
+        .arg(format!("--directory={}", directory.path().join("run").display()))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn masters_stand_power_losses_bad_disks_and_wrong_clocks() {
+    step("20 s of them on 3 masters");
+    let (code, report) = run("\
+name: machine
+masters: 3
+schedule:
+- {at: 1s, for: 1s, fault: power-loss, target: all}
+- {at: 5s, for: 3s, fault: clock-jump, target: leader, by: 2m}
+- {at: 9s, for: 3s, fault: clock-drift, target: leader, percent: 20, monotonic: true}
+- {at: 13s, for: 2s, fault: disk-error, target: leader, times: 1}
+- {at: 18s, for: 2s, fault: disk-slow, target: all, delay: 50ms}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    for (fault, shown) in [
+        (0, "m3: 1 power losses: of "),
+        (1, "its clock is 2m from the truth; met "),
+        (2, "its clock is 20 % fast, the monotonic one too; met "),
+        (3, "Input/output error"),
+        (4, "its disk takes 50ms for each sync; met "),
+    ] {
+        let text = report["faults"][fault]["shown"].as_str().unwrap();
+        assert!(text.contains(shown), "{text}");
+    }
+}
+
+#[test]
+fn disks_that_lie_are_found_out() {
+    step("power is lost, and what was said to be synced with it");
+    let (code, report) = run("\
+name: lies
+masters: 3
+schedule:
+- {at: 1s, for: 20s, fault: disk-lies, target: all}
+- {at: 6s, for: 1s, fault: power-loss, target: all}
+- {at: 14s, for: 1s, fault: power-loss, target: all}
+");
+    assert_eq!(code, Some(1), "{report:#}");
+}
