@@ -3,12 +3,18 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::step;
 
 /// The verdict's exit code, and what `-o json` prints.
 fn run(scenario: &str) -> (Option<i32>, serde_json::Value) {
+    run_beside(scenario, None)
+}
+
+/// With an older program.
+fn run_beside(scenario: &str, older: Option<&Path>) -> (Option<i32>, serde_json::Value) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("scenario.yaml");
     std::fs::write(&file, scenario).unwrap();
@@ -16,6 +22,7 @@ fn run(scenario: &str) -> (Option<i32>, serde_json::Value) {
         .args(["chaos", "run", "-o", "json", "--seed=1"])
         .arg(format!("--scenario={}", file.display()))
         .arg(format!("--directory={}", directory.path().join("run").display()))
+        .args(older.map(|older| format!("--older-binary={}", older.display())))
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
@@ -60,4 +67,54 @@ schedule:
 - {at: 14s, for: 1s, fault: power-loss, target: all}
 ");
     assert_eq!(code, Some(1), "{report:#}");
+}
+
+#[test]
+fn damaged_masters_refuse_to_start_and_crash_points_are_met() {
+    step("30 s of both on 3 masters");
+    let (code, report) = run("\
+name: damage
+masters: 3
+schedule:
+- {at: 1s, for: 3s, fault: truncate-tail, target: follower}
+- {at: 6s, for: 3s, fault: wipe-log, target: leader}
+- {at: 12s, for: 2s, fault: crash-point, target: leader, point: during-log-write, times: 3}
+- {at: 17s, for: 2s, fault: stop, target: leader}
+- {at: 22s, for: 2s, fault: bit-flip, target: leader, file: snapshot, required: false}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    for (fault, shown) in [
+        (0, "bytes of its raft/db are missing"),
+        (0, "is damaged"),
+        (1, "and without it this master must not vote again"),
+        (2, "at during-log-write"),
+        (3, "does not run"),
+    ] {
+        let text = report["faults"][fault]["shown"].as_str().unwrap();
+        assert!(text.contains(shown), "{text}");
+    }
+    let why = report["skipped"][0]["why"].as_str().unwrap();
+    assert!(why.contains("there is no snapshot yet"), "{why}");
+}
+
+#[test]
+fn masters_of_two_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let older = directory.path().join("older");
+    std::fs::copy(env!("CARGO_BIN_EXE_quorate"), &older).unwrap();
+    step("the same program under two names, one master upgraded, one downgraded");
+    let scenario = "\
+name: mixed
+masters: 3
+older: [m1]
+schedule:
+- {at: 1s, for: 4s, fault: upgrade, target: m1}
+- {at: 8s, for: 4s, fault: downgrade, target: m2}
+";
+    let (code, report) = run_beside(scenario, Some(&older));
+    assert_eq!(code, Some(0), "{report:#}");
+    let shown = |fault: usize| report["faults"][fault]["shown"].as_str().unwrap().to_owned();
+    let new = Path::new(env!("CARGO_BIN_EXE_quorate")).canonicalize().unwrap();
+    assert!(shown(0).contains(&format!("m1 runs {}", new.display())), "{}", shown(0));
+    assert!(shown(1).contains(&format!("m2 runs {}", older.display())), "{}", shown(1));
 }

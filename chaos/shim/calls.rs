@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_uint, c_void};
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Time;
-use crate::control::{ALWAYS, ON_SYNC, ON_WRITE, asked, count, slot, word};
+use crate::control::{ALWAYS, ON_SYNC, ON_WRITE, Text, asked, bytes_of, count, slot, word};
 use crate::journal::{
     APPENDS, DIRECTORY, NAMES_LOCK, OURS, Stat, entry, file_of, is_ours, journals, name, number_of,
     path_of, resolve, set_entry,
@@ -34,6 +34,53 @@ pub(crate) fn trouble(on: u64) -> Option<c_int> {
     word(slot::ERROR_TIMES).fetch_update(Relaxed, Relaxed, left).ok()?;
     count(slot::FAILED);
     Some(asked(slot::ERROR) as c_int)
+}
+
+/// What a crash point stands at.
+pub(crate) const AT_SYNC: u64 = 1;
+pub(crate) const AT_WRITE: u64 = 2;
+pub(crate) const AT_RENAME: u64 = 3;
+pub(crate) const AT_REMOVAL: u64 = 4;
+
+const BEFORE: u64 = 0;
+const AFTER: u64 = 1;
+const DURING: u64 = 2;
+
+/// Whether the process is to end at a call of this kind, at this moment, on this file.
+fn ends(on: u64, when: u64, path: impl FnOnce() -> Option<Text>) -> bool {
+    let armed = asked(slot::DISK_ACTIVE) != 0
+        && asked(slot::CRASH_ON) == on
+        && asked(slot::CRASH_WHEN) == when;
+    if !armed {
+        return false;
+    }
+    let Some(path) = path() else { return false };
+    let part = bytes_of(word(slot::CRASH_PATH).as_ptr().cast());
+    if part.is_empty() || !path.get().windows(part.len()).any(|found| found == part) {
+        return false;
+    }
+    let left = |times: u64| times.checked_sub(1);
+    word(slot::CRASH_TIMES).fetch_update(Relaxed, Relaxed, left) == Ok(1)
+}
+
+/// As `kill -9` at this moment.
+fn end() -> isize {
+    count(slot::CRASHED);
+    loop {
+        kernel!(KILL, kernel!(GETPID), 9);
+    }
+}
+
+pub(crate) fn crash_before(on: u64, path: impl FnOnce() -> Option<Text>) {
+    if ends(on, BEFORE, path) {
+        end();
+    }
+}
+
+pub(crate) fn crash_after(on: u64, path: impl FnOnce() -> Option<Text>) {
+    if ends(on, AFTER, path) {
+        end();
+    }
 }
 
 fn slow() {
@@ -191,42 +238,49 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> 
 }
 
 /// A write of this many bytes, at a place or where the descriptor stands.
-fn wrote(fd: c_int, length: usize, at: Option<i64>, write: impl FnOnce() -> isize) -> isize {
+fn wrote(fd: c_int, length: usize, at: Option<i64>, write: impl Fn(usize) -> isize) -> isize {
     let entry = entry(fd);
     if entry == 0 {
-        return answer(write());
+        return answer(write(length));
     }
     if let Some(errno) = trouble(ON_WRITE) {
         return fail(errno);
     }
-    let Some(file) = file_of(entry).filter(|_| journals() && length > 0) else {
-        return answer(write());
-    };
-    let _held = file.lock.hold();
-    let at = match at {
-        _ if entry & APPENDS != 0 => Stat::of(fd).map(|stat| stat.size() as i64),
-        Some(at) => Some(at),
-        None => Some(kernel!(LSEEK, fd, 0, SEEK_CUR) as i64),
-    };
-    if let Some(at) = at.and_then(|at| u64::try_from(at).ok()) {
-        file.remember(fd, 1, at, length as u64);
+    crash_before(AT_WRITE, || path_of(fd));
+    let file = file_of(entry).filter(|_| journals() && length > 0);
+    let _held = file.map(|file| file.lock.hold());
+    if let Some(file) = file {
+        let at = match at {
+            _ if entry & APPENDS != 0 => Stat::of(fd).map(|stat| stat.size() as i64),
+            Some(at) => Some(at),
+            None => Some(kernel!(LSEEK, fd, 0, SEEK_CUR) as i64),
+        };
+        if let Some(at) = at.and_then(|at| u64::try_from(at).ok()) {
+            file.remember(fd, 1, at, length as u64);
+        }
     }
-    answer(write())
+    if ends(AT_WRITE, DURING, || path_of(fd)) {
+        write(length / 2);
+        return end();
+    }
+    let result = answer(write(length));
+    crash_after(AT_WRITE, || path_of(fd));
+    result
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn write(fd: c_int, data: *const c_void, length: usize) -> isize {
-    wrote(fd, length, None, || kernel!(WRITE, fd, data, length))
+    wrote(fd, length, None, |length| kernel!(WRITE, fd, data, length))
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite(fd: c_int, data: *const c_void, length: usize, at: i64) -> isize {
-    wrote(fd, length, Some(at), || kernel!(PWRITE, fd, data, length, at))
+    wrote(fd, length, Some(at), |length| kernel!(PWRITE, fd, data, length, at))
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite64(fd: c_int, data: *const c_void, length: usize, at: i64) -> isize {
-    wrote(fd, length, Some(at), || kernel!(PWRITE, fd, data, length, at))
+    wrote(fd, length, Some(at), |length| kernel!(PWRITE, fd, data, length, at))
 }
 
 /// Bytes in all parts.
@@ -240,14 +294,14 @@ unsafe fn length_of(parts: *const c_void, count: c_int) -> usize {
 pub unsafe extern "C" fn writev(fd: c_int, parts: *const c_void, count: c_int) -> isize {
     // SAFETY: as the caller gave it.
     let length = if entry(fd) == 0 { 0 } else { unsafe { length_of(parts, count) } };
-    wrote(fd, length, None, || kernel!(WRITEV, fd, parts, count))
+    wrote(fd, length, None, |_| kernel!(WRITEV, fd, parts, count))
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwritev(fd: c_int, parts: *const c_void, count: c_int, at: i64) -> isize {
     // SAFETY: as the caller gave it.
     let length = if entry(fd) == 0 { 0 } else { unsafe { length_of(parts, count) } };
-    wrote(fd, length, Some(at), || kernel!(PWRITEV, fd, parts, count, at, 0))
+    wrote(fd, length, Some(at), |_| kernel!(PWRITEV, fd, parts, count, at, 0))
 }
 
 #[unsafe(no_mangle)]
@@ -290,6 +344,7 @@ fn synced(fd: c_int, sync: impl Fn() -> isize) -> c_int {
     if entry == 0 {
         return answer(sync()) as c_int;
     }
+    crash_before(AT_SYNC, || path_of(fd));
     slow();
     if let Some(errno) = trouble(ON_SYNC) {
         return fail(errno) as c_int;
@@ -299,6 +354,12 @@ fn synced(fd: c_int, sync: impl Fn() -> isize) -> c_int {
         return 0;
     }
     count(slot::SYNCED);
+    let result = sync_known(fd, entry, sync);
+    crash_after(AT_SYNC, || path_of(fd));
+    result
+}
+
+fn sync_known(fd: c_int, entry: u32, sync: impl Fn() -> isize) -> c_int {
     if !journals() {
         return answer(sync()) as c_int;
     }

@@ -25,6 +25,9 @@ pub(crate) mod slot {
     pub const READ_ONLY: usize = 15;
     pub const LIES: usize = 16;
     pub const JOURNALS: usize = 17;
+    pub const CRASH_ON: usize = 18;
+    pub const CRASH_WHEN: usize = 19;
+    pub const CRASH_TIMES: usize = 20;
     pub const LOADED: usize = 32;
     pub const SHIFTED: usize = 33;
     pub const SLOWED: usize = 34;
@@ -33,6 +36,9 @@ pub(crate) mod slot {
     pub const JOURNALED: usize = 37;
     pub const SYNCED: usize = 38;
     pub const UNTRACKED: usize = 39;
+    pub const CRASHED: usize = 40;
+    /// Text that ends with 0: part of the path at which the process ends.
+    pub const CRASH_PATH: usize = 64;
     pub const ALL: usize = 512;
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod number {
     pub const DUP: usize = 32;
     pub const NANOSLEEP: usize = 35;
     pub const GETPID: usize = 39;
+    pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
     pub const FSYNC: usize = 74;
     pub const FDATASYNC: usize = 75;
@@ -53,6 +54,7 @@ pub(crate) mod number {
     pub const DUP: usize = 23;
     pub const NANOSLEEP: usize = 101;
     pub const GETPID: usize = 172;
+    pub const KILL: usize = 129;
     pub const FCNTL: usize = 25;
     pub const FSYNC: usize = 82;
     pub const FDATASYNC: usize = 83;

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_int, c_uint};
 
-use crate::calls::trouble;
+use crate::calls::{AT_REMOVAL, AT_RENAME, crash_after, crash_before, trouble};
 use crate::control::{ON_WRITE, Text, asked, slot};
 use crate::journal::{NAMES_LOCK, bury, is_ours, journals, name, resolve};
 use crate::kernel::{AT_FDCWD, AT_REMOVEDIR, answer, fail};
@@ -31,7 +31,8 @@ fn renamed(
     (to_at, to): (c_int, *const c_char),
     rename: impl Fn() -> isize,
 ) -> c_int {
-    named(from_at, from, |old| {
+    crash_before(AT_RENAME, || resolve(to_at, to));
+    let result = named(from_at, from, |old| {
         let new = resolve(to_at, to);
         let (Some(old), Some(new)) = (old, new) else { return rename() };
         let grave = bury(to_at, to);
@@ -40,7 +41,9 @@ fn renamed(
             name(b'r', grave, 0, old.get(), new.get());
         }
         result
-    })
+    });
+    crash_after(AT_RENAME, || resolve(to_at, to));
+    result
 }
 
 #[unsafe(no_mangle)]
@@ -70,6 +73,7 @@ pub unsafe extern "C" fn renameat2(
 }
 
 fn removed(at: c_int, path: *const c_char, flags: c_int) -> c_int {
+    crash_before(AT_REMOVAL, || resolve(at, path));
     named(at, path, |whole| {
         let remove = || kernel!(UNLINKAT, at, path, flags);
         let Some(whole) = whole else { return remove() };

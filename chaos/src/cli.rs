@@ -86,6 +86,9 @@ struct MinimiseArgs {
     /// Program whose processes are the masters [default: this one]
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Older program, for masters that a scenario names under `older`, and for upgrade and downgrade
+    #[arg(long, value_name = "FILE")]
+    older_binary: Option<PathBuf>,
     /// Directory for everything; must not exist [default: quorate-chaos-SEED]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -152,6 +155,9 @@ struct RunArgs {
     /// Program whose processes are the masters [default: this one]
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Older program, for masters that a scenario names under `older`, and for upgrade and downgrade
+    #[arg(long, value_name = "FILE")]
+    older_binary: Option<PathBuf>,
     /// Directory for data, logs and report; must not exist [default: quorate-chaos-SEED]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -201,7 +207,7 @@ fn scenarios(args: ScenariosArgs, print: fn(&str)) -> anyhow::Result<u8> {
 
 impl From<MinimiseArgs> for RunArgs {
     fn from(args: MinimiseArgs) -> Self {
-        let MinimiseArgs { scenario, runs, seed, binary, directory } = args;
+        let MinimiseArgs { scenario, runs, seed, binary, older_binary, directory } = args;
         let usual = Workload::default();
         Self {
             scenario: Some(scenario),
@@ -215,6 +221,7 @@ impl From<MinimiseArgs> for RunArgs {
             clients: usual.clients,
             keys: usual.keys,
             binary,
+            older_binary,
             directory,
             output: None,
         }
@@ -227,7 +234,8 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
     let (scenario, from) = scenario(&args, drawn, say)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
     let options = Options {
-        command: command(seed, &from, args.binary.as_deref()),
+        command: command(seed, &from, (args.binary.as_deref(), args.older_binary.as_deref())),
+        older: args.older_binary,
         binary: args.binary.map_or_else(std::env::current_exe, Ok)?,
         directory: args.directory.unwrap_or_else(|| format!("quorate-chaos-{seed}").into()),
         scenario,
@@ -253,10 +261,12 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
 }
 
 /// The command that does the same again; `from` says which scenario.
-fn command(seed: u64, from: &str, binary: Option<&Path>) -> String {
+fn command(seed: u64, from: &str, (binary, older): (Option<&Path>, Option<&Path>)) -> String {
     let mut command = format!("quorate chaos run {from} --seed {seed}");
-    if let Some(binary) = binary {
-        command.push_str(&format!(" --binary {}", quoted(&binary.to_string_lossy())));
+    for (flag, program) in [("--binary", binary), ("--older-binary", older)] {
+        if let Some(program) = program {
+            command.push_str(&format!(" {flag} {}", quoted(&program.to_string_lossy())));
+        }
     }
     command
 }
@@ -306,7 +316,7 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
     let Some(name) = name else {
         let masters = usize::from(args.masters);
         let faults = match args.faults.as_slice() {
-            [] => possible(masters, args.binary.as_deref(), say)?,
+            [] => possible(masters, args, say)?,
             some => some.to_vec(),
         };
         for fault in &faults {
@@ -356,14 +366,15 @@ fn drawn_workload(seed: u64, clients: usize) -> Vec<Family> {
     [Family::Register].into_iter().chain(others).take(clients.min(3)).collect()
 }
 
-fn possible(masters: usize, binary: Option<&Path>, say: fn(&str)) -> anyhow::Result<Vec<Fault>> {
-    let lacks = lacks(&binary.map_or_else(std::env::current_exe, |path| Ok(path.to_owned()))?);
-    for (_, why) in lacks.iter().filter(|(need, _)| *need != Need::Disks) {
+fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec<Fault>> {
+    let binary = args.binary.clone().map_or_else(std::env::current_exe, Ok)?;
+    let lacks = lacks(&binary, args.older_binary.as_deref());
+    for (_, why) in lacks.iter().filter(|(need, _)| !matches!(need, Need::Disks | Need::Older)) {
         say(&format!("{why}; leaving those faults out"));
     }
     // Disks that can be filled are in memory, and of one that lies nobody can be saved: only who asks gets them.
     let can = |fault: &Fault| {
-        !matches!(fault, Fault::DiskFull | Fault::DiskLies)
+        !matches!(fault, Fault::DiskFull | Fault::DiskLies | Fault::Upgrade)
             && lacks.iter().all(|(need, _)| *need != fault.need())
     };
     let all = Fault::all().iter().copied();
@@ -390,10 +401,10 @@ mod tests {
     #[test]
     fn a_command_can_be_given_to_a_shell() {
         assert_eq!(
-            command(7, "--scenario quick", None),
+            command(7, "--scenario quick", (None, None)),
             "quorate chaos run --scenario quick --seed 7"
         );
-        let odd = command(7, "--keys 3", Some(Path::new("/a b/it's")));
+        let odd = command(7, "--keys 3", (Some(Path::new("/a b/it's")), None));
         assert_eq!(odd, r"quorate chaos run --keys 3 --seed 7 --binary '/a b/it'\''s'");
     }
 }

@@ -152,3 +152,9 @@ pub const ENDED_MAX: Duration = Duration::from_secs(3);
 
 /// Bytes of one master's journal of unsynced names that are read. More is damage.
 pub const NAMES_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that are missing of a file whose end is cut off, at most.
+pub const CUT_BYTES_MAX: usize = 64 << 10;
+
+/// Until a master has ended that was asked to. Beyond it, it is killed, and the run fails.
+pub const STOP_MAX: Duration = Duration::from_secs(20);

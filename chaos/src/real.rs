@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod course;
+pub mod damage;
 pub mod disk;
 pub mod follower;
 pub mod left;
@@ -57,6 +58,8 @@ pub const SCENARIO: &str = "scenario.yaml";
 pub struct Options {
     /// The program whose processes are the masters.
     pub binary: PathBuf,
+    /// An older one, for some of them or for a time.
+    pub older: Option<PathBuf>,
     /// Everything of the run: data, logs, report. Made; must not exist.
     pub directory: PathBuf,
     /// Faults, clients, and what is expected.
@@ -192,7 +195,7 @@ async fn start(
         Err(_) => None,
     };
     let place = (network, options.seed);
-    let starting = Masters::start(&options.binary, &options.directory, scenario, place);
+    let starting = Masters::start(options, place);
     let trouble = tokio::select! {
         biased;
         () = stop.cancelled() => {
@@ -298,9 +301,9 @@ fn resources(scenario: &Scenario) -> BTreeSet<Resource> {
     scenario.workload.kinds.iter().map(|family| Resource::of(*family)).collect()
 }
 
-/// What this host cannot do to masters of this program, and why.
+/// What cannot be done on this host to masters of this program, with this older one, and why.
 #[must_use]
-pub fn lacks(binary: &Path) -> Vec<(Need, String)> {
+pub fn lacks(binary: &Path, older: Option<&Path>) -> Vec<(Need, String)> {
     let mut lacks = Vec::new();
     // Links can always be cut and broken, at least in proxies, and a processor taken away, at least by signals.
     if let Err(why) = Disks::possible() {
@@ -308,6 +311,9 @@ pub fn lacks(binary: &Path) -> Vec<(Need, String)> {
     }
     if let Err(why) = Shims::possible(binary) {
         lacks.push((Need::Shim, why));
+    }
+    if older.is_none() {
+        lacks.push((Need::Older, "no older program was given with --older-binary".into()));
     }
     lacks
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::model::Family;
 pub use expect::Expect;
-use fault::machine::{DiskCall, DiskError};
+use fault::machine::{CrashPoint, DiskCall, DiskError, HarmedFile};
 pub use fault::{Direction, Fault, Target};
 pub use span::{Shift, Span};
 
@@ -29,6 +29,9 @@ pub struct Scenario {
     pub description: String,
     /// How many masters.
     pub masters: usize,
+    /// Masters that run the older program at first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<Target>,
     /// Chooses what clients do, and whom `any`, `minority` and the like mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -112,9 +115,15 @@ pub struct Parameters {
     /// Of `disk-error`: with what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<DiskError>,
-    /// Of `disk-error`: how often; while it lasts without it.
+    /// Of `disk-error`: how often; while it lasts without it. Of `crash-point`: when it comes there for this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// Of `crash-point`: where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point: Option<CrashPoint>,
+    /// Of `bit-flip` and `truncate-tail`: which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<HarmedFile>,
 }
 
 impl Scenario {

@@ -39,6 +39,7 @@ expect:
 fn options() -> Options {
     Options {
         binary: "/bin/quorate".into(),
+        older: None,
         directory: "run".into(),
         scenario: read::text("made-up.yaml", SCENARIO, 42).unwrap(),
         seed: 42,

@@ -141,7 +141,7 @@ pub(super) async fn inject(
     shared: &Arc<Shared>,
     stop: &CancellationToken,
 ) -> Course {
-    let lacks = super::lacks(&options.binary);
+    let lacks = super::lacks(&options.binary, options.older.as_deref());
     let (begin, faults) = (Instant::now(), AtomicUsize::new(0));
     let mut course = Course::default();
     let mut line = Line { options, shared, begin, faults: &faults, shown: (begin, 0), told: begin };

@@ -3,12 +3,12 @@
 
 mod host;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -18,8 +18,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
+use super::Options;
 use super::client::{self, Connection};
+use super::damage::Damaged;
 use super::disk::Disks;
 use super::links::{Place, places};
 use super::network::Network;
@@ -27,9 +30,9 @@ use super::processor::Processors;
 use super::proxy::Proxies;
 use super::shim::Shims;
 use super::workload::lock;
-use crate::limits::READY_MAX;
+use crate::limits::{READY_MAX, STOP_MAX};
 use crate::scenario::Scenario;
-use crate::scenario::fault::{Fault, Need};
+use crate::scenario::fault::{Fault, Need, Target};
 
 /// One master.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ struct Master {
     data: PathBuf,
     log: PathBuf,
     arguments: Vec<String>,
+    /// It runs, or will run, the older program.
+    is_older: bool,
     /// `None` while it is killed.
     process: Option<Child>,
 }
@@ -59,6 +64,8 @@ pub enum Act {
     Ended,
     /// It was killed, and some of what it had not synced is gone.
     LostPower,
+    /// It was asked to end, and did.
+    Stopped,
 }
 
 /// The masters did not stand what was done to them: no trouble of the harness, but what it looks for.
@@ -79,6 +86,12 @@ impl Broke {
 pub struct Masters {
     masters: Vec<Master>,
     binary: PathBuf,
+    older: Option<PathBuf>,
+    /// Who ran it at first.
+    at_first: BTreeSet<usize>,
+    directory: PathBuf,
+    /// Whose files are damaged.
+    damaged: BTreeMap<usize, Damaged>,
     tls: Arc<ClientConfig>,
     network: Option<Network>,
     /// When which process was done what to.
@@ -98,18 +111,19 @@ impl Masters {
     /// # Errors
     /// When one does not start or is not ready within [`READY_MAX`].
     pub async fn start(
-        binary: &Path,
-        directory: &Path,
-        scenario: &Scenario,
+        options: &Options,
         (network, seed): (Option<Network>, u64),
     ) -> anyhow::Result<Self> {
+        let Options { binary, older, directory, scenario, .. } = options;
         let (places, proxies) = places(scenario, network.as_ref(), seed).await?;
         let directories: Vec<PathBuf> =
             (1..=places.len()).map(|number| directory.join(format!("m{number}"))).collect();
         let disks = scenario.needs(Need::Disks).then(|| Disks::make(&directories)).transpose()?;
 
         let shims = shims(binary, directory, &directories, scenario)?;
-
+        if older.is_none() && !scenario.older.is_empty() {
+            bail!("the scenario has masters of an older program: give it with --older-binary");
+        }
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
         let mut tls: Option<Arc<ClientConfig>> = None;
@@ -133,9 +147,12 @@ impl Masters {
             let log = directory.join(format!("{name}.log"));
             let environment = shims.iter().flat_map(|shims| shims.environment(index)).collect();
             let place = (network.as_ref(), index);
-            let process = spawn(binary, &arguments, environment, &log, place)?;
+            let is_older = scenario.older.contains(&Target::Master(index));
+            let program = older.as_ref().filter(|_| is_older).unwrap_or(binary);
+            let process = spawn(program, &arguments, environment, &log, place)?;
             proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
-            let mut master = Master { name, api, data, log, arguments, process: Some(process) };
+            let process = Some(process);
+            let mut master = Master { name, api, data, log, arguments, is_older, process };
             // A token is good for one join; the data directory remembers the rest.
             master.arguments.retain(|argument| !argument.starts_with("--token"));
             master.arguments.retain(|argument| !argument.starts_with("--join"));
@@ -146,18 +163,22 @@ impl Masters {
         let acts = (0..masters.len()).map(|master| (Instant::now(), master, Act::Started));
         let acts = Mutex::new(acts.collect());
         let processors = scenario.needs(Need::Processor).then(Processors::default);
-        let binary = binary.to_owned();
-        let may_end = BTreeMap::new();
+        let at_first = masters.iter().enumerate().filter(|(_, master)| master.is_older);
+        let at_first = at_first.map(|(index, _)| index).collect();
         let masters = Self {
             masters,
-            binary,
+            binary: binary.clone(),
+            older: older.clone(),
+            at_first,
+            directory: directory.clone(),
+            damaged: BTreeMap::new(),
             tls,
             network,
             acts,
             proxies,
             processors,
             shims,
-            may_end,
+            may_end: BTreeMap::new(),
             disks,
         };
         masters.voters().await?;
@@ -242,6 +263,31 @@ impl Masters {
         Ok(())
     }
 
+    /// SIGTERM to all of these, then waits for their ends.
+    ///
+    /// # Errors
+    /// When one has not ended within [`STOP_MAX`], or did so with an error: it broke.
+    async fn ask_to_end(&mut self, all: &[usize]) -> anyhow::Result<()> {
+        for master in all {
+            self.signal(*master, Signal::TERM)?;
+        }
+        for master in all {
+            let Some(mut process) = self.masters[*master].process.take() else { continue };
+            let name = self.name(*master).to_owned();
+            match timeout(STOP_MAX, process.wait()).await {
+                Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => {
+                    self.note(*master, Act::Stopped);
+                }
+                Ok(status) => bail!(Broke(format!("{name} ended on SIGTERM with {}", status?))),
+                Err(_) => {
+                    process.kill().await?;
+                    bail!(Broke(format!("{name} did not end within {STOP_MAX:?} of SIGTERM")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Starts it again, on its directory; does not wait until it is ready.
     ///
     /// # Errors
@@ -252,7 +298,9 @@ impl Masters {
             let (arguments, log) = (&found.arguments, &found.log);
             let environment = self.shims.iter().flat_map(|shims| shims.environment(master));
             let place = (self.network.as_ref(), master);
-            let process = spawn(&self.binary, arguments, environment.collect(), log, place)?;
+            let older = self.older.as_ref().filter(|_| found.is_older);
+            let program = older.unwrap_or(&self.binary);
+            let process = spawn(program, arguments, environment.collect(), log, place)?;
             self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
             self.note(master, Act::Started);
@@ -327,6 +375,10 @@ impl Masters {
         let mut done = self.network.as_ref().map_or(Ok(()), Network::heal);
         let back = self.restore_host();
         done = done.and(back);
+        for master in std::mem::take(&mut self.damaged).into_keys() {
+            // Who runs on it has come to terms with it.
+            self.may_end.remove(&master);
+        }
         for master in 0..self.masters.len() {
             let back = match self.masters[master].process {
                 Some(_) => self.signal(master, Signal::CONT),

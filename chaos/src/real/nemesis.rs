@@ -86,8 +86,8 @@ pub struct Nemesis<'a> {
     now: Effect,
     /// Indices of steps in `done.injected`.
     places: BTreeMap<usize, usize>,
-    /// What steps that are counted do at first, and how often that had been met before.
-    met: BTreeMap<usize, (Effect, u64)>,
+    /// What steps do at first, and how often that had been met before, where that is counted.
+    met: BTreeMap<usize, (Effect, Option<u64>)>,
     /// So far.
     pub done: Done,
 }
@@ -178,9 +178,8 @@ impl<'a> Nemesis<'a> {
             targets.iter().map(|target| masters.name(*target).to_owned()).collect();
         let (from, now) = (tick(), begin.elapsed());
         let first = phases.first().map(|phase| phase.effect.clone()).unwrap_or_default();
-        if let Some(before) = masters.met(&first) {
-            self.met.insert(index, (first, before));
-        }
+        let before = masters.met(&first);
+        self.met.insert(index, (first, before));
         for phase in phases {
             if phase.after.0 == 0 {
                 self.active.insert(index, phase.effect);
@@ -204,6 +203,7 @@ impl<'a> Nemesis<'a> {
             }
             Err(error) => {
                 self.places.remove(&index);
+                self.met.remove(&index);
                 self.done.injected.truncate(place);
                 self.skip(step, format!("it was not there: {error:#}"));
             }
@@ -221,7 +221,8 @@ impl<'a> Nemesis<'a> {
         masters.all_live()?;
         let (mut told, mut met) = (Vec::new(), None);
         if let Some((effect, before)) = self.met.remove(&index) {
-            met = masters.met(&effect).map(|after| after.saturating_sub(before));
+            let after = masters.met(&effect);
+            met = after.zip(before).map(|(after, before)| after.saturating_sub(before));
             told = masters.told_after(&effect);
         }
         self.settle(masters, tick).await?;

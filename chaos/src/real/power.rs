@@ -112,6 +112,16 @@ pub(super) fn lose(root: &Path, beside: &Path, seed: u64) -> anyhow::Result<Lost
     Ok(lost)
 }
 
+/// As if all had been synced.
+pub(super) fn forget(beside: &Path) -> anyhow::Result<()> {
+    for directory in [JOURNAL, GRAVES] {
+        for found in fs::read_dir(beside.join(directory))? {
+            fs::remove_file(found?.path())?;
+        }
+    }
+    ignore_missing(fs::remove_file(beside.join(NAMES))).context("names")
+}
+
 fn find_files(directory: &Path, into: &mut HashMap<u64, PathBuf>) -> io::Result<()> {
     for found in fs::read_dir(directory)? {
         let found = found?;

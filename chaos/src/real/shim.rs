@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use super::power::{self, Lost};
 use crate::scenario::fault::Effect;
-use crate::scenario::fault::machine::{Clock, Disk, DiskCall, DiskError};
+use crate::scenario::fault::machine::{Clock, CrashCall, CrashMoment, Disk, DiskCall, DiskError};
 
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.so"));
 
@@ -38,14 +38,20 @@ enum Slot {
     ReadOnly = 15,
     Lies = 16,
     Journals = 17,
+    CrashOn = 18,
+    CrashWhen = 19,
+    CrashTimes = 20,
     Loaded = 32,
     Shifted = 33,
     Slowed = 34,
     Failed = 35,
     Lied = 36,
+    Crashed = 40,
+    CrashPath = 64,
 }
 
 const WORDS: usize = 512;
+const CRASH_PATH_BYTES: usize = 64;
 const ON_SYNC: u64 = 1;
 const ON_WRITE: u64 = 2;
 const EIO: u64 = 5;
@@ -189,6 +195,14 @@ impl Shims {
         Ok(())
     }
 
+    /// All that a master has written is on its disk: it is replaced by other files.
+    ///
+    /// # Errors
+    /// When the journals cannot be removed.
+    pub fn forget_unsynced(&self, master: usize) -> anyhow::Result<()> {
+        power::forget(&self.masters[master].beside)
+    }
+
     /// What is wrong with a master now, in words; `None` when nothing is.
     ///
     /// # Errors
@@ -237,6 +251,7 @@ impl Shims {
                 Some(Disk::Slow(_)) => shim.get(Slot::Slowed)?,
                 Some(Disk::Fails(..) | Disk::ReadOnly) => shim.get(Slot::Failed)?,
                 Some(Disk::Lies) => shim.get(Slot::Lied)?,
+                Some(Disk::Crash(..)) => shim.get(Slot::Crashed)?,
             };
         }
         Ok(met)
@@ -248,7 +263,7 @@ impl Shims {
     /// When its control file cannot be read.
     pub fn gave_errors(&self, master: usize) -> anyhow::Result<bool> {
         let shim = &self.masters[master];
-        Ok(shim.disk.is_some() && shim.get(Slot::Failed)? > shim.failed_before)
+        Ok(shim.disk.is_some() && shim.errors()? > shim.failed_before)
     }
 }
 
@@ -307,12 +322,41 @@ impl Shim {
         self.put(Slot::ClockSequence, sequence.wrapping_add(2))
     }
 
+    /// Errors given, and ends brought about, so far.
+    fn errors(&self) -> anyhow::Result<u64> {
+        Ok(self.get(Slot::Failed)? + self.get(Slot::Crashed)?)
+    }
+
+    fn set_crash(&self, disk: Option<Disk>) -> anyhow::Result<()> {
+        let Some(Disk::Crash(point, times)) = disk else { return self.put(Slot::CrashOn, 0) };
+        let (call, moment, part) = point.place();
+        let mut path = [0; CRASH_PATH_BYTES];
+        anyhow::ensure!(part.len() < path.len(), "{part:?} is too long");
+        path[..part.len()].copy_from_slice(part.as_bytes());
+        self.control.write_all_at(&path, Slot::CrashPath as u64 * 8)?;
+        // The numbers of `shim/calls.rs`.
+        let call = match call {
+            CrashCall::Sync => 1,
+            CrashCall::Write => 2,
+            CrashCall::Rename => 3,
+            CrashCall::Removal => 4,
+        };
+        let moment = match moment {
+            CrashMoment::Before => 0,
+            CrashMoment::After => 1,
+            CrashMoment::During => 2,
+        };
+        self.put(Slot::CrashWhen, moment)?;
+        self.put(Slot::CrashTimes, u64::from(times))?;
+        self.put(Slot::CrashOn, call)
+    }
+
     fn set_disk(&mut self, disk: Option<Disk>) -> anyhow::Result<()> {
         if disk == self.disk {
             return Ok(());
         }
         self.disk = disk;
-        self.failed_before = self.get(Slot::Failed)?;
+        self.failed_before = self.errors()?;
         let (mut delay, mut error, mut on, mut times) = (0, 0, 0, 0);
         match disk {
             Some(Disk::Slow(by)) => delay = by.0.saturating_mul(NS_PER_MS.cast_unsigned()),
@@ -321,10 +365,11 @@ impl Shim {
                 on = if call == DiskCall::Sync { ON_SYNC } else { ON_WRITE };
                 times = often.map_or(u64::MAX, u64::from);
             }
-            None | Some(Disk::ReadOnly | Disk::Lies) => {}
+            None | Some(Disk::ReadOnly | Disk::Lies | Disk::Crash(..)) => {}
         }
         // Switched on last, off first.
         self.put(Slot::DiskActive, 0)?;
+        self.set_crash(disk)?;
         for (slot, value) in [
             (Slot::SyncDelayNs, delay),
             (Slot::Error, error),

@@ -98,6 +98,8 @@ struct Short {
 #[derive(Serialize, Deserialize)]
 struct ShortOptions {
     binary: PathBuf,
+    #[serde(default)]
+    older: Option<PathBuf>,
     directory: PathBuf,
     seed: u64,
     command: String,
@@ -238,6 +240,7 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
     Ok(Short {
         options: ShortOptions {
             binary: evidence.options.binary.clone(),
+            older: evidence.options.older.clone(),
             directory: evidence.options.directory.clone(),
             seed: evidence.options.seed,
             command: evidence.options.command.clone(),
@@ -344,12 +347,12 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         let ShortChange(revision, key, kind, digest) = found;
         Ok::<_, String>((*revision, Change { key: key.clone(), kind: *kind, digest: *digest }))
     };
-    let ShortOptions { binary, directory, seed, command, scenario } = short.options;
+    let ShortOptions { binary, older, directory, seed, command, scenario } = short.options;
     let scenario = read::text("its scenario", &scenario, seed).map_err(|error| {
         format!("is damaged, or of another version: {error}").replace('\n', "; ")
     })?;
     let options =
-        Options { binary, directory, scenario, seed, command, say: |_| {}, rewrite: None };
+        Options { binary, older, directory, scenario, seed, command, say: |_| {}, rewrite: None };
     let (mut watchers, mut arrivals, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     for watcher in short.watchers {
         let (mut sent, mut at) = (Vec::new(), Vec::new());

@@ -271,6 +271,7 @@ fn sign(act: Act) -> &'static str {
         Act::Started => "▲",
         Act::Killed | Act::Ended => "✕",
         Act::LostPower => "⚡",
+        Act::Stopped => "■",
         Act::Paused => "‖",
         Act::Resumed => "▶",
     }
@@ -281,6 +282,7 @@ fn word(act: Act) -> &'static str {
         Act::Started => "started",
         Act::Killed => "killed",
         Act::LostPower => "lost its power",
+        Act::Stopped => "ended as it was asked to",
         Act::Paused => "paused",
         Act::Resumed => "resumed",
         Act::Ended => "ended by itself",

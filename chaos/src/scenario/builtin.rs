@@ -34,6 +34,10 @@ builtin!(
     "power-loss",
     "power-loss-hundred",
     "disk-lies",
+    "crash-points",
+    "damage",
+    "stop",
+    "mixed-versions",
 );
 
 /// The text of one.

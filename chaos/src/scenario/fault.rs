@@ -8,7 +8,7 @@ pub mod machine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use machine::{Clock, Disk};
+use machine::{Clock, Damage, Disk, Harm, HarmedFile};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -89,6 +89,20 @@ pub enum Fault {
     DiskLies,
     /// The targets lose their power, and what they had not synced in part
     PowerLoss,
+    /// The targets end when they come to a certain place, and are started again
+    CrashPoint,
+    /// A bit of a file of the targets is another when they start again
+    BitFlip,
+    /// The end of a file of the targets is missing when they start again
+    TruncateTail,
+    /// The targets' log and vote are gone when they start again
+    WipeLog,
+    /// SIGTERM to the targets, which hand over and end, and a restart
+    Stop,
+    /// The targets run the older program (`--older-binary`), and then this one again
+    Downgrade,
+    /// The targets, which run the older program, run this one, and then the older one again
+    Upgrade,
 }
 
 /// What the host must have for a fault.
@@ -106,6 +120,8 @@ pub enum Need {
     Processor,
     /// A library between masters and libc.
     Shim,
+    /// An older program.
+    Older,
 }
 
 /// Whom a fault meets.
@@ -180,6 +196,12 @@ pub struct Effect {
     pub disks: BTreeMap<usize, Disk>,
     /// Those of `down` that lost their power; the number chooses what of the unsynced is left.
     pub dark: BTreeMap<usize, u64>,
+    /// Those of `down` that were asked to end.
+    pub asked: BTreeSet<usize>,
+    /// Files that are damaged.
+    pub damaged: BTreeMap<usize, Damage>,
+    /// Who runs the older program (true) or the newer one, where that is not as it was at the start.
+    pub older: BTreeMap<usize, bool>,
 }
 
 impl Effect {
@@ -195,6 +217,9 @@ impl Effect {
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
         self.dark.extend(&other.dark);
+        self.asked.extend(&other.asked);
+        self.damaged.extend(&other.damaged);
+        self.older.extend(&other.older);
         self
     }
 
@@ -208,6 +233,7 @@ impl Effect {
                     && !self.throttled.contains_key(master)
                     && !self.clocks.contains_key(master)
                     && !self.disks.contains_key(master)
+                    && !self.damaged.contains_key(master)
             })
             .collect();
         let bad = |a: usize, b: usize| {
@@ -290,9 +316,16 @@ impl Fault {
     #[must_use]
     pub fn need(self) -> Need {
         match self {
-            Self::Kill | Self::KillAll | Self::Pause | Self::RestartLoop | Self::RollingRestart => {
-                Need::Nothing
-            }
+            Self::Kill
+            | Self::KillAll
+            | Self::Pause
+            | Self::RestartLoop
+            | Self::RollingRestart
+            | Self::BitFlip
+            | Self::TruncateTail
+            | Self::WipeLog
+            | Self::Stop => Need::Nothing,
+            Self::Downgrade | Self::Upgrade => Need::Older,
             Self::Isolate
             | Self::OneWay
             | Self::Link
@@ -311,6 +344,7 @@ impl Fault {
             | Self::DiskError
             | Self::DiskReadonly
             | Self::DiskLies
+            | Self::CrashPoint
             | Self::PowerLoss => Need::Shim,
         }
     }
@@ -319,7 +353,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing | Need::Disks | Need::Processor | Need::Shim => 1,
+            Need::Nothing | Need::Disks | Need::Processor | Need::Shim | Need::Older => 1,
             Need::Links if self == Self::MajoritiesRing => 5,
             Need::Links if matches!(self, Self::Bridge | Self::Ring) => 3,
             Need::Links | Need::Proxies => 2,
@@ -348,6 +382,8 @@ impl Fault {
             Self::DiskSlow => &["delay"],
             Self::DiskError => &["on", "error", "times"],
             Self::PowerLoss => &["every"],
+            Self::CrashPoint => &["point", "times"],
+            Self::BitFlip | Self::TruncateTail => &["file"],
             _ => &[],
         }
     }
@@ -398,12 +434,28 @@ impl Fault {
             }),
             Self::DiskFull => at_once(Effect { full: targets.clone(), ..Effect::default() }),
             Self::PowerLoss => power_loss(targets, lasts, with.every, random),
+            Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
+                damage(self, targets, lasts, with.file, random)
+            }
+            Self::Stop => {
+                let (down, asked) = (targets.clone(), targets.clone());
+                at_once(Effect { down, asked, ..Effect::default() })
+            }
+            Self::Downgrade | Self::Upgrade => {
+                let is_older = self == Self::Downgrade;
+                let older = targets.iter().map(|master| (*master, is_older)).collect();
+                at_once(Effect { older, ..Effect::default() })
+            }
             Self::ClockJump | Self::ClockDrift | Self::ClockStrobe => {
                 let clock = Clock::of(self, with);
                 let clocks = targets.iter().map(|master| (*master, clock)).collect();
                 at_once(Effect { clocks, ..Effect::default() })
             }
-            Self::DiskSlow | Self::DiskError | Self::DiskReadonly | Self::DiskLies => {
+            Self::DiskSlow
+            | Self::DiskError
+            | Self::DiskReadonly
+            | Self::DiskLies
+            | Self::CrashPoint => {
                 let disk = Disk::of(self, with);
                 let disks = targets.iter().map(|master| (*master, disk)).collect();
                 at_once(Effect { disks, ..Effect::default() })
@@ -505,6 +557,28 @@ fn power_loss(
         }
     }
     phases
+}
+
+/// The targets are killed, damaged, and started on what is left.
+fn damage(
+    fault: Fault,
+    targets: &BTreeSet<usize>,
+    lasts: Span,
+    file: Option<HarmedFile>,
+    random: &mut StdRng,
+) -> Vec<Phase> {
+    let how = match fault {
+        Fault::TruncateTail => Harm::Cut,
+        Fault::WipeLog => Harm::Wipe,
+        _ => Harm::Flip,
+    };
+    let file = file.unwrap_or(HarmedFile::Log);
+    let mut damage = |master: &usize| (*master, Damage { how, file, seed: random.random() });
+    let damaged: BTreeMap<usize, Damage> = targets.iter().map(&mut damage).collect();
+    let off = u64::try_from(POWER_OFF.as_millis()).unwrap_or(u64::MAX).min(lasts.0 / 2);
+    let dead = Effect { down: targets.clone(), damaged: damaged.clone(), ..Effect::default() };
+    let started = Effect { damaged, ..Effect::default() };
+    vec![Phase { after: Span(0), effect: dead }, Phase { after: Span(off), effect: started }]
 }
 
 /// Two phases each `every`, while it lasts.

@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::fault::machine::CrashPoint;
 use super::fault::{Direction, Fault, Target};
 use super::{Expect, Parameters, Scenario, Shift, Span, Step, Workload, read};
 
@@ -52,6 +53,11 @@ pub fn generate(wish: &Wish) -> Scenario {
             let far: i64 = [1_000, 30_000, 600_000, 7_200_000][random.random_range(0..4)];
             step.with.by = Some(Shift(if random.random::<bool>() { far } else { -far }));
         }
+        if step.fault == Fault::CrashPoint {
+            let frequent = CrashPoint::FREQUENT;
+            step.with.point = Some(frequent[random.random_range(0..frequent.len())]);
+            step.with.times = Some(random.random_range(1..20));
+        }
         if step.fault == Fault::ClockDrift {
             let slow = random.random::<bool>();
             step.with.direction = Some(if slow { Direction::Slow } else { Direction::Fast });
@@ -62,6 +68,7 @@ pub fn generate(wish: &Wish) -> Scenario {
         name: format!("seed-{}", wish.seed),
         description: "Drawn from its seed".into(),
         masters: wish.masters,
+        older: Vec::new(),
         seed: Some(wish.seed),
         workload: wish.workload.clone(),
         schedule,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
-use super::fault::machine::{DiskCall, DiskError};
+use super::fault::machine::{CrashPoint, DiskCall, DiskError, HarmedFile};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
@@ -51,6 +51,8 @@ struct RawScenario {
     name: Text,
     description: Option<String>,
     masters: Option<Spanned<u64>>,
+    #[serde(default)]
+    older: Vec<Text>,
     seed: Option<u64>,
     workload: Option<Spanned<RawWorkload>>,
     schedule: Option<Vec<Spanned<RawStep>>>,
@@ -77,6 +79,8 @@ struct RawStep {
     on: Option<Text>,
     error: Option<Text>,
     times: Option<Spanned<u64>>,
+    point: Option<Text>,
+    file: Option<Text>,
     required: Option<bool>,
 }
 
@@ -146,6 +150,27 @@ fn said(error: &serde_saphyr::Error) -> String {
     text.split_once(" at line ").map_or(text, |(what, _)| what).to_owned()
 }
 
+impl RawStep {
+    /// Names and places of the details that are there.
+    fn given(&self) -> [(&'static str, Option<Location>); 13] {
+        [
+            ("delay", self.delay.as_ref().map(|raw| raw.referenced)),
+            ("jitter", self.jitter.as_ref().map(|raw| raw.referenced)),
+            ("percent", self.percent.as_ref().map(|raw| raw.referenced)),
+            ("kib_per_second", self.kib_per_second.as_ref().map(|raw| raw.referenced)),
+            ("every", self.every.as_ref().map(|raw| raw.referenced)),
+            ("direction", self.direction.as_ref().map(|raw| raw.referenced)),
+            ("by", self.by.as_ref().map(|raw| raw.referenced)),
+            ("monotonic", self.monotonic.as_ref().map(|raw| raw.referenced)),
+            ("on", self.on.as_ref().map(|raw| raw.referenced)),
+            ("error", self.error.as_ref().map(|raw| raw.referenced)),
+            ("times", self.times.as_ref().map(|raw| raw.referenced)),
+            ("point", self.point.as_ref().map(|raw| raw.referenced)),
+            ("file", self.file.as_ref().map(|raw| raw.referenced)),
+        ]
+    }
+}
+
 struct Reader {
     problems: Vec<Problem>,
     masters: usize,
@@ -193,6 +218,7 @@ impl Reader {
         // A wrong number is one problem, not one of each fault.
         self.masters = if masters == 0 { MASTERS_MAX } else { masters };
         let workload = self.workload(raw.workload.as_ref());
+        let older = self.older(&raw.older);
         let mut schedule = Vec::new();
         match (&raw.schedule, &raw.random) {
             (Some(steps), None) => {
@@ -222,7 +248,18 @@ impl Reader {
         let description = raw.description.unwrap_or_default();
         let expect = self.expect(&raw.expect);
         let masters = self.masters;
-        Scenario { name, description, masters, seed: raw.seed, workload, schedule, expect }
+        Scenario { name, description, masters, older, seed: raw.seed, workload, schedule, expect }
+    }
+
+    fn older(&mut self, names: &[Text]) -> Vec<Target> {
+        let masters = self.masters;
+        let name = |name: &Text| {
+            self.read("older", name, |text| match target(text, masters) {
+                Ok(master @ Target::Master(_)) => Ok(Some(master)),
+                _ => Err(format!("{text:?} is no master; m1 to m{masters}")),
+            })
+        };
+        names.iter().filter_map(name).collect()
     }
 
     fn step(&mut self, path: &str, raw: &Spanned<RawStep>, timed: bool) -> Step {
@@ -279,20 +316,7 @@ impl Reader {
         raw: &RawStep,
         fault: Fault,
     ) -> Parameters {
-        let given = [
-            ("delay", raw.delay.as_ref().map(|raw| raw.referenced)),
-            ("jitter", raw.jitter.as_ref().map(|raw| raw.referenced)),
-            ("percent", raw.percent.as_ref().map(|raw| raw.referenced)),
-            ("kib_per_second", raw.kib_per_second.as_ref().map(|raw| raw.referenced)),
-            ("every", raw.every.as_ref().map(|raw| raw.referenced)),
-            ("direction", raw.direction.as_ref().map(|raw| raw.referenced)),
-            ("by", raw.by.as_ref().map(|raw| raw.referenced)),
-            ("monotonic", raw.monotonic.as_ref().map(|raw| raw.referenced)),
-            ("on", raw.on.as_ref().map(|raw| raw.referenced)),
-            ("error", raw.error.as_ref().map(|raw| raw.referenced)),
-            ("times", raw.times.as_ref().map(|raw| raw.referenced)),
-        ];
-        for (field, at) in given {
+        for (field, at) in raw.given() {
             if let Some(at) = at
                 && !fault.parameters().contains(&field)
             {
@@ -330,6 +354,10 @@ impl Reader {
             })
         });
         let times = self.count(&path("times"), raw.times.as_ref(), DISK_ERRORS_MAX);
+        let point = raw.point.as_ref();
+        let point = point.and_then(|raw| self.read(&path("point"), raw, |text| one_of(text)));
+        let file = raw.file.as_ref();
+        let file = file.and_then(|raw| self.read(&path("file"), raw, |text| harmed(text)));
         Parameters {
             delay,
             jitter,
@@ -342,6 +370,8 @@ impl Reader {
             on,
             error,
             times: times.and_then(|times| u32::try_from(times).ok()),
+            point,
+            file,
         }
     }
 
@@ -447,6 +477,24 @@ fn is_near(a: &str, b: &str) -> bool {
         || tail(a, 1) == tail(b, 1)
         || tail(a, 0) == tail(b, 1)
         || tail(a, 1) == tail(b, 0)
+}
+
+fn one_of(text: &str) -> Result<Option<CrashPoint>, String> {
+    CrashPoint::from_str(text, false).map(Some).map_err(|_| {
+        let all: Vec<String> =
+            CrashPoint::value_variants().iter().map(ToString::to_string).collect();
+        format!("there is no point {text:?}; there are {}", all.join(", "))
+    })
+}
+
+fn harmed(text: &str) -> Result<Option<HarmedFile>, String> {
+    Ok(Some(match text {
+        "log" => HarmedFile::Log,
+        "witness" => HarmedFile::Witness,
+        "snapshot" => HarmedFile::Snapshot,
+        "identity" => HarmedFile::Identity,
+        _ => return Err(format!("{text:?} is none; log, witness, snapshot or identity")),
+    }))
 }
 
 fn direction(text: &str, fault: Fault) -> Result<Direction, String> {

@@ -4,6 +4,7 @@
 //! them, need no thought of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{Act, Broke, Masters};
 use crate::limits::{ENDED_MAX, LEADER_MAX, SHOWN_MAX};
+use crate::real::damage::Damaged;
 use crate::scenario::fault::Effect;
 use crate::scenario::fault::machine::Disk;
 
@@ -29,7 +31,12 @@ impl Masters {
             let shims = self.shims.as_mut().context("what is not synced is not known")?;
             shims.lose_power(master, to.dark[&master])?;
         }
+        let (asked, killed): (Vec<usize>, Vec<usize>) =
+            killed.into_iter().partition(|master| to.asked.contains(master));
         self.kill(&killed, Act::Killed).await?;
+        self.ask_to_end(&asked).await?;
+        self.change_files(from, to).await?;
+        self.change_programs(from, to).await?;
         let bad = to.disks.iter().filter(|(_, disk)| disk.may_end());
         for (master, _) in bad {
             self.may_end.entry(*master).or_default();
@@ -78,6 +85,61 @@ impl Masters {
         let ids = ids.collect();
         if let Some(processors) = &mut self.processors {
             processors.set(ids)?;
+        }
+        Ok(())
+    }
+
+    /// Damages files of those that do not run, and puts back those of who would not start on them.
+    async fn change_files(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        for (master, damage) in &to.damaged {
+            if from.damaged.contains_key(master) || !to.down.contains(master) {
+                continue;
+            }
+            if let Some(shims) = &self.shims {
+                shims.forget_unsynced(*master)?;
+            }
+            let (root, copy) =
+                (&self.masters[*master].data, format!("{}.undamaged", self.name(*master)));
+            let damaged = Damaged::make(root, &self.directory.join(copy), *damage)?;
+            self.damaged.insert(*master, damaged);
+            self.may_end.entry(*master).or_default();
+        }
+        let over = from.damaged.keys().filter(|master| !to.damaged.contains_key(master));
+        for master in over.copied().collect::<Vec<usize>>() {
+            self.all_live()?;
+            let damaged = self.damaged.remove(&master);
+            let refused = self.masters[master].process.is_none() && !to.down.contains(&master);
+            if let (Some(damaged), true) = (damaged, refused) {
+                damaged.put_back()?;
+                if let Some(shims) = &self.shims {
+                    shims.forget_unsynced(master)?;
+                }
+                self.restart(master)?;
+            }
+            self.may_end.remove(&master);
+        }
+        Ok(())
+    }
+
+    /// Those who are to run another program are asked to end, and started with it.
+    async fn change_programs(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        let all: BTreeSet<usize> = from.older.keys().chain(to.older.keys()).copied().collect();
+        for master in all {
+            // A fault that ends gives back the program of before: the other one.
+            let was = self.masters[master].is_older;
+            let wanted = match (from.older.get(&master), to.older.get(&master)) {
+                (_, Some(wanted)) => *wanted,
+                (Some(_), None) => self.at_first.contains(&master),
+                (None, None) => was,
+            };
+            if wanted == was {
+                continue;
+            }
+            self.ask_to_end(&[master]).await?;
+            self.masters[master].is_older = wanted;
+            if !to.down.contains(&master) {
+                self.restart(master)?;
+            }
         }
         Ok(())
     }
@@ -154,11 +216,15 @@ impl Masters {
     #[must_use]
     pub fn told_after(&self, effect: &Effect) -> Vec<String> {
         let mut told = Vec::new();
+        for master in effect.damaged.keys() {
+            let runs = self.state(*master).is_some();
+            told.extend(runs.then(|| format!("{} goes on with that", self.name(*master))));
+        }
         for master in effect.dark.keys() {
             let losses = self.shims.as_ref().map(|shims| shims.losses(*master));
             told.extend(losses.map(|losses| format!("{}: {losses}", self.name(*master))));
         }
-        for master in effect.disks.keys() {
+        for master in effect.disks.keys().chain(effect.damaged.keys()) {
             if let Some(Some(said)) = self.may_end.get(master) {
                 let line = said.lines().next_back().unwrap_or_default();
                 told.push(format!("{} ended by itself, saying {line:?}", self.name(*master)));
@@ -217,6 +283,21 @@ impl Masters {
                 }
             }
             let runs = !effect.down.contains(&master);
+            if let (true, Some(damaged)) =
+                (effect.damaged.contains_key(&master), self.damaged.get(&master))
+            {
+                match &damaged.what {
+                    Ok(what) => shown.push(format!("{name}: {what}")),
+                    Err(why) => bail!("{why}"),
+                }
+            }
+            if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
+                let wanted = self.older.as_ref().filter(|_| *older).unwrap_or(&self.binary);
+                if found != wanted.canonicalize()? {
+                    bail!("{name} runs {}, not {}", found.display(), wanted.display());
+                }
+                shown.push(format!("{name} runs {}", found.display()));
+            }
             if let Some(shims) = &self.shims {
                 let id = self.masters[master].process.as_ref().and_then(Child::id);
                 // An errand of a moment ago may have ended it.
@@ -277,6 +358,12 @@ impl Masters {
     #[must_use]
     pub fn state(&self, master: usize) -> Option<char> {
         state(self.masters[master].process.as_ref().and_then(Child::id))
+    }
+
+    /// The file that its process was started from, as the kernel says.
+    fn program(&self, master: usize) -> Option<PathBuf> {
+        let id = self.masters[master].process.as_ref().and_then(Child::id)?;
+        std::fs::read_link(format!("/proc/{id}/exe")).ok()
     }
 
     /// Whoever ended without being killed is an error: the run has found something.

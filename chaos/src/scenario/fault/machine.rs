@@ -35,6 +35,142 @@ pub enum Disk {
     ReadOnly,
     /// Syncs do nothing.
     Lies,
+    /// The process ends here, when it comes here for this time.
+    Crash(CrashPoint, u32),
+}
+
+/// Where a process ends as if it had been killed just then.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrashPoint {
+    /// Before the log, with the vote, is synced.
+    BeforeLogSync,
+    /// After that, before anybody is told.
+    AfterLogSync,
+    /// When half of a write to the log is done.
+    DuringLogWrite,
+    /// Before it is noted how far the log is synced.
+    BeforeWitness,
+    /// After that.
+    AfterWitness,
+    /// Before the log's own index is replaced.
+    BeforeIndexRename,
+    /// After that.
+    AfterIndexRename,
+    /// When half of a write to a snapshot of its own is done.
+    DuringSnapshotWrite,
+    /// When half of a write to a snapshot from the leader is done.
+    DuringSnapshotInstall,
+    /// Before a snapshot is there under its name.
+    BeforeSnapshotRename,
+    /// After that, before its directory is synced.
+    AfterSnapshotRename,
+    /// Before an old snapshot is removed.
+    BeforeSnapshotRemoval,
+}
+
+/// Calls at which crash points stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashCall {
+    /// `fsync`, `fdatasync`.
+    Sync,
+    /// `write` and its kin.
+    Write,
+    /// `rename` to it.
+    Rename,
+    /// `unlink`.
+    Removal,
+}
+
+/// Before, after or in the middle of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashMoment {
+    /// It is not carried out.
+    Before,
+    /// It is.
+    After,
+    /// Half of it is.
+    During,
+}
+
+impl CrashPoint {
+    /// Those that are passed all the time.
+    pub const FREQUENT: [Self; 5] = [
+        Self::BeforeLogSync,
+        Self::AfterLogSync,
+        Self::DuringLogWrite,
+        Self::BeforeWitness,
+        Self::AfterWitness,
+    ];
+
+    /// At which call, when, and on a file in whose path there is what.
+    #[must_use]
+    pub fn place(self) -> (CrashCall, CrashMoment, &'static str) {
+        use CrashCall::{Removal, Rename, Sync, Write};
+        use CrashMoment::{After, Before, During};
+        match self {
+            Self::BeforeLogSync => (Sync, Before, "/raft/db"),
+            Self::AfterLogSync => (Sync, After, "/raft/db"),
+            Self::DuringLogWrite => (Write, During, "/raft/db"),
+            Self::BeforeWitness => (Write, Before, "/raft/synced"),
+            Self::AfterWitness => (Write, After, "/raft/synced"),
+            Self::BeforeIndexRename => (Rename, Before, "/raft/snap."),
+            Self::AfterIndexRename => (Rename, After, "/raft/snap."),
+            Self::DuringSnapshotWrite => (Write, During, ".tmp"),
+            Self::DuringSnapshotInstall => (Write, During, ".partial"),
+            Self::BeforeSnapshotRename => (Rename, Before, ".snap"),
+            Self::AfterSnapshotRename => (Rename, After, ".snap"),
+            Self::BeforeSnapshotRemoval => (Removal, Before, ".snap"),
+        }
+    }
+}
+
+impl fmt::Display for CrashPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use clap::ValueEnum as _;
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => write!(f, "{self:?}"),
+        }
+    }
+}
+
+/// What is done to the files of a master that does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// What.
+    pub how: Harm,
+    /// To which of them.
+    pub file: HarmedFile,
+    /// Chooses where.
+    pub seed: u64,
+}
+
+/// A kind of damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// A bit is another.
+    Flip,
+    /// The end is missing.
+    Cut,
+    /// All of the log's directory is missing.
+    Wipe,
+}
+
+/// Files of a master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HarmedFile {
+    /// The log, with the vote.
+    Log,
+    /// How far the log is synced.
+    Witness,
+    /// The newest snapshot.
+    Snapshot,
+    /// Who the master is.
+    Identity,
 }
 
 /// What a call fails with.
@@ -85,6 +221,10 @@ impl Disk {
                 with.times,
             ),
             Fault::DiskReadonly => Self::ReadOnly,
+            Fault::CrashPoint => {
+                let point = with.point.unwrap_or(CrashPoint::BeforeLogSync);
+                Self::Crash(point, with.times.unwrap_or(1))
+            }
             Fault::DiskLies => Self::Lies,
             _ => Self::Slow(with.delay.unwrap_or(Span(200))),
         }
@@ -93,7 +233,7 @@ impl Disk {
     /// Whether a master that meets it may end, and be right.
     #[must_use]
     pub fn may_end(self) -> bool {
-        matches!(self, Self::Fails(..) | Self::ReadOnly)
+        matches!(self, Self::Fails(..) | Self::ReadOnly | Self::Crash(..))
     }
 }
 
@@ -125,6 +265,9 @@ impl fmt::Display for Disk {
             }
             Self::ReadOnly => f.write_str("cannot be written"),
             Self::Lies => f.write_str("does not sync"),
+            Self::Crash(point, times) => {
+                write!(f, "ends it at {point}, the time of number {times}")
+            }
         }
     }
 }

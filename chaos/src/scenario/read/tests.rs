@@ -269,6 +269,18 @@ fn details_of_machines_say_what_is_allowed() {
     for (content, wanted) in [
         (step("fault: clock-jump, by: 0s"), "schedule[0].by: that is no change"),
         (
+            step("fault: crash-point, point: lunch"),
+            "schedule[0].point: there is no point \"lunch\"; there are before-log-sync, ",
+        ),
+        (
+            step("fault: bit-flip, file: pki"),
+            "schedule[0].file: \"pki\" is none; log, witness, snapshot or identity",
+        ),
+        (
+            step("fault: kill").replace("masters: 3", "masters: 3\nolder: [m4]"),
+            "s.yaml:3:9: older: \"m4\" is no master; m1 to m3",
+        ),
+        (
             step("fault: clock-jump, by: 99999h"),
             "schedule[0].by: \"99999h\" is too far: 3650 days at most",
         ),
