@@ -207,6 +207,50 @@ fn what_is_no_report_is_refused() {
     }
 }
 
+const CONTAINERS: &str = "\
+name: containers
+masters: 1
+workload: {kinds: [register, kubernetes], nodes: 1, clients: 2, keys: 2}
+schedule:
+- {at: 6s, for: 1s, fault: kill-all}
+- {at: 12s, for: 1s, fault: pause, target: m1}
+expect: {healed_within: 60s}
+";
+
+#[test]
+fn pods_really_run_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("containers.yaml");
+    std::fs::write(&file, CONTAINERS).unwrap();
+    step("13 s with a node agent and a user of Deployments");
+    let run = directory.path().join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["chaos", "run", "-o", "json"])
+        .arg(format!("--scenario={}", file.display()))
+        .arg(format!("--directory={}", run.display()))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
+    if let Some(lacks) = check("bound")["found"][0].as_str()
+        && check("bound")["result"] == "unknown"
+        && lacks.starts_with("pods need")
+    {
+        eprintln!("SKIPPED: {lacks}");
+        assert_eq!(output.status.code(), Some(2), "what was not there is not passed");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(check("converged")["checked"].as_str().unwrap().contains("created"), "{text}");
+    assert!(check("bound")["checked"] != "0 pods", "{text}");
+    assert_eq!(check("left")["result"], "pass");
+    // A directory with mounts or of living processes could not be removed.
+    std::fs::remove_dir_all(&run).unwrap();
+}
+
 fn interrupt(run: &Child) {
     let pid = rustix::process::Pid::from_child(run);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();

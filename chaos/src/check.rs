@@ -9,6 +9,7 @@ pub mod conditional;
 pub mod course;
 pub mod coverage;
 pub mod expectations;
+pub mod kube;
 pub mod leaders;
 pub mod leases;
 pub mod left;
@@ -50,6 +51,9 @@ pub fn all(evidence: &Evidence) -> Vec<Check> {
     }
     if kinds.contains(&Family::Leases) {
         checks.push(leases::check(evidence));
+    }
+    if let Some(kube) = &evidence.kube {
+        checks.extend(kube::all(kube, evidence.options.scenario.workload.nodes));
     }
     checks.extend([
         leaders::check(evidence),

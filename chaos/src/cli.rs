@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{CLIENTS_MAX, KEYS_MAX};
+use crate::limits::{CLIENTS_MAX, KEYS_MAX, NODES_MAX};
 use crate::model::Family;
 use crate::real::{Options, lacks, run};
 use crate::report::{Evidence, Report, Result, file, page};
@@ -124,7 +124,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE|NAME")]
     scenario: Option<String>,
     /// The scenario `quick`: a minute of the commonest faults
-    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "workload", "clients", "keys"])]
+    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "workload", "clients", "keys", "nodes"])]
     quick: bool,
     /// When it fails: run it again with fewer faults, at most so often
     #[arg(long, value_name = "RUNS")]
@@ -152,6 +152,9 @@ struct RunArgs {
     /// Objects that they share
     #[arg(long, default_value_t = 6, conflicts_with = "scenario", value_parser = keys)]
     keys: usize,
+    /// Node agents with real containers, and a user of Deployments
+    #[arg(long, default_value_t = 0, conflicts_with = "scenario", value_parser = nodes)]
+    nodes: usize,
     /// Program whose processes are the masters [default: this one]
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -220,6 +223,7 @@ impl From<MinimiseArgs> for RunArgs {
             workload: Vec::new(),
             clients: usual.clients,
             keys: usual.keys,
+            nodes: 0,
             binary,
             older_binary,
             directory,
@@ -334,13 +338,17 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
             count <= clients,
             "{count} kinds of clients need --clients {count} or more"
         );
+        let nodes = match args.nodes {
+            0 => String::new(),
+            nodes => format!(" --nodes {nodes}"),
+        };
         let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-        let workload = Workload { kinds, clients, keys: args.keys };
+        let workload = Workload { kinds, clients, keys: args.keys, nodes: args.nodes };
         let lasts = Span(args.duration * 1000);
         let kinds: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let (clients, keys) = (workload.clients, workload.keys);
         let from = format!(
-            "--masters {masters} --duration {} --faults {} --workload {} --clients {clients} --keys {keys}",
+            "--masters {masters} --duration {} --faults {} --workload {} --clients {clients} --keys {keys}{nodes}",
             args.duration,
             kinds.join(","),
             names.join(","),
@@ -387,6 +395,13 @@ fn clients(text: &str) -> std::result::Result<usize, String> {
 
 fn keys(text: &str) -> std::result::Result<usize, String> {
     between(text, KEYS_MAX)
+}
+
+fn nodes(text: &str) -> std::result::Result<usize, String> {
+    match text {
+        "0" => Ok(0),
+        _ => between(text, NODES_MAX),
+    }
 }
 
 fn between(text: &str, max: usize) -> std::result::Result<usize, String> {

@@ -28,6 +28,16 @@ pub const HEALED_MAX: Duration = Duration::from_secs(30);
 /// After the clients have ended: until all masters know the same members and leader. Beyond it the run fails.
 pub const UNIFORM_MAX: Duration = Duration::from_secs(20);
 
+/// After the faults: until Deployments, pods, endpoints, containers and nodes are as they are to be. Beyond it the run
+/// fails. A pod that was being pulled or started may wait for a back-off of up to 40 s by then.
+pub const CONVERGED_MAX: Duration = Duration::from_secs(90);
+
+/// Size of each node agent's disk: a tmpfs, so what is used of it is memory.
+pub const NODE_DISK_BYTES: u64 = 512 << 20;
+
+/// Node agents of a run. A scenario with more is refused.
+pub const NODES_MAX: usize = 5;
+
 /// After the masters were ended: until nothing of the run is left on the host. Beyond it the run fails.
 pub const LEFT_MAX: Duration = Duration::from_secs(10);
 

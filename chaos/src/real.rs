@@ -5,6 +5,7 @@ pub mod course;
 pub mod damage;
 pub mod disk;
 pub mod follower;
+pub mod kube;
 pub mod left;
 pub mod links;
 pub mod masters;
@@ -41,6 +42,7 @@ use client::Connection;
 use course::{Course, Trouble};
 use disk::Disks;
 use follower::Seen;
+use kube::agents::Remains;
 use masters::{Broke, Masters};
 use network::Network;
 use observer::{Observed, Observer};
@@ -95,31 +97,34 @@ impl Options {
 /// # Errors
 /// When the directory or the network cannot be made, or the first master does not answer.
 pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<Evidence> {
-    std::fs::create_dir(&options.directory)
-        .with_context(|| format!("cannot make {}", options.directory.display()))?;
     let scenario = &options.scenario;
-    let file = options.directory.join(SCENARIO);
-    std::fs::write(&file, scenario.to_yaml()?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    let began = Instant::now();
+    lay_out(options)?;
+    // Goes after the masters, and the agents among them.
+    let remains = Remains::of(&options.directory, scenario.workload.nodes);
     let mut masters = match start(options, stop).await? {
         Ok(masters) => masters,
         Err(nothing) => return Ok(*nothing),
     };
-    let took = began.elapsed().as_secs_f64();
-    options.tell(&format!("{} masters after {took:.1} s", scenario.masters));
+    let kube = match agents(options, &mut masters, stop).await {
+        Ok(kube) => kube,
+        Err(error) => return Ok(nothing(options, &error)),
+    };
 
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
     let shared = Arc::new(Shared::new(apis, masters.tls().clone(), scenario.workload.keys));
     let began = Timestamp::now();
     let from = revision(&shared, 0).await?;
     let mut crowd = Crowd::start(options, &masters, &shared, from);
+    if let Some(Ok(kube)) = &kube {
+        crowd.use_kubernetes(options, &shared, kube);
+    }
 
     let mut course = Box::pin(course::inject(options, &mut masters, &shared, stop)).await;
     let settled = settle(&masters, &shared, &crowd.followers, &mut course, stop);
     let settled = Box::pin(settled).await;
     let observed = crowd.end(&shared, &mut course).await;
     let ending = Ending::of(&masters, &shared, scenario, settled.is_some(), &mut course).await;
+    let kube = rest(options, &shared, kube, stop).await;
     nothing_left(&mut masters, &mut course);
     let ended = shared.tick();
     let processes = masters.acts().into_iter().map(|(at, master, act)| Process {
@@ -129,7 +134,9 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     });
     let processes = processes.collect();
     drop(masters);
-    let left = left::look(&options.directory).await;
+    let groups = remains.groups();
+    drop(remains);
+    let left = left::look(&options.directory, &groups).await;
     let followers = &crowd.followers;
     Ok(Evidence {
         options: options.clone(),
@@ -149,6 +156,7 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
         resources: followers.iter().map(|seen| seen.resource).collect(),
         contents: std::mem::take(&mut *lock(&shared.contents)).into_iter().collect(),
         memberships: ending.memberships,
+        kube,
         left: Some(left),
         refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
         marker: settled.map(|settled| settled.marker),
@@ -156,6 +164,68 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
         processes,
         observed,
     })
+}
+
+/// Makes the run's directory, with the scenario.
+fn lay_out(options: &Options) -> anyhow::Result<()> {
+    std::fs::create_dir(&options.directory)
+        .with_context(|| format!("cannot make {}", options.directory.display()))?;
+    let file = options.directory.join(SCENARIO);
+    std::fs::write(&file, options.scenario.to_yaml()?)
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What is to be told of a run whose node agents did not become ready, or that was stopped before.
+fn nothing(options: &Options, error: &anyhow::Error) -> Evidence {
+    options.tell(&format!("the nodes did not become ready: {error:#}"));
+    Evidence::of_nothing(options, Some(Trouble::of(error)))
+}
+
+/// What those who use node agents share, or why this host cannot have any.
+type Kubernetes = Result<Arc<kube::Shared>, String>;
+
+/// Starts node agents, where the scenario asks for them.
+async fn agents(
+    options: &Options,
+    masters: &mut Masters,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Kubernetes>> {
+    let nodes = options.scenario.workload.nodes;
+    if nodes == 0 {
+        return Ok(None);
+    }
+    if let Err(lacks) = kube::agents::possible() {
+        options.tell(&format!("{lacks}; leaving Deployments out"));
+        return Ok(Some(Err(lacks)));
+    }
+    let begin = Instant::now();
+    let starting = async {
+        kube::agents::start(masters, &options.directory, nodes).await?;
+        masters.nodes_ready().await
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => bail!("stopped before the nodes were ready: nothing was checked"),
+        started = Box::pin(starting) => started?,
+    }
+    options.tell(&format!("{nodes} nodes after {:.1} s", begin.elapsed().as_secs_f64()));
+    Ok(Some(Ok(Arc::default())))
+}
+
+/// Waits until all that Kubernetes is to do is done; what there is then.
+async fn rest(
+    options: &Options,
+    shared: &Shared,
+    kube: Option<Kubernetes>,
+    stop: &CancellationToken,
+) -> Option<kube::Evidence> {
+    match kube? {
+        Err(lacks) => Some(kube::Evidence { lacks: Some(lacks), ..kube::Evidence::default() }),
+        Ok(kube) => {
+            let of = (options.directory.as_path(), options.scenario.workload.nodes);
+            Some(kube::ending::wait(shared, &kube, of, stop).await)
+        }
+    }
 }
 
 /// What the masters say when all is over; nothing when the run did not come so far.
@@ -191,10 +261,10 @@ async fn start(
 ) -> anyhow::Result<Result<Masters, Box<Evidence>>> {
     let scenario = &options.scenario;
     let network = match Network::possible() {
-        Ok(()) => Some(Network::make(scenario.masters)?),
+        Ok(()) => Some(Network::make(scenario.masters + scenario.workload.nodes)?),
         Err(_) => None,
     };
-    let place = (network, options.seed);
+    let (began, place) = (Instant::now(), (network, options.seed));
     let starting = Masters::start(options, place);
     let trouble = tokio::select! {
         biased;
@@ -203,14 +273,18 @@ async fn start(
             None
         }
         masters = Box::pin(starting) => match masters {
-            Ok(masters) => return Ok(Ok(masters)),
+            Ok(masters) => {
+                let took = began.elapsed().as_secs_f64();
+                options.tell(&format!("{} masters after {took:.1} s", scenario.masters));
+                return Ok(Ok(masters));
+            }
             Err(error) => {
                 options.tell(&format!("the masters did not become ready: {error:#}"));
                 Some(Trouble::of(&error))
             }
         }
     };
-    let left = Some(left::look(&options.directory).await);
+    let left = Some(left::look(&options.directory, &[]).await);
     Ok(Err(Box::new(Evidence { left, ..Evidence::of_nothing(options, trouble) })))
 }
 
@@ -250,6 +324,22 @@ impl Crowd {
             }
         }
         Self { clients, following, followers, observer: Observer::start(shared) }
+    }
+
+    /// A user of Deployments, and a witness of pods at each master.
+    fn use_kubernetes(
+        &mut self,
+        options: &Options,
+        shared: &Arc<Shared>,
+        kube: &Arc<kube::Shared>,
+    ) {
+        let directory = std::path::absolute(&options.directory);
+        let directory = directory.unwrap_or_else(|_| options.directory.clone());
+        let (directory, seed) = (directory.display().to_string(), !options.seed);
+        self.clients.spawn(kube::user::work(shared.clone(), kube.clone(), directory, seed));
+        for master in 0..options.scenario.masters {
+            self.following.spawn(kube::witness::follow(shared.clone(), kube.clone(), master));
+        }
     }
 
     async fn end(&mut self, shared: &Shared, course: &mut Course) -> Observed {

@@ -22,6 +22,7 @@ use crate::history::Tick;
 use crate::limits::NAMED_MAX;
 use crate::real::Options;
 use crate::real::course::Trouble;
+use crate::real::kube;
 use crate::real::masters::Act;
 use crate::real::nemesis::{Fault, Injected, Skipped};
 use crate::real::observer::Observed;
@@ -84,6 +85,8 @@ pub struct Evidence {
     pub last: Vec<Value>,
     /// How each master saw the cluster at the end; nothing when the run did not come so far.
     pub memberships: Vec<Membership>,
+    /// What became of Kubernetes as a workload; `None` when it was not asked for.
+    pub kube: Option<kube::Evidence>,
     /// What was still on the host when all masters had been ended; `None` when nobody looked.
     pub left: Option<Vec<String>>,
     /// What was done to processes.
@@ -117,6 +120,7 @@ impl Evidence {
             contents: Vec::new(),
             last: Vec::new(),
             memberships: Vec::new(),
+            kube: None,
             left: None,
             processes: Vec::new(),
             observed: Observed::default(),

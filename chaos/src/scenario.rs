@@ -52,11 +52,19 @@ pub struct Workload {
     pub clients: usize,
     /// Objects that they share.
     pub keys: usize,
+    /// Node agents, for pods that really run; 0 when Kubernetes itself is no part of the workload.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub nodes: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Default for Workload {
     fn default() -> Self {
-        Self { kinds: vec![Family::Register], clients: 9, keys: 6 }
+        Self { kinds: vec![Family::Register], clients: 9, keys: 6, nodes: 0 }
     }
 }
 

@@ -155,6 +155,7 @@ fn good() -> Evidence {
         resources: vec![Resource::ConfigMaps; 2],
         contents: Vec::new(),
         memberships: ["m1", "m2", "m3"].map(membership).to_vec(),
+        kube: None,
         left: Some(Vec::new()),
         processes: vec![
             Process { at: 2000 * MS, master: 0, act: Act::Killed },

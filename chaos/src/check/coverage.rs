@@ -37,6 +37,9 @@ pub fn check(evidence: &Evidence) -> Check {
                 .push(format!("{own} operations of {family} were answered, {needed} are needed"));
         }
     }
+    if let Some(lacks) = evidence.kube.as_ref().and_then(|kube| kube.lacks.as_ref()) {
+        missing.push(format!("kubernetes was not used: {lacks}"));
+    }
     let during = evidence
         .injected
         .iter()

@@ -1,6 +1,6 @@
 //! What a run has left on the host: it is looked for by listing, after everything was taken back and ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,11 +9,14 @@ use crate::limits::LEFT_MAX;
 /// Where control groups are made.
 const GROUPS: [&str; 2] = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"];
 
-/// What is left of this process's run in a directory, once nothing is, or after [`LEFT_MAX`].
-pub async fn look(directory: &Path) -> Vec<String> {
+/// What is left of this process's run in a directory, and which of these control groups, once nothing is, or after
+/// [`LEFT_MAX`].
+pub async fn look(directory: &Path, groups: &[PathBuf]) -> Vec<String> {
     let begin = Instant::now();
     loop {
-        let left = list(directory, std::process::id());
+        let mut left = list(directory, std::process::id());
+        let groups = groups.iter().filter(|group| group.exists());
+        left.extend(groups.map(|group| format!("the control group {}", group.display())));
         if left.is_empty() || begin.elapsed() > LEFT_MAX {
             return left;
         }
@@ -58,10 +61,14 @@ fn processes(directory: &str, run: u32) -> Vec<String> {
     let found = all.flatten().filter_map(|entry| {
         let id: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let shim = line.split(|byte| *byte == 0).any(|word| word == b"shim");
         let data = line.split(|byte| *byte == 0).find_map(|word| {
             let word = String::from_utf8_lossy(word).into_owned();
-            let path = std::path::absolute(word.strip_prefix("--data=")?).ok()?;
-            let path = path.to_string_lossy().into_owned();
+            let path = match word.strip_prefix("--data=") {
+                Some(data) => std::path::absolute(data).ok()?.to_string_lossy().into_owned(),
+                None if shim => word,
+                None => return None,
+            };
             is_below(&path, directory).then_some(path)
         })?;
         (id != run).then(|| format!("process {id}, on {data}"))

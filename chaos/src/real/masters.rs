@@ -1,6 +1,7 @@
 //! The masters of a run: real processes of the real binary, each with a directory of its own, and
 //! in a network namespace of its own where the host allows it.
 
+mod agents;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +85,10 @@ impl Broke {
 /// All masters. They end with this value.
 #[derive(Debug)]
 pub struct Masters {
+    /// Masters, and behind them node agents.
     masters: Vec<Master>,
+    /// How many of them are masters.
+    count: usize,
     binary: PathBuf,
     older: Option<PathBuf>,
     /// Who ran it at first.
@@ -140,7 +144,7 @@ impl Masters {
                 format!("--kubeconfig={}", kubeconfig.display()),
             ];
             if let Some(first) = masters.first() {
-                let token = token(binary, &first.data).await?;
+                let token = token(binary, &first.data, "server").await?;
                 arguments.push(format!("--join=https://{}", first.api));
                 arguments.push(format!("--token={token}"));
             }
@@ -166,6 +170,7 @@ impl Masters {
         let at_first = masters.iter().enumerate().filter(|(_, master)| master.is_older);
         let at_first = at_first.map(|(index, _)| index).collect();
         let masters = Self {
+            count: masters.len(),
             masters,
             binary: binary.clone(),
             older: older.clone(),
@@ -193,13 +198,13 @@ impl Masters {
             if let Ok(status) = self.status(0).await {
                 let members = status["masters"].as_array();
                 seen = members.into_iter().flatten().filter(|m| m["role"] != "learner").count();
-                if seen == self.masters.len() {
+                if seen == self.count {
                     return Ok(());
                 }
             }
             tokio::time::sleep(super::POLL).await;
         }
-        bail!("{seen} of {} masters became voters within {READY_MAX:?}", self.masters.len())
+        bail!("{seen} of {} masters became voters within {READY_MAX:?}", self.count)
     }
 
     /// What a master says of the cluster (`quorate status -o json`).
@@ -214,10 +219,10 @@ impl Masters {
         }
     }
 
-    /// How many there are.
+    /// How many masters there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.masters.len()
+        self.count
     }
 
     /// Its name.
@@ -296,7 +301,9 @@ impl Masters {
         let found = &mut self.masters[master];
         if found.process.is_none() {
             let (arguments, log) = (&found.arguments, &found.log);
-            let environment = self.shims.iter().flat_map(|shims| shims.environment(master));
+            // Agents have none.
+            let shims = self.shims.iter().filter(|_| master < self.count);
+            let environment = shims.flat_map(|shims| shims.environment(master));
             let place = (self.network.as_ref(), master);
             let older = self.older.as_ref().filter(|_| found.is_older);
             let program = older.unwrap_or(&self.binary);
@@ -395,7 +402,7 @@ impl Masters {
     /// When one is dead, or not ready within [`READY_MAX`].
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        for index in 0..self.masters.len() {
+        for index in 0..self.count {
             while !is_ready(self.masters[index].api, &self.tls).await {
                 self.masters[index].check_alive()?;
                 if begin.elapsed() > READY_MAX {
@@ -462,6 +469,9 @@ fn spawn(
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let (out, err): (File, File) = (open()?, open()?);
     let mut command = match network {
+        Some(network) if arguments.first().is_some_and(|verb| verb == "agent") => {
+            agents::command(&network.namespace(index), binary)
+        }
         Some(network) => {
             let mut command = Command::new("ip");
             command.args(["netns", "exec", &network.namespace(index)]).arg(binary);
@@ -493,9 +503,10 @@ fn shims(
     Shims::make(directory, roots, journals).map(Some)
 }
 
-async fn token(binary: &Path, data: &Path) -> anyhow::Result<String> {
+async fn token(binary: &Path, data: &Path, role: &str) -> anyhow::Result<String> {
     let output = Command::new(binary)
-        .args(["token", "create", "--role=server"])
+        .args(["token", "create"])
+        .arg(format!("--role={role}"))
         .arg(format!("--data={}", data.display()))
         .output()
         .await?;

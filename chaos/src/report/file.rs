@@ -24,6 +24,7 @@ use crate::limits::REPORT_BYTES_MAX;
 use crate::model::{Input, Output, RegisterInput, RegisterOutput};
 use crate::real::Options;
 use crate::real::course::Trouble;
+use crate::real::kube;
 use crate::real::nemesis::{Injected, Skipped};
 use crate::real::observer::Observed;
 use crate::real::workload::{Recorded, Resource, Told};
@@ -89,6 +90,8 @@ struct Short {
     contents: Vec<Told>,
     #[serde(default)]
     memberships: Vec<Membership>,
+    #[serde(default)]
+    kube: Option<kube::Evidence>,
     #[serde(default)]
     left: Option<Vec<String>>,
     processes: Vec<Process>,
@@ -278,6 +281,7 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
         last: evidence.last.clone(),
         contents: evidence.contents.clone(),
         memberships: evidence.memberships.clone(),
+        kube: evidence.kube.clone(),
         left: evidence.left.clone(),
         processes: evidence.processes.clone(),
         observed: evidence.observed.clone(),
@@ -395,6 +399,7 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         last: short.last,
         contents: short.contents,
         memberships: short.memberships,
+        kube: short.kube,
         left: short.left,
         processes: short.processes,
         observed: short.observed,

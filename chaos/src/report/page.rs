@@ -194,6 +194,12 @@ fn promise(check: &str) -> &'static str {
         "leases" => "one holder at a time; transitions are counted",
         "leaders" => "no master's term went back; who led which term",
         "membership" => "all masters are voters, all know the same ones, and follow one leader",
+        "bound" => "no pod was ever seen on two nodes",
+        "converged" => "Deployments are what their user was told, and as many pods as they say",
+        "surplus" => "no pod and no ReplicaSet too many, none that belongs to nobody",
+        "endpoints" => "Services lead to their ready pods, and to nothing else",
+        "containers" => "what the API says runs, runs on the host, once; nothing else does",
+        "nodes" => "all agents are connected again",
         "left" => "nothing of the run is left on the host",
         _ => "",
     }

@@ -38,6 +38,7 @@ builtin!(
     "damage",
     "stop",
     "mixed-versions",
+    "deployments",
 );
 
 /// The text of one.

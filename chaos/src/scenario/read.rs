@@ -533,7 +533,7 @@ fn target(name: &str, masters: usize) -> Result<Target, String> {
     })
 }
 
-mod workload;
+pub mod workload;
 
 #[cfg(test)]
 mod tests;

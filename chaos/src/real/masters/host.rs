@@ -185,7 +185,7 @@ impl Masters {
             let back = shims.set(&Effect::default());
             done = done.and(back);
         }
-        for master in 0..self.masters.len() {
+        for master in 0..self.count {
             if let Some(disks) = &self.disks {
                 let back = disks.empty(master);
                 done = done.and(back);

@@ -10,9 +10,15 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::{Reader, Text, is_near};
-use crate::limits::{CLIENTS_MAX, KEYS_MAX};
+use crate::limits::{CLIENTS_MAX, KEYS_MAX, NODES_MAX};
 use crate::model::Family;
 use crate::scenario::Workload;
+
+/// The name of Kubernetes itself as a workload: node agents, Deployments, Services.
+pub const KUBERNETES: &str = "kubernetes";
+
+/// Node agents, where their number is not said.
+const NODES: usize = 2;
 
 /// As it is written.
 #[derive(Debug)]
@@ -28,6 +34,7 @@ pub(super) struct RawAll {
     kinds: Option<Spanned<RawKinds>>,
     clients: Option<Spanned<u64>>,
     keys: Option<Spanned<u64>>,
+    nodes: Option<Spanned<u64>>,
 }
 
 #[derive(Debug)]
@@ -104,10 +111,12 @@ impl Reader {
         let usual = Workload::default();
         let Some(raw) = raw else { return usual };
         let place = raw.referenced;
+        let mut nodes = None;
         let (kinds, clients, keys, field) = match &raw.value {
             RawWorkload::Kind(name) => (vec![(name.as_str(), place)], None, None, "workload"),
             RawWorkload::Kinds(names) => (places(names), None, None, "workload"),
             RawWorkload::All(all) => {
+                nodes = self.count("workload.nodes", all.nodes.as_ref(), NODES_MAX);
                 let kinds = match all.kinds.as_ref().map(|kinds| (&kinds.value, kinds.referenced)) {
                     None => vec![("register", place)],
                     Some((RawKinds::One(name), place)) => vec![(name.as_str(), place)],
@@ -119,7 +128,13 @@ impl Reader {
         let clients = self.count("workload.clients", clients, CLIENTS_MAX);
         let keys = self.count("workload.keys", keys, KEYS_MAX);
         let mut found: Vec<Family> = Vec::new();
+        let mut named = false;
         for (name, place) in kinds {
+            if name == KUBERNETES && !named {
+                named = true;
+                nodes = nodes.or(Some(NODES));
+                continue;
+            }
             match family(name) {
                 Ok(kind) if found.contains(&kind) => {
                     self.refuse(place, format!("{field}: {name} is there twice"));
@@ -129,13 +144,22 @@ impl Reader {
             }
         }
         let clients = clients.unwrap_or(usual.clients);
+        if found.is_empty() && named {
+            // Somebody has to see whether the masters answer at all.
+            found.push(Family::Register);
+        }
         if found.is_empty() {
             self.refuse(place, format!("{field}: there is none in it"));
         } else if clients != 0 && clients < found.len() {
             let what = format!("workload: {clients} clients are too few for {} kinds", found.len());
             self.refuse(place, what);
         }
-        Workload { kinds: found, clients, keys: keys.unwrap_or(usual.keys) }
+        Workload {
+            kinds: found,
+            clients,
+            keys: keys.unwrap_or(usual.keys),
+            nodes: nodes.unwrap_or(0),
+        }
     }
 }
 
@@ -145,7 +169,8 @@ fn places(names: &[Text]) -> Vec<(&str, Location)> {
 
 fn family(name: &str) -> Result<Family, String> {
     Family::from_str(name, false).map_err(|_| {
-        let all = Family::ALL.map(|family| family.to_string());
+        let families = Family::ALL.map(|family| family.to_string());
+        let all: Vec<String> = families.into_iter().chain([KUBERNETES.to_owned()]).collect();
         let near = all.iter().find(|other| is_near(name, other));
         let near = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
         format!("there is no workload {name:?}{near}; there are {}", all.join(", "))

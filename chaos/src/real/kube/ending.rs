@@ -1,0 +1,122 @@
+//! After the faults: all comes to rest, and what there is then, on the API and on the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::agents::{all, environment};
+use super::{Evidence, POD_UID, RUN, Shared};
+use crate::check::kube;
+use crate::limits::CONVERGED_MAX;
+use crate::real::client::Connection;
+use crate::real::workload::{self, lock};
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(250);
+
+/// What there is at a moment. Whole objects, as the API told them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// Deployments.
+    pub deployments: Vec<Value>,
+    /// `ReplicaSets`.
+    pub replicasets: Vec<Value>,
+    /// Pods.
+    pub pods: Vec<Value>,
+    /// Services.
+    pub services: Vec<Value>,
+    /// `EndpointSlices`.
+    pub slices: Vec<Value>,
+    /// Nodes.
+    pub nodes: Vec<Value>,
+    /// Uids of pods whose containers run on this host, by how many there are.
+    pub containers: BTreeMap<String, usize>,
+}
+
+/// Waits until nothing of it is wrong, or for [`CONVERGED_MAX`], and keeps what there is then.
+pub async fn wait(
+    run: &workload::Shared,
+    kube: &Shared,
+    (directory, nodes): (&Path, usize),
+    stop: &CancellationToken,
+) -> Evidence {
+    let mut evidence = Evidence {
+        lacks: None,
+        wanted: lock(&kube.wanted).clone(),
+        done: lock(&kube.done).clone(),
+        surprises: lock(&kube.surprises).clone(),
+        bindings: lock(&kube.bindings).values().cloned().collect(),
+        converged: None,
+        last: None,
+    };
+    let begin = Instant::now();
+    while evidence.converged.is_none() && begin.elapsed() < CONVERGED_MAX {
+        for master in 0..run.apis.len() {
+            if let Ok(last) = look(run, master, directory).await {
+                evidence.last = Some(last);
+                break;
+            }
+        }
+        if let Some(last) = &evidence.last
+            && kube::restless(last, &evidence.wanted, nodes).is_empty()
+        {
+            evidence.converged = Some(begin.elapsed());
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            // Asked to hurry: what there is now is no state of rest.
+            () = stop.cancelled() => {
+                evidence.last = None;
+                break;
+            }
+        }
+    }
+    evidence
+}
+
+async fn look(run: &workload::Shared, master: usize, directory: &Path) -> anyhow::Result<Last> {
+    let mut connection = Connection::open(run.apis[master], &run.tls).await?;
+    let mut list = async |path: &str| -> anyhow::Result<Vec<Value>> {
+        match connection.call(Method::GET, path, None).await {
+            Ok(answer) if answer.code == 200 => match answer.body.get("items") {
+                Some(Value::Array(items)) => Ok(items.clone()),
+                _ => Ok(Vec::new()),
+            },
+            other => anyhow::bail!("{path}: {other:?}"),
+        }
+    };
+    Ok(Last {
+        deployments: list("/apis/apps/v1/namespaces/default/deployments").await?,
+        replicasets: list("/apis/apps/v1/namespaces/default/replicasets").await?,
+        pods: list("/api/v1/namespaces/default/pods").await?,
+        services: list("/api/v1/namespaces/default/services").await?,
+        slices: list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await?,
+        nodes: list("/api/v1/nodes").await?,
+        containers: containers(directory),
+    })
+}
+
+/// Containers of this run that run on this host, whatever anybody says of them. What a container starts has its
+/// environment too, so a container is what leads its own process namespace.
+fn containers(directory: &Path) -> BTreeMap<String, usize> {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let run = format!("{RUN}={}", directory.display());
+    let mut namespaces: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for process in all(|path| environment(path).contains(&run)) {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = Path::new("/proc").join(process.to_string());
+        let own = environment(&path);
+        let uid = own.iter().find_map(|v| v.strip_prefix(POD_UID)?.strip_prefix('='));
+        let namespace = std::fs::metadata(path.join("ns/pid"));
+        if let (Some(uid), Ok(namespace)) = (uid, namespace) {
+            namespaces.entry(uid.to_owned()).or_default().insert(namespace.ino());
+        }
+    }
+    namespaces.into_iter().map(|(uid, all)| (uid, all.len())).collect()
+}

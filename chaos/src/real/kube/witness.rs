@@ -1,0 +1,81 @@
+//! Lists and watches all pods at one master after the other, and notes on which node each was ever said to be.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http_body_util::BodyExt;
+use hyper::Method;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Binding, Shared};
+use crate::limits::{CONNECT_MAX, WATCH_QUIET_MAX};
+use crate::real::client::Connection;
+use crate::real::workload::{self, lock};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Before the next master is tried.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Follows until it is told to stop, first at `home`.
+pub async fn follow(run: Arc<workload::Shared>, kube: Arc<Shared>, home: usize) {
+    let mut master = home;
+    while !run.stop.load(Ordering::Relaxed) {
+        if let Err(error) = watch(&run, &kube, master).await {
+            tracing::debug!(master, %error, "watch of pods ended");
+        }
+        master = (master + 1) % run.apis.len();
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn watch(run: &workload::Shared, kube: &Shared, master: usize) -> anyhow::Result<()> {
+    let mut connection = Connection::open(run.apis[master], &run.tls).await?;
+    let list = match connection.call(Method::GET, PODS, None).await {
+        Ok(answer) if answer.code == 200 => answer.body,
+        other => bail!("list: {other:?}"),
+    };
+    for pod in list["items"].as_array().into_iter().flatten() {
+        note(run, kube, pod);
+    }
+    let from = list["metadata"]["resourceVersion"].as_str().context("no resourceVersion")?;
+    let path = format!("{PODS}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let response = timeout(CONNECT_MAX, connection.send(Method::GET, &path, None)).await??;
+    if response.status().as_u16() != 200 {
+        bail!("{}", response.status());
+    }
+    let mut body = response.into_body();
+    let mut line = Vec::new();
+    while !run.stop.load(Ordering::Relaxed) {
+        let frame = timeout(WATCH_QUIET_MAX, body.frame()).await.context("quiet")?;
+        let Some(frame) = frame else { return Ok(()) };
+        let Ok(data) = frame?.into_data() else { continue };
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if line.ends_with(b"\n") {
+                let event: Value = serde_json::from_slice(&line)?;
+                line.clear();
+                match event["type"].as_str() {
+                    Some("ADDED" | "MODIFIED" | "DELETED") => note(run, kube, &event["object"]),
+                    Some("BOOKMARK") => {}
+                    _ => bail!("{event}"),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn note(run: &workload::Shared, kube: &Shared, pod: &Value) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (Some(uid), Some(node)) = (text(&pod["metadata"]["uid"]), text(&pod["spec"]["nodeName"]))
+    else {
+        return;
+    };
+    let name = text(&pod["metadata"]["name"]).unwrap_or_default();
+    let binding = Binding { uid: uid.clone(), pod: name, node: node.clone(), at: run.tick() };
+    lock(&kube.bindings).entry((uid, node)).or_insert(binding);
+}
