@@ -118,3 +118,22 @@ schedule:
     assert!(shown(0).contains(&format!("m1 runs {}", new.display())), "{}", shown(0));
     assert!(shown(1).contains(&format!("m2 runs {}", older.display())), "{}", shown(1));
 }
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    step("the leader dies while all logs are blocked");
+    let (code, report) = run("\
+name: blocked
+masters: 3
+schedule:
+- {at: 1s, for: 16s, fault: log-blocked, target: all}
+- {at: 2s, for: 17s, fault: kill, target: leader}
+- {at: 3s, for: 14s, fault: connections, target: all, times: 200}
+expect:
+  availability:
+    majority_writes_within: 10s
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    let text = report["faults"][0]["shown"].as_str().unwrap();
+    assert!(text.contains("the pipe of the log of m3 is full"), "{text}");
+}

@@ -168,3 +168,6 @@ pub const CUT_BYTES_MAX: usize = 64 << 10;
 
 /// Until a master has ended that was asked to. Beyond it, it is killed, and the run fails.
 pub const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// Connections that say nothing, to each master. A scenario with more has so many.
+pub const CONNECTIONS_MAX: u32 = 5000;

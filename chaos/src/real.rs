@@ -1,9 +1,11 @@
 //! The real world: processes of the real binary, faults, clients, and a verdict.
 
+pub mod blocked;
 pub mod client;
 pub mod course;
 pub mod damage;
 pub mod disk;
+pub mod flood;
 pub mod follower;
 pub mod kube;
 pub mod left;

@@ -124,6 +124,7 @@ pub struct Parameters {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<DiskError>,
     /// Of `disk-error`: how often; while it lasts without it. Of `crash-point`: when it comes there for this time.
+    /// Of `connections`: how many to each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
     /// Of `crash-point`: where.

@@ -6,8 +6,8 @@ mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::net::SocketAddr;
+use std::fs::OpenOptions;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -22,9 +22,11 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Options;
+use super::blocked::LogPipe;
 use super::client::{self, Connection};
 use super::damage::Damaged;
 use super::disk::Disks;
+use super::flood::Flood;
 use super::links::{Place, places};
 use super::network::Network;
 use super::processor::Processors;
@@ -103,6 +105,9 @@ pub struct Masters {
     proxies: Option<Proxies>,
     processors: Option<Processors>,
     shims: Option<Shims>,
+    /// When logs can be blocked: one for each.
+    logs: Vec<LogPipe>,
+    flood: Flood,
     /// Masters that may end by themselves now, and what those said that did.
     may_end: BTreeMap<usize, Option<String>>,
     /// After the masters: they are in use until then.
@@ -118,6 +123,7 @@ impl Masters {
         options: &Options,
         (network, seed): (Option<Network>, u64),
     ) -> anyhow::Result<Self> {
+        programs(options)?;
         let Options { binary, older, directory, scenario, .. } = options;
         let (places, proxies) = places(scenario, network.as_ref(), seed).await?;
         let directories: Vec<PathBuf> =
@@ -125,24 +131,14 @@ impl Masters {
         let disks = scenario.needs(Need::Disks).then(|| Disks::make(&directories)).transpose()?;
 
         let shims = shims(binary, directory, &directories, scenario)?;
-        if older.is_none() && !scenario.older.is_empty() {
-            bail!("the scenario has masters of an older program: give it with --older-binary");
-        }
+        let logs = log_pipes(scenario, directory)?;
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
         let mut tls: Option<Arc<ClientConfig>> = None;
         for (index, Place { api, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
             let data = directories[index].clone();
-            let mut arguments = vec![
-                "server".to_owned(),
-                format!("--name={name}"),
-                format!("--data={}", data.display()),
-                format!("--listen={api}"),
-                format!("--peer-listen={peer}"),
-                format!("--advertise={advertise}"),
-                format!("--kubeconfig={}", kubeconfig.display()),
-            ];
+            let mut arguments = arguments((&name, &data), (api, peer, advertise), &kubeconfig);
             if let Some(first) = masters.first() {
                 let token = token(binary, &first.data, "server").await?;
                 arguments.push(format!("--join=https://{}", first.api));
@@ -153,7 +149,8 @@ impl Masters {
             let place = (network.as_ref(), index);
             let is_older = scenario.older.contains(&Target::Master(index));
             let program = older.as_ref().filter(|_| is_older).unwrap_or(binary);
-            let process = spawn(program, &arguments, environment, &log, place)?;
+            let sinks = sinks(logs.get(index), &log)?;
+            let process = spawn(program, &arguments, environment, sinks, place)?;
             proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
             let process = Some(process);
             let mut master = Master { name, api, data, log, arguments, is_older, process };
@@ -183,6 +180,8 @@ impl Masters {
             proxies,
             processors,
             shims,
+            logs,
+            flood: Flood::default(),
             may_end: BTreeMap::new(),
             disks,
         };
@@ -307,7 +306,8 @@ impl Masters {
             let place = (self.network.as_ref(), master);
             let older = self.older.as_ref().filter(|_| found.is_older);
             let program = older.unwrap_or(&self.binary);
-            let process = spawn(program, arguments, environment.collect(), log, place)?;
+            let sinks = sinks(self.logs.get(master), log)?;
+            let process = spawn(program, arguments, environment.collect(), sinks, place)?;
             self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
             self.note(master, Act::Started);
@@ -459,15 +459,31 @@ impl Master {
     }
 }
 
+/// One pipe for each master, when the scenario blocks logs.
+fn log_pipes(scenario: &Scenario, directory: &Path) -> anyhow::Result<Vec<LogPipe>> {
+    if !scenario.schedule.iter().any(|step| step.fault == Fault::LogBlocked) {
+        return Ok(Vec::new());
+    }
+    let log = |number| LogPipe::make(&directory.join(format!("m{number}.log")));
+    (1..=scenario.masters).map(log).collect()
+}
+
+/// Where a process writes: its pipe, or its log file.
+fn sinks(pipe: Option<&LogPipe>, log: &Path) -> anyhow::Result<(Stdio, Stdio)> {
+    if let Some(pipe) = pipe {
+        return pipe.ends();
+    }
+    let open = || OpenOptions::new().create(true).append(true).open(log);
+    Ok((open()?.into(), open()?.into()))
+}
+
 fn spawn(
     binary: &Path,
     arguments: &[String],
     environment: Vec<(&'static str, OsString)>,
-    log: &Path,
+    (out, err): (Stdio, Stdio),
     (network, index): (Option<&Network>, usize),
 ) -> anyhow::Result<Child> {
-    let open = || OpenOptions::new().create(true).append(true).open(log);
-    let (out, err): (File, File) = (open()?, open()?);
     let mut command = match network {
         Some(network) if arguments.first().is_some_and(|verb| verb == "agent") => {
             agents::command(&network.namespace(index), binary)
@@ -487,6 +503,31 @@ fn spawn(
         .stderr(err)
         .kill_on_drop(true);
     command.spawn().with_context(|| format!("cannot start {}", binary.display()))
+}
+
+/// What a master is started with.
+fn arguments(
+    (name, data): (&str, &Path),
+    (api, peer, advertise): (SocketAddr, SocketAddr, IpAddr),
+    kubeconfig: &Path,
+) -> Vec<String> {
+    vec![
+        "server".to_owned(),
+        format!("--name={name}"),
+        format!("--data={}", data.display()),
+        format!("--listen={api}"),
+        format!("--peer-listen={peer}"),
+        format!("--advertise={advertise}"),
+        format!("--kubeconfig={}", kubeconfig.display()),
+    ]
+}
+
+/// Whether each master has a program to run.
+fn programs(options: &Options) -> anyhow::Result<()> {
+    if options.older.is_none() && !options.scenario.older.is_empty() {
+        bail!("the scenario has masters of an older program: give it with --older-binary");
+    }
+    Ok(())
 }
 
 /// The library in the masters' processes, when the scenario needs it and the host can have it.

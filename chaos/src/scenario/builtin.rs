@@ -37,6 +37,7 @@ builtin!(
     "crash-points",
     "damage",
     "stop",
+    "nuisances",
     "mixed-versions",
     "deployments",
 );

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Parameters, Span};
-use crate::limits::POWER_OFF;
+use crate::limits::{CONNECTIONS_MAX, POWER_OFF};
 
 /// A kind of fault.
 #[derive(
@@ -97,6 +97,10 @@ pub enum Fault {
     TruncateTail,
     /// The targets' log and vote are gone when they start again
     WipeLog,
+    /// Nobody reads the targets' logs
+    LogBlocked,
+    /// Connections to the targets that say nothing, and stand
+    Connections,
     /// SIGTERM to the targets, which hand over and end, and a restart
     Stop,
     /// The targets run the older program (`--older-binary`), and then this one again
@@ -200,6 +204,10 @@ pub struct Effect {
     pub asked: BTreeSet<usize>,
     /// Files that are damaged.
     pub damaged: BTreeMap<usize, Damage>,
+    /// Whose logs nobody reads.
+    pub unread: BTreeSet<usize>,
+    /// Connections that say nothing.
+    pub flooded: BTreeMap<usize, u32>,
     /// Who runs the older program (true) or the newer one, where that is not as it was at the start.
     pub older: BTreeMap<usize, bool>,
 }
@@ -219,6 +227,8 @@ impl Effect {
         self.dark.extend(&other.dark);
         self.asked.extend(&other.asked);
         self.damaged.extend(&other.damaged);
+        self.unread.extend(&other.unread);
+        self.flooded.extend(&other.flooded);
         self.older.extend(&other.older);
         self
     }
@@ -324,6 +334,8 @@ impl Fault {
             | Self::BitFlip
             | Self::TruncateTail
             | Self::WipeLog
+            | Self::LogBlocked
+            | Self::Connections
             | Self::Stop => Need::Nothing,
             Self::Downgrade | Self::Upgrade => Need::Older,
             Self::Isolate
@@ -383,6 +395,7 @@ impl Fault {
             Self::DiskError => &["on", "error", "times"],
             Self::PowerLoss => &["every"],
             Self::CrashPoint => &["point", "times"],
+            Self::Connections => &["times"],
             Self::BitFlip | Self::TruncateTail => &["file"],
             _ => &[],
         }
@@ -437,6 +450,12 @@ impl Fault {
             Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
                 damage(self, targets, lasts, with.file, random)
             }
+            Self::LogBlocked => at_once(Effect { unread: targets.clone(), ..Effect::default() }),
+            Self::Connections => {
+                let count = with.times.unwrap_or(1000).min(CONNECTIONS_MAX);
+                let flooded = targets.iter().map(|master| (*master, count)).collect();
+                at_once(Effect { flooded, ..Effect::default() })
+            }
             Self::Stop => {
                 let (down, asked) = (targets.clone(), targets.clone());
                 at_once(Effect { down, asked, ..Effect::default() })
@@ -446,26 +465,32 @@ impl Fault {
                 let older = targets.iter().map(|master| (*master, is_older)).collect();
                 at_once(Effect { older, ..Effect::default() })
             }
-            Self::ClockJump | Self::ClockDrift | Self::ClockStrobe => {
-                let clock = Clock::of(self, with);
-                let clocks = targets.iter().map(|master| (*master, clock)).collect();
-                at_once(Effect { clocks, ..Effect::default() })
-            }
-            Self::DiskSlow
+            Self::ClockJump
+            | Self::ClockDrift
+            | Self::ClockStrobe
+            | Self::DiskSlow
             | Self::DiskError
             | Self::DiskReadonly
             | Self::DiskLies
-            | Self::CrashPoint => {
-                let disk = Disk::of(self, with);
-                let disks = targets.iter().map(|master| (*master, disk)).collect();
-                at_once(Effect { disks, ..Effect::default() })
-            }
+            | Self::CrashPoint => at_once(self.machine(targets, with)),
             Self::Throttle => {
                 let percent = with.percent.unwrap_or(10);
                 let throttled = targets.iter().map(|master| (*master, percent)).collect();
                 at_once(Effect { throttled, ..Effect::default() })
             }
         }
+    }
+
+    /// Wrong clocks and disks.
+    fn machine(self, targets: &BTreeSet<usize>, with: &Parameters) -> Effect {
+        if matches!(self, Self::ClockJump | Self::ClockDrift | Self::ClockStrobe) {
+            let clock = Clock::of(self, with);
+            let clocks = targets.iter().map(|master| (*master, clock)).collect();
+            return Effect { clocks, ..Effect::default() };
+        }
+        let disk = Disk::of(self, with);
+        let disks = targets.iter().map(|master| (*master, disk)).collect();
+        Effect { disks, ..Effect::default() }
     }
 
     /// Links that a partition of this shape cuts; none for other kinds.

@@ -78,6 +78,7 @@ impl Masters {
         for master in from.full.difference(&to.full) {
             self.disks.as_ref().context("no disk was filled")?.empty(*master)?;
         }
+        self.change_nuisances(to).await;
         let ids = to.throttled.iter().filter_map(|(master, percent)| {
             let id = self.masters[*master].process.as_ref().and_then(Child::id)?;
             Some((*master, (id, *percent)))
@@ -87,6 +88,17 @@ impl Masters {
             processors.set(ids)?;
         }
         Ok(())
+    }
+
+    /// Logs that are read or not, and connections that only stand.
+    async fn change_nuisances(&mut self, to: &Effect) {
+        for (master, pipe) in self.logs.iter().enumerate() {
+            pipe.block(to.unread.contains(&master));
+        }
+        let flooded = to.flooded.iter().filter(|(master, _)| !to.down.contains(master));
+        let wanted = flooded.map(|(master, count)| (*master, (self.api(*master), *count)));
+        let wanted = wanted.collect();
+        self.flood.set(&wanted).await;
     }
 
     /// Damages files of those that do not run, and puts back those of who would not start on them.
@@ -181,6 +193,8 @@ impl Masters {
             let back = processors.set(BTreeMap::new());
             done = done.and(back);
         }
+        self.logs.iter().for_each(|pipe| pipe.block(false));
+        self.flood.clear();
         if let Some(shims) = &mut self.shims {
             let back = shims.set(&Effect::default());
             done = done.and(back);
@@ -283,21 +297,7 @@ impl Masters {
                 }
             }
             let runs = !effect.down.contains(&master);
-            if let (true, Some(damaged)) =
-                (effect.damaged.contains_key(&master), self.damaged.get(&master))
-            {
-                match &damaged.what {
-                    Ok(what) => shown.push(format!("{name}: {what}")),
-                    Err(why) => bail!("{why}"),
-                }
-            }
-            if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
-                let wanted = self.older.as_ref().filter(|_| *older).unwrap_or(&self.binary);
-                if found != wanted.canonicalize()? {
-                    bail!("{name} runs {}, not {}", found.display(), wanted.display());
-                }
-                shown.push(format!("{name} runs {}", found.display()));
-            }
+            self.look_at_machine(effect, master, &mut shown)?;
             if let Some(shims) = &self.shims {
                 let id = self.masters[master].process.as_ref().and_then(Child::id);
                 // An errand of a moment ago may have ended it.
@@ -314,6 +314,45 @@ impl Masters {
             }
         }
         Ok(shown.join("; "))
+    }
+
+    /// Damaged files, unread logs, silent connections, other programs.
+    fn look_at_machine(
+        &self,
+        effect: &Effect,
+        master: usize,
+        shown: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        let (name, runs) = (self.name(master), !effect.down.contains(&master));
+        if let (true, Some(damaged)) =
+            (effect.damaged.contains_key(&master), self.damaged.get(&master))
+        {
+            match &damaged.what {
+                Ok(what) => shown.push(format!("{name}: {what}")),
+                Err(why) => bail!("{why}"),
+            }
+        }
+        if effect.unread.contains(&master) {
+            if !self.logs.get(master).context("no log can be blocked")?.is_full()? {
+                bail!("the log of {name} is read");
+            }
+            shown.push(format!("the pipe of the log of {name} is full"));
+        }
+        if let (Some(wanted), true) = (effect.flooded.get(&master), runs) {
+            let stand = self.flood.shown(master).unwrap_or(0);
+            if stand < usize::try_from(*wanted)?.div_ceil(2) {
+                bail!("{stand} of {wanted} connections stand to {name}");
+            }
+            shown.push(format!("{stand} silent connections to {name}"));
+        }
+        if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
+            let wanted = self.older.as_ref().filter(|_| *older).unwrap_or(&self.binary);
+            if found != wanted.canonicalize()? {
+                bail!("{name} runs {}, not {}", found.display(), wanted.display());
+            }
+            shown.push(format!("{name} runs {}", found.display()));
+        }
+        Ok(())
     }
 
     fn look_at_links(&self, effect: &Effect, shown: &mut Vec<String>) -> anyhow::Result<()> {
