@@ -1,8 +1,8 @@
 //! The fault-injection harness: what happened (histories), what may happen (models), and checks that tell whether the
 //! one is explained by the other (design, section 2).
 //!
-//! Built so far: the checkers, scenarios, and real masters under process and network faults. The simulated world and
-//! clock faults are not there yet.
+//! Built so far: the checkers, scenarios, and real masters under faults of processes, network, clocks, disks and power.
+//! The simulated world is not there yet.
 
 pub mod check;
 pub mod cli;
