@@ -139,7 +139,7 @@ pub const DISK_BYTES: u64 = 384 << 20;
 pub const DISK_FULL_BYTES: u64 = 64 << 20;
 
 /// A fault that is to meet the leader waits so long for one to be elected. Beyond it, it does not happen.
-pub const LEADING_MAX: Duration = Duration::from_secs(10);
+pub const LEADING_MAX: Duration = Duration::from_secs(30);
 
 /// Elements of a list that clients append to. One with more is left alone, and a new one begun.
 pub const LIST_MAX: usize = 60;

@@ -329,6 +329,8 @@ impl<'a> Nemesis<'a> {
             Target::Minority => order.into_iter().take(count.saturating_sub(1) / 2).collect(),
             Target::Majority => order.into_iter().take(count / 2 + 1).collect(),
             Target::Master(master) => [*master].into(),
+            Target::Agent(agent) if *agent < masters.agents() => [count + agent].into(),
+            Target::Agent(_) => return Err("no node agent runs".to_owned()),
         };
         if targets.is_subset(&self.now.down) {
             return Err(format!("{target} did not run when it was to begin"));

@@ -40,6 +40,7 @@ builtin!(
     "nuisances",
     "mixed-versions",
     "deployments",
+    "nodes",
 );
 
 /// The text of one.

@@ -145,6 +145,8 @@ pub enum Target {
     Majority,
     /// The master of this number, from 0: `m1` is 0.
     Master(usize),
+    /// The node agent of this number, from 0: `n1` is 0.
+    Agent(usize),
 }
 
 /// Of [`Fault::OneWay`] and [`Fault::ClockDrift`].
@@ -305,6 +307,7 @@ impl fmt::Display for Target {
             Self::Minority => "minority",
             Self::Majority => "majority",
             Self::Master(index) => return write!(f, "m{}", index + 1),
+            Self::Agent(index) => return write!(f, "n{}", index + 1),
         })
     }
 }
@@ -377,6 +380,12 @@ impl Fault {
     pub fn has_target(self) -> bool {
         let meets_all = [Self::KillAll, Self::Bridge, Self::Ring, Self::MajoritiesRing];
         !meets_all.contains(&self) && !matches!(self, Self::RollingRestart | Self::Swizzle)
+    }
+
+    /// Whether it can meet a node agent.
+    #[must_use]
+    pub fn meets_agents(self) -> bool {
+        matches!(self, Self::Kill | Self::Pause | Self::RestartLoop | Self::Isolate)
     }
 
     /// Names of the fields that it takes beside `at`, `for`, `target`, `required`.
@@ -505,7 +514,11 @@ impl Fault {
             pairs(count).filter(|(from, to)| is_cut(*from, *to)).collect()
         };
         match self {
-            Self::Isolate => cut(&|from, to| on(&from) || on(&to)),
+            Self::Isolate => {
+                // Node agents are behind the masters.
+                let all = targets.last().map_or(count, |last| count.max(last + 1));
+                pairs(all).filter(|(from, to)| on(from) || on(to)).collect()
+            }
             Self::Partition => cut(&|from, to| on(&from) != on(&to)),
             Self::OneWay if with.direction == Some(Direction::Deaf) => {
                 cut(&|from, to| !on(&from) && on(&to))

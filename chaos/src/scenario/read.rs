@@ -137,7 +137,7 @@ pub fn text(file: &str, text: &str, seed: u64) -> Result<Scenario, Refused> {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         refused(vec![Problem { line, column, what: said(&error) }])
     })?;
-    let mut reader = Reader { problems: Vec::new(), masters: 3 };
+    let mut reader = Reader { problems: Vec::new(), masters: 3, nodes: 0 };
     let scenario = reader.scenario(raw, seed);
     if reader.problems.is_empty() { Ok(scenario) } else { Err(refused(reader.problems)) }
 }
@@ -174,6 +174,7 @@ impl RawStep {
 struct Reader {
     problems: Vec<Problem>,
     masters: usize,
+    nodes: usize,
 }
 
 impl Reader {
@@ -218,6 +219,7 @@ impl Reader {
         // A wrong number is one problem, not one of each fault.
         self.masters = if masters == 0 { MASTERS_MAX } else { masters };
         let workload = self.workload(raw.workload.as_ref());
+        self.nodes = workload.nodes;
         let older = self.older(&raw.older);
         let mut schedule = Vec::new();
         match (&raw.schedule, &raw.random) {
@@ -254,7 +256,7 @@ impl Reader {
     fn older(&mut self, names: &[Text]) -> Vec<Target> {
         let masters = self.masters;
         let name = |name: &Text| {
-            self.read("older", name, |text| match target(text, masters) {
+            self.read("older", name, |text| match target(text, (masters, 0)) {
                 Ok(master @ Target::Master(_)) => Ok(Some(master)),
                 _ => Err(format!("{text:?} is no master; m1 to m{masters}")),
             })
@@ -303,8 +305,13 @@ impl Reader {
                 None
             }
             Some(text) => {
-                let masters = self.masters;
-                self.read(path, text, |name| target(name, masters).map(Some))
+                let there = (self.masters, self.nodes);
+                self.read(path, text, |name| match target(name, there)? {
+                    Target::Agent(_) if !fault.meets_agents() => Err(format!(
+                        "{fault} cannot meet a node agent; kill, pause, restart-loop and isolate can"
+                    )),
+                    target => Ok(Some(target)),
+                })
             }
             None => fault.has_target().then_some(Target::Any),
         }
@@ -510,7 +517,7 @@ fn direction(text: &str, fault: Fault) -> Result<Direction, String> {
     }
 }
 
-fn target(name: &str, masters: usize) -> Result<Target, String> {
+fn target(name: &str, (masters, nodes): (usize, usize)) -> Result<Target, String> {
     Ok(match name {
         "leader" => Target::Leader,
         "follower" => Target::Follower,
@@ -519,13 +526,21 @@ fn target(name: &str, masters: usize) -> Result<Target, String> {
         "minority" => Target::Minority,
         "majority" => Target::Majority,
         _ => {
-            let number = name.strip_prefix('m').and_then(|number| usize::from_str(number).ok());
-            match number.filter(|number| (1..=masters).contains(number)) {
-                Some(number) => Target::Master(number - 1),
-                None => {
+            let one_of = |letter, count| {
+                let number = usize::from_str(name.strip_prefix(letter)?).ok()?;
+                (1..=count).contains(&number).then(|| number - 1)
+            };
+            match (one_of('m', masters), one_of('n', nodes)) {
+                (Some(master), _) => Target::Master(master),
+                (None, Some(agent)) => Target::Agent(agent),
+                (None, None) => {
+                    let agents = match nodes {
+                        0 => String::new(),
+                        _ => format!(", or a node agent, n1 to n{nodes}"),
+                    };
                     return Err(format!(
                         "{name:?} is nobody; leader, follower, any, all, minority, majority, or \
-                         one of m1 to m{masters}"
+                         one of m1 to m{masters}{agents}"
                     ));
                 }
             }

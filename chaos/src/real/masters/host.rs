@@ -47,7 +47,7 @@ impl Masters {
         for master in from.down.difference(&to.down) {
             self.restart(*master)?;
         }
-        for master in 0..self.count() {
+        for master in 0..self.masters.len() {
             let hung = from.paused.contains(&master) && !from.down.contains(&master);
             let hangs = to.paused.contains(&master) && !to.down.contains(&master);
             match (hung, hangs) {
@@ -268,7 +268,7 @@ impl Masters {
 
     fn look(&self, effect: &Effect) -> anyhow::Result<String> {
         let mut shown = Vec::new();
-        for master in 0..self.count() {
+        for master in 0..self.masters.len() {
             let name = self.name(master);
             let state = self.state(master);
             match (effect.down.contains(&master), effect.paused.contains(&master), state) {
@@ -377,7 +377,7 @@ impl Masters {
             }
         }
         if let Some(network) = self.network() {
-            for master in 0..self.count() {
+            for master in 0..self.masters.len() {
                 let cut = effect.cuts.iter().filter(|(_, to)| *to == master);
                 let wanted: BTreeSet<usize> = cut.map(|(from, _)| *from).collect();
                 let found = network.cut_from(master)?;

@@ -305,3 +305,20 @@ fn details_of_machines_say_what_is_allowed() {
         assert!(error.contains(wanted), "{error}\n{wanted}");
     }
 }
+
+#[test]
+fn node_agents_are_met_where_there_are_some() {
+    let file = |workload: &str, step: &str| {
+        format!("name: s\nworkload: {workload}\nschedule:\n- {{at: 1s, for: 1s, {step}}}\n")
+    };
+    let two = "{kinds: [kubernetes, set], nodes: 2}";
+    let scenario = text("s.yaml", &file(two, "fault: isolate, target: n2"), 1).unwrap();
+    assert_eq!(scenario.schedule[0].target, Some(Target::Agent(1)));
+    assert_eq!(scenario.workload.nodes, 2);
+    assert_eq!(text("again.yaml", &scenario.to_yaml().unwrap(), 1).unwrap(), scenario);
+    assert_eq!(text("s.yaml", &file("kubernetes", "fault: kill"), 1).unwrap().workload.nodes, 2);
+    let refused = |workload, step| refused(&file(workload, step));
+    assert!(refused(two, "fault: kill, target: n3").contains("a node agent, n1 to n2"));
+    assert!(refused(two, "fault: disk-full, target: n1").contains("cannot meet a node agent"));
+    assert!(refused("set", "fault: kill, target: n1").contains("\"n1\" is nobody"));
+}
