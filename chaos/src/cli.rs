@@ -1,6 +1,7 @@
 //! The command line of `quorate chaos`.
 
 mod minimise;
+mod sim;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,11 @@ enum Command {
     ///
     /// Ctrl-C ends the faults early: all are taken back, and what there is is checked and reported.
     Run(Box<RunArgs>),
+    /// Simulate masters, their network and their disks in this process, much faster than time goes by
+    ///
+    /// Store, Raft, log and state machine are the real ones; time, network and disks are made, and the same seed is
+    /// the same run, so that what fails can be had again. Ends with 0 (pass), 1 (fail) or 2 (unknown).
+    Sim(Box<sim::SimArgs>),
     /// Run a scenario, and when it fails, again with fewer faults while it still fails
     ///
     /// The smallest failing scenario is smallest.yaml in the run's directory.
@@ -182,6 +188,7 @@ enum Output {
 pub async fn main(args: ChaosArgs, voice: Voice, stop: CancellationToken) -> anyhow::Result<u8> {
     match args.command {
         Command::Run(args) => run_scenario(*args, voice, &stop).await,
+        Command::Sim(args) => sim::main(&args, voice, &stop),
         Command::Minimise(args) => run_scenario(args.into(), voice, &stop).await,
         Command::Replay(args) => replay(&args, voice),
         Command::Scenarios(args) => scenarios(args, voice.print),

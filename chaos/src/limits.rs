@@ -171,3 +171,37 @@ pub const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// Connections that say nothing, to each master. A scenario with more has so many.
 pub const CONNECTIONS_MAX: u32 = 5000;
+
+/// How finely simulated time is cut, or two or three times that: masters run one after the other for so long, and
+/// what they send goes out when all have run.
+pub const SIM_TICK: Duration = Duration::from_millis(5);
+
+/// Simulated time until a simulated cluster is up. Beyond it the run fails.
+pub const SIM_BOOT_MAX: Duration = Duration::from_secs(60);
+
+/// Simulated time after which a client waits no longer; the outcome is unknown.
+pub const SIM_ANSWER_MAX: Duration = Duration::from_secs(35);
+
+/// Simulated quiet time at the end, in which the cluster must become whole again. Beyond it the run fails.
+pub const SIM_HEALED_MAX: Duration = Duration::from_secs(60);
+
+/// States that a simulation remembers to compare others with. The oldest is forgotten.
+pub const SIM_STATES_MAX: usize = 20_000;
+
+/// Broken promises that a simulation collects while it runs. Later ones are not kept.
+pub const SIM_BROKEN_MAX: usize = 100;
+
+/// Simulated time that passes after the last fault before everything is taken back.
+pub const SIM_SETTLE: Duration = Duration::from_secs(5);
+
+/// Failures that the summary of many simulations has, and broken promises that each names.
+pub const SIM_SEEDS_NAMED_MAX: usize = 20;
+
+/// Changes that a compaction in a simulation leaves: no watcher is ever so far behind.
+pub const SIM_HISTORY_CHANGES: u64 = 300;
+
+/// Simulated time between two compactions.
+pub const SIM_COMPACT_EVERY: Duration = Duration::from_secs(10);
+
+/// Events and bookmarks of one watcher in a simulation. What comes then is not kept, and the run fails.
+pub const SIM_TOLD_MAX: usize = 1_000_000;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
+use quorate_mutants::{self as mutants, Mutant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::Fatal;
@@ -142,6 +143,7 @@ impl<M: StateMachine> Worker<M> {
         for (entry, responder) in batch {
             let payload = match entry.payload {
                 EntryPayload::Blank => None,
+                EntryPayload::Normal(_) if mutants::armed(Mutant::SkipAfterSnapshot) => None,
                 EntryPayload::Normal(data) => Some(data.0),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -180,6 +182,7 @@ impl<M: StateMachine> Worker<M> {
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership;
         self.publish();
+        mutants::arm(Mutant::SkipAfterSnapshot);
         Ok(())
     }
 

@@ -44,6 +44,12 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// When it cannot be made.
     fn runtime(&self) -> io::Result<Runtime>;
 
+    /// Bytes that may still be written on the file system of `path`.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
     /// Another network than the machine's, if there is one.
     fn network(&self) -> Option<Arc<dyn Network>>;
 }
@@ -114,6 +120,12 @@ impl Host for Machine {
                 runtime.shutdown_timeout(Duration::from_secs(2));
             })?;
         Ok(Runtime { handle, stop, ended: Worker::Thread(thread) })
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        // What an unprivileged process has.
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn network(&self) -> Option<Arc<dyn Network>> {

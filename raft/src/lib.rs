@@ -9,6 +9,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod apply;
+pub mod chance;
 mod codec;
 pub mod config;
 pub mod error;

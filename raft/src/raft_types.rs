@@ -78,7 +78,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = Vote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = crate::chance::Runtime;
     type Responder<T>
         = Answer<T>
     where

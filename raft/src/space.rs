@@ -9,14 +9,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
 use crate::config::DiskRule;
 use crate::error::ProposeError;
+use crate::host::Host;
 use crate::limits::{BALLAST_RELEASE_BYTES, DISK_FLOOR_BYTES, DISK_STOP_BYTES};
 
 /// What a proposal means for the disk.
@@ -32,6 +32,7 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Space {
     directory: PathBuf,
+    host: Arc<dyn Host>,
     rule: DiskRule,
     free: AtomicU64,
     low: AtomicBool,
@@ -39,17 +40,12 @@ pub(crate) struct Space {
     ballast: Mutex<()>,
 }
 
-/// Bytes that an unprivileged process may still write on the file system of `path`.
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(path)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 impl Space {
     /// Measures once, and puts the ballast in its place when there is room for it.
-    pub(crate) fn open(directory: &Path, rule: DiskRule) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, rule: DiskRule, host: Arc<dyn Host>) -> io::Result<Self> {
         let space = Self {
             directory: directory.to_owned(),
+            host,
             rule,
             free: AtomicU64::new(u64::MAX),
             low: AtomicBool::new(false),
@@ -67,7 +63,7 @@ impl Space {
 
     /// Measures. Cheap: one system call.
     pub(crate) fn measure(&self) -> io::Result<u64> {
-        let free = free_bytes(&self.directory)?;
+        let free = self.host.free_bytes(&self.directory)?;
         self.free.store(free, Ordering::Relaxed);
         Ok(free)
     }
@@ -169,10 +165,11 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Machine;
 
     fn space(rule: DiskRule) -> (tempfile::TempDir, Space) {
         let directory = tempfile::tempdir().unwrap();
-        let space = Space::open(directory.path(), rule).unwrap();
+        let space = Space::open(directory.path(), rule, Arc::new(Machine)).unwrap();
         (directory, space)
     }
 
@@ -195,11 +192,11 @@ mod tests {
         let ballast = directory.path().join("ballast");
         assert_eq!(ballast.metadata().unwrap().len(), 1 << 20);
         drop(space);
-        Space::open(directory.path(), DiskRule::default()).unwrap();
+        Space::open(directory.path(), DiskRule::default(), Arc::new(Machine)).unwrap();
         assert!(!ballast.exists());
         // A watermark that this disk can never meet: no ballast is taken.
         let rule = DiskRule { free_bytes_min: u64::MAX, ballast_bytes: 1 << 20 };
-        let space = Space::open(directory.path(), rule).unwrap();
+        let space = Space::open(directory.path(), rule, Arc::new(Machine)).unwrap();
         assert!(!ballast.exists());
         assert!(space.check(Need::Growing).is_err());
     }

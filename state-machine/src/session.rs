@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
+use quorate_mutants::{self as mutants, Mutant};
 
 use crate::command::Reply;
 use crate::limits::{SESSION_OUTCOMES_MAX, SESSIONS_MAX};
@@ -74,7 +75,9 @@ impl Sessions {
             session.first_unacked = tag.first_unacked;
             session.answers = session.answers.split_off(&tag.first_unacked);
         }
-        if let Some(answer) = session.answers.get(&tag.sequence) {
+        if let Some(answer) = session.answers.get(&tag.sequence)
+            && !mutants::is(Mutant::ExecutedTwice)
+        {
             return Err(answer.clone());
         }
         if tag.sequence < session.first_unacked {

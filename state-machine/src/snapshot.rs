@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
+use quorate_mutants::{self as mutants, Mutant};
 
 use crate::codec::{self, CodecError};
 use crate::command::Reply;
@@ -143,7 +144,10 @@ fn write_resource(
 
 pub(crate) fn read(input: &mut dyn Read) -> io::Result<Machine> {
     let head: Head = get(input)?;
-    let sessions = read_sessions(input)?;
+    let mut sessions = read_sessions(input)?;
+    if mutants::is(Mutant::SessionsNotInSnapshot) {
+        sessions = Sessions::default();
+    }
     let mut machine = Machine { sessions, ..Machine::default() };
     let view = &mut machine.view;
     view.index = head.index;
@@ -153,6 +157,10 @@ pub(crate) fn read(input: &mut dyn Read) -> io::Result<Machine> {
     for _ in 0..head.resources {
         let (name, resource) = read_resource(input)?;
         view.resources.insert(name, Arc::new(resource));
+    }
+    if mutants::is(Mutant::RevisionFromObjects) {
+        let objects = view.resources.values().flat_map(|resource| resource.objects.values());
+        view.revision = objects.map(|object| object.revision).max().unwrap_or_default();
     }
     if input.read(&mut [0])? != 0 {
         return Err(invalid("bytes follow the snapshot"));
@@ -189,6 +197,9 @@ fn read_resource(input: &mut dyn Read) -> io::Result<(GroupResource, ResourceVie
         let (previous, current) = (named(record.previous)?, named(record.current)?);
         if previous.is_none() && current.is_none() {
             return Err(invalid("a change has no version before it and none after it"));
+        }
+        if mutants::is(Mutant::HistoryNotInSnapshot) {
+            continue;
         }
         resource.record(Arc::new(Change {
             revision: record.revision,

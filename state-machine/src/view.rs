@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
+use quorate_mutants::{self as mutants, Mutant};
 
 use crate::hash;
 use crate::history::{Change, ChangeKind, ChangeRef};
@@ -99,7 +100,13 @@ impl View {
         kind: ChangeKind,
         image: Option<&Image>,
     ) -> Revision {
-        let revision = self.revision.next();
+        let mut revision = self.revision.next();
+        if kind == ChangeKind::Deleted && mutants::is(Mutant::DeleteWithoutRevision) {
+            revision = self.revision;
+        }
+        if mutants::one_in(Mutant::StateDiffers, 2003) {
+            revision = revision.next();
+        }
         self.revision = revision;
         if !self.resources.contains_key(&key.resource) {
             self.resources.insert(key.resource.clone(), Arc::default());
@@ -129,7 +136,12 @@ impl View {
         if let Some(resource) = self.resources.get_mut(resource)
             && bound > resource.compacted
         {
-            Arc::make_mut(resource).compact(bound);
+            let resource = Arc::make_mut(resource);
+            resource.compact(bound);
+            if mutants::is(Mutant::WatchLosesAtCompaction) {
+                // The newest: the others have long been told.
+                resource.history.pop_back();
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_state_machine::{GroupResource, LogIndex, Op, Outcome, Revision, View};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
@@ -67,6 +68,10 @@ impl Store {
     ) -> Result<Arc<View>, Error> {
         match consistency {
             Consistency::Any => self.consensus.caught_up_once(deadline).await?,
+            Consistency::Linearizable if mutants::is(Mutant::StaleRead) => {}
+            Consistency::Linearizable if mutants::is(Mutant::ReadBeforeApply) => {
+                self.consensus.read_index(deadline).await?;
+            }
             Consistency::Linearizable => {
                 let index = self.consensus.read_index(deadline).await?;
                 self.wait_index(index, deadline).await?;

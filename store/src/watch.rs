@@ -1,6 +1,7 @@
 //! Watchers: cursors into the history of a resource. They hold no queue, so a slow one costs
 //! nothing; one that falls off the history gets [`Expired`].
 
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_state_machine::history::ChangeRef;
 use quorate_state_machine::{Expired, GroupResource, Revision};
 
@@ -29,6 +30,8 @@ pub struct Batch {
 impl Watch {
     pub(crate) fn new(store: Store, resource: GroupResource, after: Revision) -> Self {
         let published = store.published_of(&resource);
+        let skipped = u64::from(after.0 > 0 && mutants::is(Mutant::WatchSkipsAfterResume));
+        let after = Revision(after.0 + skipped);
         Self { store, resource, after, published }
     }
 
@@ -67,6 +70,9 @@ impl Watch {
         self.published.mark_unchanged();
         let view = self.store.view();
         let mut up_to = view.revision().max(self.after);
+        if mutants::is(Mutant::WatchGoesBack) {
+            up_to = view.revision();
+        }
         if let Some(resource) = view.resource(&self.resource) {
             for change in resource.changes_after(self.after)? {
                 if !visit(change) {

@@ -24,7 +24,7 @@ type Step = fn() -> anyhow::Result<()>;
 /// Options of `cargo xtask ci`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the named step: fmt, tidy, clippy, test
+    /// Only the named step: packages, fmt, tidy, clippy, test, sim, mutants
     #[arg(long)]
     only: Option<String>,
 }
@@ -37,6 +37,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         ("tidy", || crate::tidy::run(&root())),
         ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("test", test),
+        ("sim", sim),
+        ("mutants", mutants),
     ];
     for (name, step) in steps {
         if args.only.as_deref().is_some_and(|only| only != *name) {
@@ -62,6 +64,16 @@ fn test() -> anyhow::Result<()> {
         // One at a time, so that the name of a test that hangs is on the screen.
         cargo(&["test", "--workspace", "--", "--test-threads=1"])
     }
+}
+
+/// Three minutes of simulated clusters with seeds that nobody has tried.
+fn sim() -> anyhow::Result<()> {
+    cargo(&["run", "--quiet", "--bin=quorate", "--", "chaos", "sim", "--for=3m", "--steps=40"])
+}
+
+/// Some of the bugs that the simulated world must find; `cargo xtask chaos-mutants` has all.
+fn mutants() -> anyhow::Result<()> {
+    crate::chaos::sample()
 }
 
 fn packages() -> anyhow::Result<()> {
@@ -103,7 +115,7 @@ fn packages() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program).args(arguments).current_dir(root()).status()?;
     if !status.success() {
@@ -113,6 +125,6 @@ fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::print_stdout, reason = "a contributor's tool")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("{text}");
 }

@@ -1,6 +1,7 @@
 //! Everything a contributor runs, as `cargo xtask COMMAND`.
 
 mod bench;
+mod chaos;
 mod ci;
 mod codegen;
 mod tidy;
@@ -16,6 +17,10 @@ enum Command {
     Ci(ci::Args),
     /// Measures one and three masters and prints a table beside kube-apiserver's figures
     Bench(bench::Args),
+    /// Simulates clusters under faults for hours, from where the last soak stopped, and keeps what fails
+    ChaosSoak(chaos::SoakArgs),
+    /// Simulates clusters with bugs on purpose, each of which must be found
+    ChaosMutants(chaos::MutantsArgs),
     /// Regenerates the checked-in schema tables from api/schema
     Codegen(codegen::Args),
 }
@@ -24,6 +29,8 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::ChaosSoak(args) => chaos::soak(&args),
+        Command::ChaosMutants(args) => chaos::mutants(&args),
         Command::Codegen(args) => codegen::run(&args),
     };
     match result {

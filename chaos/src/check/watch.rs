@@ -159,6 +159,12 @@ impl Log {
         self.changes.iter().map(|(revision, change)| (*revision, change))
     }
 
+    /// The newest revision that is known.
+    #[must_use]
+    pub fn last(&self) -> Option<Revision> {
+        self.changes.keys().next_back().copied()
+    }
+
     /// Whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quorate_mutants::{self as mutants, Mutant};
+
 use super::engine::{Batch, LogEngine};
 use super::record::{self, Assembler, IDENTITY_KEY, STATE_KEY};
 use super::shared::Tail;
@@ -46,6 +48,9 @@ pub(crate) async fn open(
         checker.load(engine, witness, synced)?
     };
     opened.tail.vote = opened.state.vote.map(Into::into);
+    if mutants::is(Mutant::ForgetVote) {
+        opened.tail.vote = None;
+    }
     opened.tail.committed = opened.state.committed.map(Into::into);
     Ok(opened)
 }

@@ -44,7 +44,10 @@ async fn open_with(
     directory::create(dir)?;
     let lock = directory::lock(dir)?;
     let (fatal, failed) = watch::channel(None);
-    let space = Arc::new(crate::space::Space::open(dir, crate::DiskRule::default()).unwrap());
+    let space = Arc::new(
+        crate::space::Space::open(dir, crate::DiskRule::default(), Arc::new(crate::host::Machine))
+            .unwrap(),
+    );
     let (log, thread) =
         LogStore::open(dir, lock, &identity(), space, fatal, engine, &Machine).await?;
     Ok((log, thread, failed))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_proto::raft as pb;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -82,6 +83,9 @@ impl RaftNode {
             Ok(Err(_)) => return Err(Fatal("the node has stopped".to_owned()).into()),
             Err(_) => return Err(timeout("no leader confirmed the read")),
         };
+        if mutants::is(Mutant::ReadBeforeApply) {
+            return Ok(LogIndex(0));
+        }
         let mut applied = self.inner.applied.watch();
         match tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await {
             Ok(Ok(applied)) => Ok(*applied),
@@ -118,6 +122,11 @@ async fn leader_rounds(raft: Raft, mut queue: mpsc::Receiver<Waiter>) {
     while let Some(first) = queue.recv().await {
         waiting.push(first);
         drain(&mut queue, &mut waiting);
+        if mutants::is(Mutant::ReadWithoutQuorum) {
+            let applied = raft.metrics().borrow_watched().last_applied;
+            answer(&mut waiting, &Ok(LogIndex(applied.map_or(0, |id| id.index))));
+            continue;
+        }
         let confirmed = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
         let index = confirmed
             .map(|linearizer| LogIndex(linearizer.read_log_id().log_id().index))
@@ -128,6 +137,7 @@ async fn leader_rounds(raft: Raft, mut queue: mpsc::Receiver<Waiter>) {
 
 async fn rounds(raft: Raft, peers: Peers, reads: Reads, mut queue: mpsc::Receiver<Waiter>) {
     let mut waiting: Vec<Waiter> = Vec::new();
+    let mut last: Option<LogIndex> = None;
     loop {
         if waiting.is_empty() {
             match queue.recv().await {
@@ -143,6 +153,7 @@ async fn rounds(raft: Raft, peers: Peers, reads: Reads, mut queue: mpsc::Receive
         server.borrow_and_update();
         let round = tokio::time::timeout(READ_ROUND_MAX, round(&raft, &peers, &reads));
         let index = tokio::select! {
+            biased;
             index = round => index.unwrap_or_else(|_| Err("the leader does not answer".to_owned())),
             changed = server.changed() => match changed {
                 // Votes and leaders changed: what was asked may never be answered.
@@ -150,6 +161,11 @@ async fn rounds(raft: Raft, peers: Peers, reads: Reads, mut queue: mpsc::Receive
                 Err(_) => Err("the node is stopping".to_owned()),
             },
         };
+        if let (Ok(index), true) = (&index, mutants::is(Mutant::ReadIndexReused)) {
+            let reused = last.replace(*index).unwrap_or(*index);
+            answer(&mut waiting, &Ok(reused));
+            continue;
+        }
         match index {
             Ok(index) => answer(&mut waiting, &Ok(index)),
             Err(reason) if raft.metrics().borrow_watched().running_state.is_err() => {

@@ -116,7 +116,8 @@ async fn open_stores(
         directory::create(&raft)?;
         let lock = directory::lock(&raft)?;
         let io = |source| StartError::Io { path: raft.clone(), action: "prepare", source };
-        let space = Arc::new(Space::open(&raft, config.disk).map_err(io)?);
+        let space = Space::open(&raft, config.disk, config.host.clone()).map_err(io)?;
+        let space = Arc::new(space);
         let identity =
             DiskIdentity { cluster_id: config.cluster_id.clone(), node_id: config.node_id.0 };
         let host = config.host.clone();
@@ -161,10 +162,9 @@ fn openraft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError>
     Ok(Arc::new(raft))
 }
 
-fn adopt(listener: TcpListener) -> std::io::Result<(tokio::net::TcpListener, SocketAddr)> {
+fn adopt(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((tokio::net::TcpListener::from_std(listener)?, address))
+    tokio::net::TcpListener::from_std(listener)
 }
 
 /// On Raft's own runtime from here on.
@@ -181,13 +181,19 @@ async fn assemble(
         .await
         .map_err(|error| Fatal(error.to_string()))?;
     let raft_config = openraft_config(&config)?;
-    let (listener, peer_address) = adopt(config.listener).map_err(|source| StartError::Io {
+    let shared = log.shared().clone();
+    let host = config.host;
+    let listen = || {
+        let address = config.listener.local_addr()?;
+        // Another network needs no listener.
+        let own = host.network().is_none();
+        Ok((if own { Some(adopt(config.listener)?) } else { None }, address))
+    };
+    let (listener, peer_address): (_, SocketAddr) = listen().map_err(|source| StartError::Io {
         path: config.data_dir.clone(),
         action: "listen for peers",
         source,
     })?;
-    let shared = log.shared().clone();
-    let host = config.host;
     let machine =
         MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone(), host.clone());
     let factory = Factory { peers: peers.clone(), host: host.clone() };
@@ -233,7 +239,7 @@ async fn assemble(
 fn start_tasks(
     inner: &Arc<Inner>,
     queues: ReadQueues,
-    listener: tokio::net::TcpListener,
+    listener: Option<tokio::net::TcpListener>,
     handler: Arc<dyn Handler>,
     stop_server: watch::Receiver<bool>,
 ) {
@@ -251,9 +257,10 @@ fn start_tasks(
         space: inner.space.clone(),
         handler,
     };
-    match inner.host.network() {
-        Some(network) => network.serve(PeerService::new(service, inner.inbound.clone())),
-        None => {
+    match (inner.host.network(), listener) {
+        (Some(network), _) => network.serve(PeerService::new(service, inner.inbound.clone())),
+        (None, None) => {}
+        (None, Some(listener)) => {
             let (tls, inbound) = (inner.peers.tls(), inner.inbound.clone());
             tokio::spawn(server::serve(listener, tls, inbound, service, stop_server));
         }

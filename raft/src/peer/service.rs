@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_proto::raft as pb;
 use quorate_proto::raft::raft_server::Raft as RaftService;
 use tonic::{Request, Response, Status, Streaming};
@@ -83,7 +84,11 @@ impl RaftService for Service {
     ) -> Result<Response<pb::VoteReply>, Status> {
         own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
         let request = wire::vote_request_in(request.into_inner()).map_err(malformed)?;
-        let reply = self.raft.vote(request).await.map_err(stopped)?;
+        let asked = request.vote;
+        let mut reply = self.raft.vote(request).await.map_err(stopped)?;
+        if mutants::is(Mutant::VoteTwice) {
+            (reply.vote, reply.vote_granted) = (asked, true);
+        }
         Ok(Response::new(wire::vote_reply_out(reply)))
     }
 
@@ -93,7 +98,11 @@ impl RaftService for Service {
     ) -> Result<Response<pb::VoteReply>, Status> {
         own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
         let request = wire::vote_request_in(request.into_inner()).map_err(malformed)?;
-        let reply = self.raft.pre_vote(request).await.map_err(stopped)?;
+        let asked = request.vote;
+        let mut reply = self.raft.pre_vote(request).await.map_err(stopped)?;
+        if mutants::is(Mutant::VoteTwice) {
+            (reply.vote, reply.vote_granted) = (asked, true);
+        }
         Ok(Response::new(wire::vote_reply_out(reply)))
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_raft::{CallError, LeadershipState, ProposeError, RaftNode};
 use quorate_state_machine::{
     Command, Entry, Outcome, Proposal, Reply, SessionId, SessionTag, codec,
@@ -168,7 +169,7 @@ struct Proposer {
 
 impl Proposer {
     fn new(raft: RaftNode) -> Self {
-        let session = Session::new(raft.id().0, rand::random());
+        let session = Session::new(raft.id().0, quorate_raft::chance::number());
         Self { raft, session, opening: tokio::sync::Mutex::new(()) }
     }
 
@@ -333,7 +334,7 @@ impl Proposer {
                 }
                 Attempt::Refused(error) if !perhaps => return Err(error),
                 Attempt::Refused(_) | Attempt::NotSent => {}
-                Attempt::Perhaps => perhaps = true,
+                Attempt::Perhaps => perhaps = !mutants::is(Mutant::PerhapsIsNotSent),
             }
             if let Err(stopped) = pause(&mut leadership, left).await {
                 let waited_ms = millis(began.elapsed());

@@ -1,0 +1,255 @@
+//! The simulated world: the real store, Raft, log and state machine of several masters on one thread,
+//! with time, network and disk made here, so that hours of faults pass in seconds, and the same seed is
+//! the same run.
+//!
+//! `world` has the clock and carries messages, `plan` draws the faults and `faults` does them, `node` is one master,
+//! `host` what it stands on instead of a machine, `disk` its log's disk, `client` who uses it, `trace` what happened
+//! as one number, `judge` asks whether all promises were kept.
+
+mod client;
+mod disk;
+mod faults;
+mod host;
+mod judge;
+mod node;
+mod panics;
+pub mod plan;
+mod trace;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::limits::{SIM_ANSWER_MAX, SIM_HEALED_MAX, SIM_SETTLE};
+use crate::report::Result as Outcome;
+use plan::{Kind, Plan};
+use quorate_mutants::Mutant;
+use world::World;
+
+/// What a simulation is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Chooses everything.
+    pub seed: u64,
+    /// How many masters, all voters.
+    pub masters: usize,
+    /// Clients, each with one operation at a time.
+    pub clients: usize,
+    /// What goes wrong.
+    pub plan: Plan,
+    /// A bug on purpose.
+    pub mutant: Option<Mutant>,
+    /// Where the lines of the trace go, if anywhere.
+    pub trace: Option<PathBuf>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The verdict.
+    pub result: Outcome,
+    /// The seed.
+    pub seed: u64,
+    /// Masters.
+    pub masters: usize,
+    /// Simulated time in all, in seconds.
+    pub simulated_s: f64,
+    /// Time that it took, in seconds.
+    pub took_s: f64,
+    /// Time of the thread that simulated, in seconds.
+    pub processor_s: f64,
+    /// Operations with an answer.
+    pub answered: usize,
+    /// Operations whose outcome nobody knows.
+    pub unknown: usize,
+    /// Terms that had a leader.
+    pub terms: usize,
+    /// Faults, by their kind.
+    pub faults: BTreeMap<Kind, usize>,
+    /// Events in the trace, and the number that stands for all of them: the same for the same run.
+    pub events: u64,
+    /// See `events`.
+    pub trace: String,
+    /// Checks that found something.
+    pub broken: BTreeSet<&'static str>,
+    /// Broken promises; when the result is unknown, why.
+    pub found: Vec<String>,
+}
+
+/// Simulates a cluster under faults and checks what its clients, watchers and masters saw.
+///
+/// # Errors
+/// When the simulation could not be carried out.
+pub fn run(options: &Options) -> anyhow::Result<Summary> {
+    let began = Instant::now();
+    quorate_raft::chance::seed(Some(options.seed));
+    let panics = panics::Watch::begin();
+    let summary = simulate(options, began);
+    quorate_raft::chance::seed(None);
+    choose(None)?;
+    let mut summary = summary?;
+    for text in panics.end() {
+        summary.result = Outcome::Fail;
+        summary.broken.insert("panics");
+        summary.found.push(format!("panics: {text}"));
+    }
+    Ok(summary)
+}
+
+#[cfg(feature = "mutants")]
+fn choose(mutant: Option<Mutant>) -> anyhow::Result<()> {
+    quorate_mutants::choose(mutant);
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn choose(mutant: Option<Mutant>) -> anyhow::Result<()> {
+    match mutant {
+        None => Ok(()),
+        Some(_) => {
+            anyhow::bail!("this program was built without mutants: see `cargo xtask chaos-mutants`")
+        }
+    }
+}
+
+fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
+    let processor = processor_time();
+    let directory = tempfile::tempdir().context("a directory for the masters' snapshots")?;
+    let path = directory.path().to_owned();
+    let mut world = World::new(options.seed, options.masters, options.clients, path)?;
+    if let Some(path) = &options.trace {
+        world.trace.write_to(path).with_context(|| format!("{}", path.display()))?;
+    }
+    choose(options.mutant)?;
+    world.clients(true);
+    world.suffer(options.plan.clone());
+    world.pass(plan::over(&options.plan) + SIM_SETTLE)?;
+    heal(&mut world)?;
+    let found = judge::all(&mut world)?;
+    let answered = world.answered();
+    let unknown = world.history.len() - answered;
+    let broken: BTreeSet<&'static str> = found.iter().map(|(check, _)| *check).collect();
+    let mut found: Vec<String> =
+        found.into_iter().map(|(check, text)| format!("{check}: {text}")).collect();
+    let result = match (found.is_empty(), answered) {
+        (false, _) => Outcome::Fail,
+        (true, 0) => Outcome::Unknown,
+        (true, _) => Outcome::Pass,
+    };
+    if answered == 0 {
+        found.push("no operation was answered".to_owned());
+    }
+    let (events, trace) = world.trace.ended();
+    Ok(Summary {
+        result,
+        seed: options.seed,
+        masters: options.masters,
+        simulated_s: world.now.as_secs_f64(),
+        took_s: began.elapsed().as_secs_f64(),
+        processor_s: (processor_time() - processor).as_secs_f64(),
+        answered,
+        unknown,
+        terms: world.leaders.len(),
+        faults: world.faults,
+        events,
+        trace,
+        broken,
+        found,
+    })
+}
+
+/// Of this thread.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let whole = |number: i64| u64::try_from(number).unwrap_or_default();
+    Duration::from_secs(whole(time.tv_sec)) + Duration::from_nanos(whole(time.tv_nsec))
+}
+
+/// The plan of a run that failed, with as few of its faults as still break one of the same promises: parts of it are
+/// left out, large ones first, as long as fewer than `runs` runs were needed.
+///
+/// # Errors
+/// As [`run`].
+pub fn minimise(options: &Options, failed: &Summary, runs: usize) -> anyhow::Result<Plan> {
+    let mut smallest = options.plan.clone();
+    let mut part = smallest.len().div_ceil(2);
+    let mut left = runs;
+    while part > 0 {
+        let mut from = 0;
+        while from < smallest.len() {
+            if left == 0 {
+                return Ok(smallest);
+            }
+            left -= 1;
+            let mut plan = smallest.clone();
+            plan.drain(from..(from + part).min(plan.len()));
+            let again = run(&Options { plan: plan.clone(), trace: None, ..options.clone() })?;
+            if again.broken.intersection(&failed.broken).next().is_some() {
+                smallest = plan;
+            } else {
+                from += part;
+            }
+        }
+        part = if part == 1 { 0 } else { part.div_ceil(2) };
+    }
+    Ok(smallest)
+}
+
+/// All faults are gone: the cluster must be whole again, with every master, in time.
+fn heal(world: &mut World) -> anyhow::Result<()> {
+    world.heal()?;
+    let (before, until) = (world.answered(), world.now + SIM_HEALED_MAX);
+    while world.answered() < before + 50 {
+        if world.now > until {
+            let text = "no operations are answered after the faults".to_owned();
+            world.broken.push(("availability", text));
+            break;
+        }
+        world.pass(Duration::from_millis(200))?;
+    }
+    world.clients(false);
+    world.pass(SIM_ANSWER_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(seed: u64, steps: usize) -> Options {
+        let plan = plan::draw(seed, 5, steps, Kind::all());
+        Options { seed, masters: 5, clients: 6, plan, mutant: None, trace: None }
+    }
+
+    #[test]
+    fn five_masters_keep_their_promises() {
+        for seed in 1..=2 {
+            let summary = run(&options(seed, 8)).unwrap();
+            eprintln!("{}", serde_json::to_string(&summary).unwrap());
+            assert_eq!(summary.result, Outcome::Pass, "seed {seed}: {:?}", summary.found);
+            assert!(summary.answered > 50, "{summary:?}");
+        }
+    }
+
+    #[cfg(tokio_unstable)]
+    #[test]
+    fn the_same_seed_is_the_same_run() {
+        for seed in 3..=4 {
+            let directory = tempfile::tempdir().unwrap();
+            let runs = [1, 2].map(|number| {
+                let path = directory.path().join(format!("{number}.trace"));
+                let summary =
+                    run(&Options { trace: Some(path.clone()), ..options(seed, 4) }).unwrap();
+                (summary.events, summary.trace, std::fs::read_to_string(path).unwrap())
+            });
+            let lines = runs[0].2.lines().zip(runs[1].2.lines()).enumerate();
+            let parts = lines.filter(|(_, (a, b))| a != b).take(3).collect::<Vec<_>>();
+            assert!(parts.is_empty(), "seed {seed}: {parts:#?}");
+            assert_eq!((&runs[0].0, &runs[0].1), (&runs[1].0, &runs[1].1));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Faults of the simulated world: how each begins, and how it is taken back.
+
+use std::time::Duration;
+
+use super::node::{self, slot};
+use super::plan::{Kind, Step};
+use super::world::{Weather, World};
+
+/// Masters of which one may be lost for good.
+const FLIP_MASTERS_MIN: usize = 5;
+
+impl World {
+    /// A fault of the plan begins.
+    pub(super) fn begin(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(step) = self.plan.get(number).cloned() else { return Ok(()) };
+        self.note(format_args!("{:?} {:?} begins", step.fault, step.masters));
+        let lasts = Duration::from_millis(step.lasts_ms);
+        let mut happens = true;
+        match step.fault {
+            Kind::Kill | Kind::KillAll => {
+                for master in &step.masters {
+                    self.crash(*master, false);
+                }
+            }
+            Kind::PowerLoss | Kind::PowerLossAll => {
+                for master in &step.masters {
+                    self.crash(*master, true);
+                }
+            }
+            Kind::Restart => self.stop(&step.masters),
+            Kind::Pause | Kind::Freeze => {
+                let until = self.now + lasts;
+                for master in &step.masters {
+                    if let Some(life) = &mut self.nodes[*master].life {
+                        life.pause(until, step.fault == Kind::Pause);
+                    }
+                }
+            }
+            Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring | Kind::MajoritiesRing => {
+                for link in self.links(&step) {
+                    *self.cuts.entry(link).or_insert(0) += 1;
+                }
+            }
+            Kind::Network => {
+                let most = Duration::from_millis(step.much);
+                let bad = u32::try_from(step.much % 200).unwrap_or_default();
+                self.weather = Weather { least: Duration::ZERO, most, lost: bad, twice: bad / 2 };
+            }
+            Kind::Drift => {
+                for master in &step.masters {
+                    self.nodes[*master].rate_permille = step.much;
+                }
+            }
+            Kind::Transfer => self.transfer(),
+            Kind::LossAfterVote | Kind::LossAfterAppend => {
+                let after = if step.fault == Kind::LossAfterVote { "Vote" } else { "Append" };
+                self.traps.extend(step.masters.iter().map(|master| (*master, after)));
+            }
+            Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.harm(&step),
+            Kind::BitFlip => happens = self.flip(&step),
+            Kind::SplitVote => happens = self.split_vote(number),
+        }
+        if happens {
+            *self.faults.entry(step.fault).or_insert(0) += 1;
+            self.ends(number, lasts);
+        }
+        Ok(())
+    }
+
+    /// Something is wrong with disks.
+    fn harm(&mut self, step: &Step) {
+        match step.fault {
+            Kind::SlowDisk => {
+                let most = Duration::from_millis(step.much);
+                for master in &step.masters {
+                    self.nodes[*master].disk.syncs_take(Duration::from_millis(10), most);
+                }
+            }
+            Kind::FailedSync => {
+                for master in &step.masters {
+                    self.nodes[*master].disk.fail();
+                }
+            }
+            Kind::FullDisk => {
+                for master in &step.masters {
+                    self.nodes[*master].disk.full(Some(step.much));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One bit of one master, if enough are left without it.
+    fn flip(&mut self, step: &Step) -> bool {
+        let enough = self.nodes.len() >= FLIP_MASTERS_MIN;
+        if !enough || self.nodes.iter().any(|node| node.flipped) {
+            return false;
+        }
+        for master in &step.masters {
+            self.crash(*master, false);
+            self.nodes[*master].disk.flip();
+            self.nodes[*master].flipped = true;
+        }
+        true
+    }
+
+    fn split_vote(&mut self, number: usize) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        self.plan[number].masters = vec![leader];
+        for link in self.links(&self.plan[number]) {
+            *self.cuts.entry(link).or_insert(0) += 1;
+        }
+        self.traps.push((leader, "Vote"));
+        self.crash(leader, true);
+        self.starts_soon(leader);
+        true
+    }
+
+    /// It is over.
+    pub(super) fn end(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(step) = self.plan.get(number).cloned() else { return Ok(()) };
+        self.note(format_args!("{:?} {:?} ends", step.fault, step.masters));
+        match step.fault {
+            Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll | Kind::BitFlip => {}
+            Kind::LossAfterVote | Kind::LossAfterAppend => {
+                self.traps.retain(|(master, _)| !step.masters.contains(master));
+            }
+            Kind::Restart | Kind::FailedSync => {
+                for master in &step.masters {
+                    self.nodes[*master].disk.mend();
+                    self.crash(*master, false);
+                }
+            }
+            Kind::Partition
+            | Kind::OneWay
+            | Kind::Bridge
+            | Kind::Ring
+            | Kind::MajoritiesRing
+            | Kind::SplitVote => {
+                for link in self.links(&step) {
+                    if let Some(count) = self.cuts.get_mut(&link) {
+                        *count -= 1;
+                        if *count == 0 {
+                            self.cuts.remove(&link);
+                        }
+                    }
+                }
+            }
+            Kind::Network => self.weather = Weather::FAIR,
+            Kind::SlowDisk => {
+                for master in &step.masters {
+                    self.nodes[*master].disk.syncs_as_usual();
+                }
+            }
+            Kind::FullDisk => {
+                for master in &step.masters {
+                    self.nodes[*master].disk.full(None);
+                }
+            }
+            Kind::Drift => {
+                for master in &step.masters {
+                    self.nodes[*master].rate_permille = node::TRUE_RATE;
+                }
+            }
+            Kind::Pause | Kind::Freeze | Kind::Transfer => {}
+        }
+        // Whoever is down is started again; those whom a later fault ended, too: somebody watches them.
+        for master in &step.masters {
+            if self.nodes[*master].life.is_none() && !self.nodes[*master].lost {
+                self.start(*master)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which links carry nothing: from, to.
+    fn links(&self, step: &Step) -> Vec<(usize, usize)> {
+        let count = self.nodes.len();
+        let side = |master: usize| step.masters.contains(&master);
+        let far = |a: usize, b: usize| (b + count - a) % count;
+        let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        let cut = |(a, b): &(usize, usize)| match step.fault {
+            Kind::Partition => side(*a) != side(*b),
+            Kind::OneWay => side(*a) && !side(*b),
+            // The first is the bridge; of the others every second one is on its other side.
+            Kind::Bridge | Kind::SplitVote => {
+                let bridge = step.masters.first().copied().unwrap_or_default();
+                let other = |master: usize| far(bridge, master) % 2 == 0;
+                *a != bridge && *b != bridge && other(*a) != other(*b)
+            }
+            Kind::Ring => far(*a, *b) != 1,
+            _ => (2..=count.saturating_sub(2)).contains(&far(*a, *b)),
+        };
+        all.filter(|(a, b)| a != b).filter(cut).collect()
+    }
+
+    /// As SIGTERM does it: leadership goes first.
+    fn stop(&mut self, masters: &[usize]) {
+        for master in masters {
+            let found = self.nodes[*master].started(|started| started.masters.clone());
+            if let Some(group) = found {
+                if let Some(life) = &mut self.nodes[*master].life {
+                    life.stopping = true;
+                }
+                self.nodes[*master].spawn(async move { group.shutdown().await });
+            }
+        }
+    }
+
+    fn transfer(&mut self) {
+        for master in 0..self.nodes.len() {
+            let found = self.nodes[master].started(|started| started.masters.clone());
+            if let Some(group) = found {
+                // Whoever does not lead refuses.
+                self.nodes[master].spawn(async move { drop(group.transfer_leader(None).await) });
+            }
+        }
+    }
+
+    /// Everything that is still there is taken back, and every master runs.
+    pub(super) fn heal(&mut self) -> anyhow::Result<()> {
+        self.cuts.clear();
+        self.traps.clear();
+        self.weather = Weather::FAIR;
+        for master in 0..self.nodes.len() {
+            let node = &mut self.nodes[master];
+            node.rate_permille = node::TRUE_RATE;
+            node.disk.mend();
+            if let Some(life) = &mut node.life {
+                life.pause(Duration::ZERO, true);
+            }
+            // Whoever ended by itself, as one does whose disk failed, is started again.
+            let ended =
+                self.nodes[master].started(|started| started.masters.fatal().borrow().is_some());
+            let failed = self.nodes[master]
+                .life
+                .as_ref()
+                .is_some_and(|life| matches!(&*slot(&life.slot), node::Start::Failed(_)));
+            if ended == Some(true) || failed {
+                self.crash(master, false);
+            }
+            if self.nodes[master].life.is_none() && !self.nodes[master].lost {
+                self.start(master)?;
+            }
+        }
+        Ok(())
+    }
+}

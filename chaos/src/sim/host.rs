@@ -1,0 +1,226 @@
+//! What a simulated master stands on: tasks of its one-threaded runtime for threads, a [`Disk`] for
+//! sled, and messages through the world's hands for TCP.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use quorate_raft::NodeId;
+use quorate_raft::host::{
+    Host, LogEngine, Network, PeerRequest, PeerResponse, PeerService, Runtime, Undelivered, Work,
+    Worker,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tonic::body::Body;
+
+use super::disk::Disk;
+
+/// Number of an exchange between two masters.
+pub(super) type Exchange = u64;
+
+/// A watch of a watcher: it has one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) watcher: usize,
+    pub(super) number: u64,
+}
+
+/// What masters and their clients hand to the world.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// A master asks another.
+    Request { from: usize, to: NodeId, request: Packed, answer: Waiting },
+    /// It answers.
+    Answer { from: usize, exchange: Exchange, answer: PeerResponse, crc: u32 },
+    /// A master answers a client.
+    Told { from: usize, operation: u64, told: super::client::Told },
+    /// A watcher saw changes in a master, and was told that these are all up to a revision.
+    Seen { from: usize, cursor: Cursor, changes: Vec<super::client::Change>, up_to: u64 },
+    /// Its watch ended.
+    Lost { from: usize, cursor: Cursor, error: String },
+    /// A master has applied the log up to an index: revision and hash of all objects then.
+    Applied { from: usize, index: u64, revision: u64, hash: u128 },
+}
+
+impl Sent {
+    /// The master that sends it.
+    pub(super) fn from(&self) -> usize {
+        match self {
+            Self::Request { from, .. }
+            | Self::Answer { from, .. }
+            | Self::Told { from, .. }
+            | Self::Seen { from, .. }
+            | Self::Lost { from, .. }
+            | Self::Applied { from, .. } => *from,
+        }
+    }
+
+    /// What it is, for the trace.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Request { from, to, request, .. } => {
+                format!("m{} asks {to} {}", from + 1, request.told())
+            }
+            Self::Answer { from, exchange, crc, .. } => {
+                format!("m{} answers {exchange} {crc:08x}", from + 1)
+            }
+            Self::Told { from, operation, told } => {
+                format!("m{} tells {operation} {told:?}", from + 1)
+            }
+            Self::Seen { from, cursor, changes, up_to } => {
+                format!("m{} shows {cursor:?} {changes:?} up to {up_to}", from + 1)
+            }
+            Self::Lost { from, cursor, error } => {
+                format!("m{} loses {cursor:?}: {error}", from + 1)
+            }
+            Self::Applied { from, index, revision, hash } => {
+                format!("m{} applied {index}: {revision} {hash:032x}", from + 1)
+            }
+        }
+    }
+}
+
+/// Whoever waits for an answer.
+pub(super) type Waiting = oneshot::Sender<Result<PeerResponse, Undelivered>>;
+
+/// A request that can be delivered twice.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    parts: http::request::Parts,
+    body: bytes::Bytes,
+}
+
+impl Packed {
+    /// The method that it calls.
+    pub(super) fn method(&self) -> &str {
+        self.parts.uri.path().rsplit('/').next().unwrap_or_default()
+    }
+
+    /// What it is, for the trace.
+    pub(super) fn told(&self) -> String {
+        let crc = crc32fast::hash(&self.body);
+        format!("{} {} {crc:08x}", self.parts.uri.path(), self.body.len())
+    }
+
+    pub(super) fn unpack(self) -> PeerRequest {
+        http::Request::from_parts(self.parts, Body::new(Full::new(self.body)))
+    }
+}
+
+/// What everybody sends, until the world takes it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outbox(Arc<Mutex<Vec<Sent>>>);
+
+impl Outbox {
+    fn sent(&self) -> MutexGuard<'_, Vec<Sent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn send(&self, sent: Sent) {
+        self.sent().push(sent);
+    }
+
+    pub(super) fn take(&self) -> Vec<Sent> {
+        std::mem::take(&mut *self.sent())
+    }
+}
+
+/// The place of one master.
+#[derive(Debug)]
+pub(super) struct SimHost {
+    pub(super) disk: Disk,
+    pub(super) wire: Arc<Wire>,
+}
+
+/// A master's connection to the world.
+#[derive(Debug)]
+pub(super) struct Wire {
+    own: usize,
+    outbox: Outbox,
+    service: Mutex<Option<PeerService>>,
+}
+
+impl Wire {
+    pub(super) fn new(own: usize, outbox: Outbox) -> Self {
+        Self { own, outbox, service: Mutex::new(None) }
+    }
+
+    pub(super) fn service(&self) -> Option<PeerService> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Host for SimHost {
+    fn open_log(&self, directory: &Path) -> io::Result<Box<dyn LogEngine>> {
+        // The log looks whether its store was begun, and may have removed one that never came to more.
+        let begun = directory.join("db");
+        if !begun.exists() {
+            self.disk.clear();
+            std::fs::write(begun, "")?;
+        }
+        Ok(self.disk.open())
+    }
+
+    fn start(&self, _: &str, work: Work) -> io::Result<Worker> {
+        Ok(Worker::Task(tokio::spawn(work)))
+    }
+
+    fn runtime(&self) -> io::Result<Runtime> {
+        let (stop, stopped) = oneshot::channel();
+        let ended = tokio::spawn(async move { drop(stopped.await) });
+        Ok(Runtime { handle: Handle::current(), stop, ended: Worker::Task(ended) })
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.disk.free_bytes())
+    }
+
+    fn network(&self) -> Option<Arc<dyn Network>> {
+        Some(self.wire.clone())
+    }
+}
+
+impl Network for Wire {
+    fn carry(
+        &self,
+        to: NodeId,
+        _: &str,
+        request: PeerRequest,
+    ) -> BoxFuture<'static, Result<PeerResponse, Undelivered>> {
+        let (outbox, from) = (self.outbox.clone(), self.own);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(|_| Undelivered::Broken)?.to_bytes();
+            let (answer, answered) = oneshot::channel();
+            let request = Packed { parts, body };
+            outbox.send(Sent::Request { from, to, request, answer });
+            answered.await.unwrap_or(Err(Undelivered::Broken))
+        })
+    }
+
+    fn serve(&self, service: PeerService) {
+        *self.service.lock().unwrap_or_else(PoisonError::into_inner) = Some(service);
+    }
+}
+
+/// Answers a request in a master's own runtime.
+pub(super) async fn answer(
+    wire: Arc<Wire>,
+    service: PeerService,
+    from: NodeId,
+    exchange: Exchange,
+    request: Packed,
+) {
+    let (parts, body) = service.answer(from, request.unpack()).await.into_parts();
+    // With its trailers, where gRPC has its status. The body of one that fails is never asked for.
+    let Ok(body) = body.collect().await else { return };
+    let trailers = body.trailers().cloned();
+    let body = body.to_bytes();
+    let crc = crc32fast::hash(&body);
+    let body = Full::new(body).with_trailers(std::future::ready(trailers.map(Ok)));
+    let answer = http::Response::from_parts(parts, Body::new(body));
+    wire.outbox.send(Sent::Answer { from: wire.own, exchange, answer, crc });
+}
