@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use base64::Engine as _;
@@ -20,7 +21,33 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::limits::{ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX, WATCH_QUIET_MAX};
+
+/// Hands each event of a watch to `take`, until the watch ends or `stop` is set.
+///
+/// # Errors
+/// When nothing comes for [`WATCH_QUIET_MAX`], something is no event, or `take` says so.
+pub async fn events(
+    response: Response<Incoming>,
+    stop: &AtomicBool,
+    mut take: impl FnMut(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut body = response.into_body();
+    let mut line = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let frame = timeout(WATCH_QUIET_MAX, body.frame()).await.context("quiet")?;
+        let Some(frame) = frame else { return Ok(()) };
+        let Ok(data) = frame?.into_data() else { continue };
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if line.ends_with(b"\n") {
+                take(&serde_json::from_slice(&line)?)?;
+                line.clear();
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Reads the CA, certificate and key that a kubeconfig embeds.
 ///

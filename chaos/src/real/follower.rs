@@ -6,17 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::Value;
 use std::sync::Mutex;
 use tokio::time::timeout;
 
-use super::client::Connection;
+use super::client::{Connection, events};
 use super::workload::{Resource, Shared, content, lock, told};
 use crate::check::watch::{Change, Kind, Revision, Sent, Watcher};
 use crate::history::Tick;
-use crate::limits::{CONNECT_MAX, WATCH_QUIET_MAX};
+use crate::limits::CONNECT_MAX;
 
 /// Before the next master is tried.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -75,21 +74,7 @@ async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()
         }
         bail!("{code}");
     }
-    let mut body = response.into_body();
-    let mut line = Vec::new();
-    while !shared.stop.load(Ordering::Relaxed) {
-        let frame = timeout(WATCH_QUIET_MAX, body.frame()).await.context("quiet")?;
-        let Some(frame) = frame else { return Ok(()) };
-        let Ok(data) = frame?.into_data() else { continue };
-        for part in data.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(part);
-            if line.ends_with(b"\n") {
-                take(shared, seen, &serde_json::from_slice(&line)?)?;
-                line.clear();
-            }
-        }
-    }
-    Ok(())
+    events(response, &shared.stop, |event| take(shared, seen, event)).await
 }
 
 fn take(shared: &Shared, seen: &Seen, event: &Value) -> anyhow::Result<()> {

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Binding, Shared};
-use crate::limits::{CONNECT_MAX, WATCH_QUIET_MAX};
-use crate::real::client::Connection;
+use crate::limits::CONNECT_MAX;
+use crate::real::client::{Connection, events};
 use crate::real::workload::{self, lock};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -47,26 +46,15 @@ async fn watch(run: &workload::Shared, kube: &Shared, master: usize) -> anyhow::
     if response.status().as_u16() != 200 {
         bail!("{}", response.status());
     }
-    let mut body = response.into_body();
-    let mut line = Vec::new();
-    while !run.stop.load(Ordering::Relaxed) {
-        let frame = timeout(WATCH_QUIET_MAX, body.frame()).await.context("quiet")?;
-        let Some(frame) = frame else { return Ok(()) };
-        let Ok(data) = frame?.into_data() else { continue };
-        for part in data.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(part);
-            if line.ends_with(b"\n") {
-                let event: Value = serde_json::from_slice(&line)?;
-                line.clear();
-                match event["type"].as_str() {
-                    Some("ADDED" | "MODIFIED" | "DELETED") => note(run, kube, &event["object"]),
-                    Some("BOOKMARK") => {}
-                    _ => bail!("{event}"),
-                }
-            }
+    events(response, &run.stop, |event| match event["type"].as_str() {
+        Some("ADDED" | "MODIFIED" | "DELETED") => {
+            note(run, kube, &event["object"]);
+            Ok(())
         }
-    }
-    Ok(())
+        Some("BOOKMARK") => Ok(()),
+        _ => bail!("{event}"),
+    })
+    .await
 }
 
 fn note(run: &workload::Shared, kube: &Shared, pod: &Value) {
