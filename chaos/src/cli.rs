@@ -1,5 +1,6 @@
 //! The command line of `quorate chaos`.
 
+mod existing;
 mod minimise;
 mod sim;
 
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{CLIENTS_MAX, KEYS_MAX, NODES_MAX};
 use crate::model::Family;
+use crate::real::existing::reach::{Reach, quoted};
 use crate::real::{Options, lacks, run};
 use crate::report::{Evidence, Report, Result, file, page};
 use crate::scenario::fault::Need;
 use crate::scenario::generate::{Wish, generate};
 use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
+use existing::ExistingArgs;
 
 /// The page's name in a run's directory.
 const PAGE: &str = "report.html";
@@ -130,15 +133,14 @@ struct RunArgs {
     #[arg(long, value_name = "FILE|NAME")]
     scenario: Option<String>,
     /// The scenario `quick`: a minute of the commonest faults
-    #[arg(long, conflicts_with_all = ["scenario", "masters", "duration", "faults", "workload", "clients", "keys", "nodes"])]
+    #[arg(long, conflicts_with_all = ["scenario", "duration", "faults", "workload", "clients", "keys", "nodes"])]
     quick: bool,
     /// When it fails: run it again with fewer faults, at most so often
     #[arg(long, value_name = "RUNS")]
     minimise: Option<usize>,
-    /// How many masters
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
-    #[arg(conflicts_with = "scenario")]
-    masters: u8,
+    /// How many masters [default: 3]; with --kubeconfig the way to each: ssh://[USER@]HOST or exec:COMMAND
+    #[arg(long, value_name = "NUMBER|WAY,…", value_parser = masters)]
+    masters: Option<MastersArg>,
     /// How long faults are injected, in seconds; longer until each kind had its turn
     #[arg(long, default_value_t = 60, value_name = "SECONDS", conflicts_with = "scenario")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -173,6 +175,20 @@ struct RunArgs {
     /// Print the report as JSON
     #[arg(short, long)]
     output: Option<Output>,
+    /// Stop, as Ctrl-C does, as soon as this file is there
+    #[arg(long, value_name = "FILE")]
+    stop_file: Option<PathBuf>,
+    #[command(flatten)]
+    existing: ExistingArgs,
+}
+
+/// What `--masters` says.
+#[derive(Debug, Clone)]
+enum MastersArg {
+    /// So many are started.
+    Count(u8),
+    /// These are there, and reached in these ways.
+    Reached(Vec<Reach>),
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -223,7 +239,7 @@ impl From<MinimiseArgs> for RunArgs {
             scenario: Some(scenario),
             quick: false,
             minimise: Some(runs),
-            masters: 3,
+            masters: None,
             duration: 0,
             seed,
             faults: Vec::new(),
@@ -235,12 +251,21 @@ impl From<MinimiseArgs> for RunArgs {
             older_binary,
             directory,
             output: None,
+            stop_file: None,
+            existing: ExistingArgs::default(),
         }
     }
 }
 
 async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> anyhow::Result<u8> {
     let Voice { say, rewrite, .. } = voice;
+    if args.existing.kubeconfig.is_some() {
+        return Box::pin(existing::run(args, voice, stop)).await;
+    }
+    if matches!(args.masters, Some(MastersArg::Reached(_))) {
+        anyhow::bail!("masters that are there already need --kubeconfig");
+    }
+    let stop = &stop_file(args.stop_file.as_deref(), stop)?;
     let drawn = args.seed.unwrap_or_else(rand::random);
     let (scenario, from) = scenario(&args, drawn, say)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
@@ -251,24 +276,53 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
         directory: args.directory.unwrap_or_else(|| format!("quorate-chaos-{seed}").into()),
         scenario,
         seed,
+        names: Vec::new(),
+        beyond_quorum: true,
         say,
         rewrite,
     };
     let (name, directory) = (&options.scenario.name, &options.directory);
     say(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
     let evidence = Box::pin(run(&options, stop)).await?;
-    options.tell(&format!("checking {} operations", evidence.history.len()));
-    let report = Report::of(&evidence);
-    file::save(&directory.join(file::NAME), &report, &evidence)?;
-    write_page(&directory.join(PAGE), &report, &evidence, directory)?;
-    print(&report, args.output, voice)?;
-    say(&format!("report: {}", directory.join(PAGE).display()));
+    let report = conclude(&options, &evidence, args.output, voice)?;
     if let (Some(runs), Result::Fail) = (args.minimise, report.result)
         && !stop.is_cancelled()
     {
         Box::pin(minimise::minimise(&options, &report, runs, stop)).await?;
     }
     Ok(report.result.exit_code())
+}
+
+/// Checks what a run left, and writes and prints the report.
+fn conclude(
+    options: &Options,
+    evidence: &Evidence,
+    output: Option<Output>,
+    voice: Voice,
+) -> anyhow::Result<Report> {
+    let directory = &options.directory;
+    options.tell(&format!("checking {} operations", evidence.history.len()));
+    let report = Report::of(evidence);
+    file::save(&directory.join(file::NAME), &report, evidence)?;
+    write_page(&directory.join(PAGE), &report, evidence, directory)?;
+    print(&report, output, voice)?;
+    (voice.say)(&format!("report: {}", directory.join(PAGE).display()));
+    Ok(report)
+}
+
+/// What stops a run: what does already, or a file that appears.
+fn stop_file(file: Option<&Path>, stop: &CancellationToken) -> anyhow::Result<CancellationToken> {
+    let Some(file) = file else { return Ok(stop.clone()) };
+    existing::refuse_stopped(file)?;
+    let (file, stop) = (file.to_owned(), stop.child_token());
+    let watched = stop.clone();
+    tokio::spawn(async move {
+        while !file.exists() {
+            tokio::time::sleep(existing::LOOK_EVERY).await;
+        }
+        watched.cancel();
+    });
+    Ok(stop)
 }
 
 /// The command that does the same again; `from` says which scenario.
@@ -280,15 +334,6 @@ fn command(seed: u64, from: &str, (binary, older): (Option<&Path>, Option<&Path>
         }
     }
     command
-}
-
-/// As a POSIX shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn replay(args: &ReplayArgs, voice: Voice) -> anyhow::Result<u8> {
@@ -324,8 +369,12 @@ fn write_page(
 /// The scenario, and the arguments that lead to it again.
 fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenario, String)> {
     let name = if args.quick { Some("quick") } else { args.scenario.as_deref() };
+    let counted = match args.masters {
+        Some(MastersArg::Count(count)) => Some(usize::from(count)),
+        _ => None,
+    };
     let Some(name) = name else {
-        let masters = usize::from(args.masters);
+        let masters = counted.unwrap_or(3);
         let faults = match args.faults.as_slice() {
             [] => possible(masters, args, say)?,
             some => some.to_vec(),
@@ -362,6 +411,8 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
         );
         return Ok((generate(&Wish { seed, masters, lasts, faults, workload }), from));
     };
+    let own = args.existing.kubeconfig.is_none();
+    anyhow::ensure!(!own || counted.is_none(), "--masters is said by the scenario {name}");
     let from = format!("--scenario {}", quoted(name));
     // A file of the name of a built-in scenario is written with a path: ./quick
     if builtin::ALL.iter().any(|(known, _)| *known == name) {
@@ -394,6 +445,14 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     };
     let all = Fault::all().iter().copied();
     Ok(all.filter(|fault| fault.masters_min() <= masters).filter(can).collect())
+}
+
+fn masters(text: &str) -> std::result::Result<MastersArg, String> {
+    match text.parse::<u8>() {
+        Ok(count @ 1..=9) => Ok(MastersArg::Count(count)),
+        Ok(count) => Err(format!("{count} is not between 1 and 9")),
+        Err(_) => Reach::all(text).map(MastersArg::Reached),
+    }
 }
 
 fn clients(text: &str) -> std::result::Result<usize, String> {

@@ -205,3 +205,16 @@ pub const SIM_COMPACT_EVERY: Duration = Duration::from_secs(10);
 
 /// Events and bookmarks of one watcher in a simulation. What comes then is not kept, and the run fails.
 pub const SIM_TOLD_MAX: usize = 1_000_000;
+
+/// Until a command on a master's machine has ended. Beyond it the run ends; the guard there takes its fault back.
+pub const REACH_MAX: Duration = Duration::from_secs(20);
+
+/// How long after its end a fault is taken back by the guard on its machine, when the harness has not done so.
+pub const GUARD_SLACK: Duration = Duration::from_secs(15);
+
+/// Until masters that nobody harms are ready, before a fault begins in a cluster that was there. Beyond it, it does not
+/// happen.
+pub const FIT_MAX: Duration = Duration::from_secs(30);
+
+/// Until the namespace of a run is gone. Beyond it the run fails: something is left.
+pub const NAMESPACE_MAX: Duration = Duration::from_secs(60);

@@ -2,12 +2,15 @@
 
 pub mod blocked;
 pub mod client;
+pub(crate) mod cluster;
 pub mod course;
 pub mod damage;
 pub mod disk;
+pub mod existing;
 pub mod flood;
 pub mod follower;
 pub mod kube;
+pub mod kubeconfig;
 pub mod left;
 pub mod links;
 pub mod masters;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use hyper::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -41,6 +44,7 @@ use crate::report::{Evidence, Process};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Need;
 use client::Connection;
+use cluster::Cluster;
 use course::{Course, Trouble};
 use disk::Disks;
 use follower::Seen;
@@ -49,10 +53,13 @@ use masters::{Broke, Masters};
 use network::Network;
 use observer::{Observed, Observer};
 use shim::Shims;
-use workload::{OBJECTS, Resource, Shared, lock};
+use workload::{Resource, Shared, lock};
 
 /// Between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(25);
+
+/// Where the clients' objects are, in a cluster that is of this run alone.
+const NAMESPACE: &str = "default";
 
 /// The scenario's name in a run's directory.
 pub const SCENARIO: &str = "scenario.yaml";
@@ -70,6 +77,10 @@ pub struct Options {
     pub scenario: Scenario,
     /// Chooses what clients do, and whom faults meet that may meet several.
     pub seed: u64,
+    /// The masters' names, where they are not `m1`, `m2` and so on.
+    pub names: Vec<String>,
+    /// Whether faults may leave no majority.
+    pub beyond_quorum: bool,
     /// The command that does the same again.
     pub command: String,
     /// What a person is told on the way.
@@ -79,6 +90,13 @@ pub struct Options {
 }
 
 impl Options {
+    /// What a master is called.
+    #[must_use]
+    pub fn name(&self, master: usize) -> String {
+        let own = || format!("m{}", master + 1);
+        self.names.get(master).cloned().unwrap_or_else(own)
+    }
+
     /// One line for a person, above the one that is rewritten.
     pub(crate) fn tell(&self, text: &str) {
         if let Some(rewrite) = self.rewrite {
@@ -113,32 +131,47 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     };
 
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
-    let shared = Arc::new(Shared::new(apis, masters.tls().clone(), scenario.workload.keys));
+    let users = (apis, masters.tls().clone());
+    let shared = Arc::new(Shared::new(users, NAMESPACE, scenario.workload.keys));
+    let evidence = play(options, &mut masters, &shared, (kube, stop)).await;
+    drop(masters);
+    let groups = remains.groups();
+    drop(remains);
+    let left = left::look(&options.directory, &groups).await;
+    Ok(Evidence { left: Some(left), ..evidence? })
+}
+
+/// Clients and faults on masters that are ready; what is left is not looked at.
+///
+/// # Errors
+/// When the first master does not answer.
+async fn play<C: Cluster>(
+    options: &Options,
+    masters: &mut C,
+    shared: &Arc<Shared>,
+    (kube, stop): (Option<Kubernetes>, &CancellationToken),
+) -> anyhow::Result<Evidence> {
+    let scenario = &options.scenario;
     let began = Timestamp::now();
-    let from = revision(&shared, 0).await?;
-    let mut crowd = Crowd::start(options, &masters, &shared, from);
+    let from = revision(shared, 0).await?;
+    let mut crowd = Crowd::start(options, shared, from);
     if let Some(Ok(kube)) = &kube {
-        crowd.use_kubernetes(options, &shared, kube);
+        crowd.use_kubernetes(options, shared, kube);
     }
 
-    let mut course = Box::pin(course::inject(options, &mut masters, &shared, stop)).await;
-    let settled = settle(&masters, &shared, &crowd.followers, &mut course, stop);
+    let mut course = Box::pin(course::inject(options, masters, shared, stop)).await;
+    let settled = settle(masters, shared, &crowd.followers, &mut course, stop);
     let settled = Box::pin(settled).await;
-    let observed = crowd.end(&shared, &mut course).await;
-    let ending = Ending::of(&masters, &shared, scenario, settled.is_some(), &mut course).await;
-    let kube = rest(options, &shared, kube, stop).await;
-    nothing_left(&mut masters, &mut course);
+    let observed = crowd.end(shared, &mut course).await;
+    let ending = Ending::of(masters, shared, scenario, settled.is_some(), &mut course).await;
+    let kube = rest(options, shared, kube, stop).await;
+    nothing_left(masters, &mut course).await;
     let ended = shared.tick();
     let processes = masters.acts().into_iter().map(|(at, master, act)| Process {
         at: u64::try_from(at.saturating_duration_since(shared.start).as_nanos()).unwrap_or(0),
         master,
         act,
     });
-    let processes = processes.collect();
-    drop(masters);
-    let groups = remains.groups();
-    drop(remains);
-    let left = left::look(&options.directory, &groups).await;
     let followers = &crowd.followers;
     Ok(Evidence {
         options: options.clone(),
@@ -159,11 +192,11 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
         contents: std::mem::take(&mut *lock(&shared.contents)).into_iter().collect(),
         memberships: ending.memberships,
         kube,
-        left: Some(left),
+        left: None,
         refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
         marker: settled.map(|settled| settled.marker),
         last: ending.last,
-        processes,
+        processes: processes.collect(),
         observed,
     })
 }
@@ -238,8 +271,8 @@ struct Ending {
 }
 
 impl Ending {
-    async fn of(
-        masters: &Masters,
+    async fn of<C: Cluster>(
+        masters: &C,
         shared: &Shared,
         scenario: &Scenario,
         settled: bool,
@@ -299,18 +332,19 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn start(options: &Options, masters: &Masters, shared: &Arc<Shared>, from: Revision) -> Self {
+    fn start(options: &Options, shared: &Arc<Shared>, from: Revision) -> Self {
         let (mut clients, mut following) = (JoinSet::new(), JoinSet::new());
         let mut followers = Vec::new();
         let workload = &options.scenario.workload;
+        let masters = shared.apis.len();
         for client in 0..workload.clients {
             let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(client as u64);
             let family = workload.kinds[client % workload.kinds.len()];
-            let home = client / workload.kinds.len() % masters.count();
+            let home = client / workload.kinds.len() % masters;
             clients.spawn(workload::client(shared.clone(), family, seed, home));
         }
         for resource in resources(&options.scenario) {
-            for master in 0..masters.count() {
+            for master in 0..masters {
                 let seen = Arc::new(Seen { resource, ..Seen::default() });
                 {
                     let of = match resource {
@@ -318,7 +352,7 @@ impl Crowd {
                         Resource::Leases => "leases at ",
                     };
                     let mut watcher = lock(&seen.watcher);
-                    watcher.name = format!("watcher of {of}{}", masters.name(master));
+                    watcher.name = format!("watcher of {of}{}", options.name(master));
                     watcher.from = from;
                 }
                 following.spawn(follower::follow(shared.clone(), seen.clone(), master));
@@ -356,7 +390,7 @@ impl Crowd {
 }
 
 /// How all masters see the cluster, as soon as they see the same; after [`UNIFORM_MAX`] as they see it.
-async fn uniform(masters: &Masters, shared: &Shared) -> Vec<Membership> {
+async fn uniform<C: Cluster>(masters: &C, shared: &Shared) -> Vec<Membership> {
     let begin = Instant::now();
     loop {
         let mut all = Vec::new();
@@ -364,8 +398,8 @@ async fn uniform(masters: &Masters, shared: &Shared) -> Vec<Membership> {
             let status = masters.status(master).await;
             all.extend(status.ok().as_ref().and_then(Membership::of));
         }
-        let count = masters.count();
-        let is_right = all.len() == count && membership::wrong(&all, count).is_empty();
+        let names: Vec<&str> = (0..masters.count()).map(|master| masters.name(master)).collect();
+        let is_right = all.len() == names.len() && membership::wrong(&all, &names).is_empty();
         if is_right || begin.elapsed() > UNIFORM_MAX {
             return all;
         }
@@ -373,14 +407,10 @@ async fn uniform(masters: &Masters, shared: &Shared) -> Vec<Membership> {
     }
 }
 
-/// Whether every link is whole again, and no master ended by itself.
-fn nothing_left(masters: &mut Masters, course: &mut Course) {
-    match masters.network().map_or(Ok(0), Network::cuts) {
-        Ok(0) => {}
-        Ok(cuts) => {
-            course.trouble(&anyhow!("{cuts} links are still cut after the end of all faults"));
-        }
-        Err(error) => course.trouble(&error),
+/// Whether nothing is wrong any more that the run did, and no master ended by itself.
+async fn nothing_left<C: Cluster>(masters: &mut C, course: &mut Course) {
+    if let Err(error) = masters.nothing_left().await {
+        course.trouble(&error);
     }
     match masters.ended() {
         Ok(ended) => ended.into_iter().for_each(|what| course.trouble(&Broke::new(what).into())),
@@ -418,8 +448,8 @@ struct Settled {
 
 /// After the faults: every master serves again, and every watcher has come as far as the store. `None` when that did
 /// not come about; the troubles tell why.
-async fn settle(
-    masters: &Masters,
+async fn settle<C: Cluster>(
+    masters: &C,
     shared: &Shared,
     followers: &[Arc<Seen>],
     course: &mut Course,
@@ -459,7 +489,11 @@ async fn settle(
 }
 
 /// How long it took, after the last fault, until every master answered a write and a read.
-async fn heal(masters: &Masters, shared: &Shared, patience: Duration) -> anyhow::Result<Duration> {
+async fn heal<C: Cluster>(
+    masters: &C,
+    shared: &Shared,
+    patience: Duration,
+) -> anyhow::Result<Duration> {
     let begin = Instant::now();
     for master in 0..masters.count() {
         loop {
@@ -478,12 +512,12 @@ async fn heal(masters: &Masters, shared: &Shared, patience: Duration) -> anyhow:
     Ok(begin.elapsed())
 }
 
-/// A write and a read of its own.
+/// A write and a read of its own, of what nobody watches.
 async fn touch(shared: &Shared, master: usize) -> anyhow::Result<()> {
     let name = format!("touched-{master}");
-    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
     let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
-    let elsewhere = OBJECTS.replace("default", "kube-public");
+    let elsewhere = format!("/api/v1/namespaces/{}/secrets", shared.namespace);
     let made = connection.call(Method::POST, &elsewhere, Some(&body)).await;
     match made {
         Ok(answer) if matches!(answer.code, 201 | 409) => {}
@@ -497,7 +531,7 @@ async fn touch(shared: &Shared, master: usize) -> anyhow::Result<()> {
 
 /// The newest revision, by a consistent list.
 async fn revision(shared: &Shared, master: usize) -> anyhow::Result<Revision> {
-    let list = list(shared, master, OBJECTS).await?;
+    let list = list(shared, master, &shared.path(Resource::ConfigMaps)).await?;
     let version = list["metadata"]["resourceVersion"].as_str();
     version.and_then(|text| text.parse().ok()).context("a list without a resourceVersion")
 }
@@ -524,7 +558,7 @@ async fn last_lists(shared: &Shared, resources: &BTreeSet<Resource>) -> anyhow::
     for master in 0..shared.apis.len() {
         let mut items = Vec::new();
         for resource in resources {
-            let path = resource.path();
+            let path = shared.path(*resource);
             let path = format!("{path}?resourceVersion={at}&resourceVersionMatch=Exact");
             match list(shared, master, &path).await?.get_mut("items").map(Value::take) {
                 Some(Value::Array(own)) => items.extend(own),

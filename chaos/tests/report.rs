@@ -43,6 +43,8 @@ fn options() -> Options {
         directory: "run".into(),
         scenario: read::text("made-up.yaml", SCENARIO, 42).unwrap(),
         seed: 42,
+        names: Vec::new(),
+        beyond_quorum: true,
         command: "quorate chaos run --scenario made-up.yaml --seed 42".into(),
         say: |_| {},
         rewrite: None,

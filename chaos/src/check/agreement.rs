@@ -25,7 +25,10 @@ pub fn check(evidence: &Evidence) -> Check {
             let mut names = first.keys().chain(own.keys());
             let other = names.find(|name| first.get(*name) != own.get(*name));
             let other = other.map(String::as_str).unwrap_or_default();
-            found.push(format!("m{} lists other objects than m1: {other}", master + 1));
+            found.push({
+                let name = |master| evidence.options.name(master);
+                format!("{} lists other objects than {}: {other}", name(master), name(0))
+            });
         }
     }
     let checked = format!("{} masters, {} objects", evidence.last.len(), first.len());

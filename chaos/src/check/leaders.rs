@@ -20,10 +20,10 @@ pub fn check(evidence: &Evidence) -> Check {
     let (mut found, mut first) = (Vec::new(), None::<Violation>);
     for stretch in &evidence.observed.stretches {
         let State::Up { term, .. } = stretch.state else { continue };
-        let name = stretch.master + 1;
+        let name = evidence.options.name(stretch.master);
         match terms.insert(stretch.master, term) {
             Some(before) if before > term => {
-                let what = format!("m{name} was in term {term} after term {before}");
+                let what = format!("{name} was in term {term} after term {before}");
                 if first.is_none() {
                     first = Some(violation::around(evidence, NAME, &what, stretch.from, None));
                 }
@@ -39,7 +39,7 @@ pub fn check(evidence: &Evidence) -> Check {
         .iter()
         .filter(|(_, masters)| masters.len() > 1)
         .map(|(term, masters)| {
-            let names: Vec<String> = masters.iter().map(|m| format!("m{}", m + 1)).collect();
+            let names: Vec<String> = masters.iter().map(|m| evidence.options.name(*m)).collect();
             format!("term {term}: {}", names.join(", then "))
         })
         .collect();

@@ -30,7 +30,7 @@ pub fn check(evidence: &Evidence) -> Check {
         let there = content(list);
         for (key, (revision, change)) in &newest {
             let Some(what) = missing(key, *revision, change, there.get(key)) else { continue };
-            let what = format!("m{}: {what}", master + 1);
+            let what = format!("{}: {what}", evidence.options.name(master));
             if first.is_none() {
                 first = Some(violation::of_revision(evidence, NAME, &what, *revision, change));
             }

@@ -54,11 +54,11 @@ impl Membership {
     }
 }
 
-/// What is wrong with what the masters say; each of `masters` was asked.
+/// What is wrong with what the masters say; each of these was asked.
 #[must_use]
-pub fn wrong(all: &[Membership], masters: usize) -> Vec<String> {
+pub fn wrong(all: &[Membership], masters: &[&str]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let meant: BTreeSet<String> = (1..=masters).map(|number| format!("m{number}")).collect();
+    let meant: BTreeSet<String> = masters.iter().map(|name| (*name).to_owned()).collect();
     for Membership { by, leader, members } in all {
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let set: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -93,7 +93,8 @@ pub fn check(evidence: &Evidence) -> Check {
     let masters = evidence.options.scenario.masters;
     let all = &evidence.memberships;
     let checked = format!("{} masters were asked", all.len());
-    let found = wrong(all, masters);
+    let names: Vec<String> = (0..masters).map(|master| evidence.options.name(master)).collect();
+    let found = wrong(all, &names.iter().map(String::as_str).collect::<Vec<_>>());
     if found.is_empty() && all.len() < masters {
         let why = "not every master was asked at the end, or by an older program";
         return Check::unknown(NAME, checked, why);
@@ -120,8 +121,10 @@ mod tests {
     #[test]
     fn all_know_the_same() {
         let good: Vec<Membership> = ["m1", "m2", "m3"].map(|by| seen(by, "m2", &THREE)).to_vec();
-        assert_eq!(wrong(&good, 3), Vec::<String>::new());
-        let with = |other: Membership| wrong(&[good[0].clone(), good[1].clone(), other], 3);
+        assert_eq!(wrong(&good, &["m1", "m2", "m3"]), Vec::<String>::new());
+        let with = |other: Membership| {
+            wrong(&[good[0].clone(), good[1].clone(), other], &["m1", "m2", "m3"])
+        };
         let ghost = [THREE[0], THREE[1], THREE[2], ("m3", 9, false)];
         assert!(with(seen("m3", "m2", &ghost)).join(";").contains("m3 knows m1, m2, m3, m3"));
         let learner = [THREE[0], THREE[1], ("m3", 7, false)];

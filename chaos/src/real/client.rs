@@ -2,25 +2,22 @@
 //! what is not known.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::kubeconfig::Credentials;
 use crate::limits::{ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX, WATCH_QUIET_MAX};
 
 /// Hands each event of a watch to `take`, until the watch ends or `stop` is set.
@@ -49,35 +46,6 @@ pub async fn events(
     Ok(())
 }
 
-/// Reads the CA, certificate and key that a kubeconfig embeds.
-///
-/// # Errors
-/// When the file cannot be read or lacks one of them.
-pub fn tls(kubeconfig: &Path) -> anyhow::Result<Arc<ClientConfig>> {
-    let text = std::fs::read_to_string(kubeconfig)
-        .with_context(|| format!("reading {}", kubeconfig.display()))?;
-    let config: Value = serde_saphyr::from_str(&text).context("the kubeconfig is not YAML")?;
-    let pem = |part: &Value, field: &str| -> anyhow::Result<Vec<u8>> {
-        let text = part[field].as_str().with_context(|| format!("kubeconfig: no {field}"))?;
-        Ok(base64::engine::general_purpose::STANDARD.decode(text.trim())?)
-    };
-    let ca = pem(&config["clusters"][0]["cluster"], "certificate-authority-data")?;
-    let user = &config["users"][0]["user"];
-    let (chain, key) = (pem(user, "client-certificate-data")?, pem(user, "client-key-data")?);
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&ca) {
-        roots.add(certificate?)?;
-    }
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(&key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    Ok(Arc::new(config))
-}
-
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -101,6 +69,7 @@ pub enum NoAnswer {
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     master: SocketAddr,
+    bearer: Option<String>,
 }
 
 impl Connection {
@@ -108,16 +77,17 @@ impl Connection {
     ///
     /// # Errors
     /// When there is no connection within [`CONNECT_MAX`].
-    pub async fn open(master: SocketAddr, tls: &Arc<ClientConfig>) -> anyhow::Result<Self> {
+    pub async fn open(master: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Self> {
         let connecting = async {
             let tcp = TcpStream::connect(master).await?;
             tcp.set_nodelay(true)?;
             let name = ServerName::from(master.ip());
-            let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, tcp).await?;
+            let tls = tokio_rustls::TlsConnector::from(user.tls.clone());
+            let stream = tls.connect(name, tcp).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             // Ends with the sender, or when the master closes.
             tokio::spawn(connection);
-            anyhow::Ok(Self { sender, master })
+            anyhow::Ok(Self { sender, master, bearer: user.bearer.clone() })
         };
         timeout(CONNECT_MAX, connecting).await.context("no connection in time")?
     }
@@ -192,7 +162,11 @@ impl Connection {
         media: &str,
     ) -> anyhow::Result<Response<Incoming>> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header("host", self.master.to_string())

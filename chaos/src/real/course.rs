@@ -11,7 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::masters::{Broke, Masters};
+use super::cluster::Cluster;
+use super::masters::Broke;
 use super::nemesis::{Done, Nemesis};
 use super::workload::{Shared, lock};
 use crate::limits::OPERATIONS_MAX;
@@ -135,17 +136,18 @@ fn line(elapsed: Duration, total: Duration, rate: f64, faults: usize) -> String 
 
 /// Carries out the scenario, unless something ends it early. When it returns, no fault is there any more, or the
 /// trouble says so.
-pub(super) async fn inject(
+pub(super) async fn inject<C: Cluster>(
     options: &Options,
-    masters: &mut Masters,
+    masters: &mut C,
     shared: &Arc<Shared>,
     stop: &CancellationToken,
 ) -> Course {
-    let lacks = super::lacks(&options.binary, options.older.as_deref());
+    let lacks = masters.lacks();
     let (begin, faults) = (Instant::now(), AtomicUsize::new(0));
     let mut course = Course::default();
     let mut line = Line { options, shared, begin, faults: &faults, shown: (begin, 0), told: begin };
-    let mut nemesis = Nemesis::new(&options.scenario, options.seed, &lacks);
+    let mut nemesis =
+        Nemesis::new(&options.scenario, options.seed, (&lacks, options.beyond_quorum));
     let tell = |text: &str| {
         faults.fetch_add(1, Ordering::Relaxed);
         options.tell(text);
@@ -171,7 +173,7 @@ pub(super) async fn inject(
             }
             Err(error) => course.trouble(&error),
         }
-        if let Err(error) = masters.restore() {
+        if let Err(error) = masters.restore().await {
             course.trouble(&error.context("a fault could not be taken back"));
         }
         nemesis.abandon(masters.count(), shared.tick());

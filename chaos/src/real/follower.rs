@@ -64,7 +64,7 @@ pub async fn follow(shared: Arc<Shared>, seen: Arc<Seen>, home: usize) {
 async fn watch(shared: &Shared, seen: &Seen, master: usize) -> anyhow::Result<()> {
     let mut connection = Connection::open(shared.apis[master], &shared.tls).await?;
     let from = seen.last();
-    let objects = seen.resource.path();
+    let objects = shared.path(seen.resource);
     let path = format!("{objects}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
     let response = timeout(CONNECT_MAX, connection.send(Method::GET, &path, None)).await??;
     let code = response.status().as_u16();

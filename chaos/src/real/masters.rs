@@ -2,6 +2,7 @@
 //! in a network namespace of its own where the host allows it.
 
 mod agents;
+mod cluster;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,19 +15,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Options;
 use super::blocked::LogPipe;
-use super::client::{self, Connection};
+use super::cluster::{Cluster as _, is_ready};
 use super::damage::Damaged;
 use super::disk::Disks;
 use super::flood::Flood;
+use super::kubeconfig::Credentials;
 use super::links::{Place, places};
 use super::network::Network;
 use super::processor::Processors;
@@ -98,7 +98,7 @@ pub struct Masters {
     directory: PathBuf,
     /// Whose files are damaged.
     damaged: BTreeMap<usize, Damaged>,
-    tls: Arc<ClientConfig>,
+    tls: Arc<Credentials>,
     network: Option<Network>,
     /// When which process was done what to.
     acts: Mutex<Vec<(Instant, usize, Act)>>,
@@ -134,7 +134,7 @@ impl Masters {
         let logs = log_pipes(scenario, directory)?;
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
-        let mut tls: Option<Arc<ClientConfig>> = None;
+        let mut tls: Option<Arc<Credentials>> = None;
         for (index, Place { api, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
             let data = directories[index].clone();
@@ -206,18 +206,6 @@ impl Masters {
         bail!("{seen} of {} masters became voters within {READY_MAX:?}", self.count)
     }
 
-    /// What a master says of the cluster (`quorate status -o json`).
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn status(&self, master: usize) -> anyhow::Result<serde_json::Value> {
-        let mut connection = Connection::open(self.api(master), &self.tls).await?;
-        match connection.call(Method::GET, "/quorate/v1/status", None).await {
-            Ok(answer) if answer.code == 200 => Ok(answer.body),
-            other => bail!("status of {}: {other:?}", self.name(master)),
-        }
-    }
-
     /// How many masters there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -238,7 +226,7 @@ impl Masters {
 
     /// The admin's credentials.
     #[must_use]
-    pub fn tls(&self) -> &Arc<ClientConfig> {
+    pub fn tls(&self) -> &Arc<Credentials> {
         &self.tls
     }
 
@@ -426,12 +414,12 @@ impl Master {
     async fn first_ready(
         &mut self,
         kubeconfig: &Path,
-        tls: &mut Option<Arc<ClientConfig>>,
+        tls: &mut Option<Arc<Credentials>>,
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
         loop {
             if tls.is_none() && kubeconfig.exists() {
-                *tls = Some(client::tls(kubeconfig)?);
+                *tls = Some(Arc::new(Credentials::read(kubeconfig)?.1));
             }
             if let Some(tls) = tls
                 && is_ready(self.api, tls).await
@@ -555,9 +543,4 @@ async fn token(binary: &Path, data: &Path, role: &str) -> anyhow::Result<String>
         bail!("quorate token create: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-async fn is_ready(api: SocketAddr, tls: &Arc<ClientConfig>) -> bool {
-    let Ok(mut connection) = Connection::open(api, tls).await else { return false };
-    connection.call(Method::GET, "/readyz", None).await.is_ok_and(|answer| answer.code == 200)
 }

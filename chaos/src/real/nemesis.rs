@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
-use super::masters::Masters;
+use super::cluster::Cluster;
 use crate::history::Tick;
 use crate::limits::LEADING_MAX;
 use crate::scenario::expect::Health;
@@ -78,12 +78,18 @@ pub struct Nemesis<'a> {
     seed: u64,
     /// What this host cannot do, and why.
     lacks: &'a [(Need, String)],
+    /// Whether a majority may be disturbed.
+    beyond_quorum: bool,
     /// What is still to come, by time and then by order.
     events: BTreeMap<(Duration, usize), (usize, Event)>,
     scheduled: usize,
     /// What each step that is under way does now.
     active: BTreeMap<usize, Effect>,
     now: Effect,
+    /// When each step that is under way ends, after the beginning.
+    ends: BTreeMap<usize, Duration>,
+    /// All that each step that is under way does at any time, at once.
+    all_phases: BTreeMap<usize, Effect>,
     /// Indices of steps in `done.injected`.
     places: BTreeMap<usize, usize>,
     /// What steps do at first, and how often that had been met before, where that is counted.
@@ -95,15 +101,22 @@ pub struct Nemesis<'a> {
 impl<'a> Nemesis<'a> {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(scenario: &'a Scenario, seed: u64, lacks: &'a [(Need, String)]) -> Self {
+    pub fn new(
+        scenario: &'a Scenario,
+        seed: u64,
+        (lacks, beyond_quorum): (&'a [(Need, String)], bool),
+    ) -> Self {
         let mut nemesis = Self {
             scenario,
             seed,
             lacks,
+            beyond_quorum,
             events: BTreeMap::new(),
             scheduled: 0,
             active: BTreeMap::new(),
             now: Effect::default(),
+            ends: BTreeMap::new(),
+            all_phases: BTreeMap::new(),
             places: BTreeMap::new(),
             met: BTreeMap::new(),
             done: Done::default(),
@@ -123,9 +136,9 @@ impl<'a> Nemesis<'a> {
     ///
     /// # Errors
     /// When a fault cannot be injected or taken back, or a master ended that nobody killed: the run is over.
-    pub async fn run(
+    pub(super) async fn run<C: Cluster>(
         &mut self,
-        masters: &mut Masters,
+        masters: &mut C,
         (tick, say): (Clock<'_>, Say<'_>),
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
@@ -137,7 +150,7 @@ impl<'a> Nemesis<'a> {
                 Event::Begin => self.begin(index, masters, (tick, begin)).await?,
                 Event::Phase(phase) => {
                     self.active.insert(index, phase.effect);
-                    self.settle(masters, tick).await?;
+                    self.settle(masters, (tick, begin.elapsed())).await?;
                     if let Err(error) = masters.shows(&self.now).await {
                         tracing::warn!(%error, "a fault is not there as it should be");
                     }
@@ -150,10 +163,10 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    async fn begin(
+    async fn begin<C: Cluster>(
         &mut self,
         index: usize,
-        masters: &mut Masters,
+        masters: &mut C,
         (tick, begin): (&dyn Fn() -> Tick, Instant),
     ) -> anyhow::Result<()> {
         let step = &self.scenario.schedule[index];
@@ -162,9 +175,7 @@ impl<'a> Nemesis<'a> {
             self.skip(step, why.clone());
             return Ok(());
         }
-        // Whatever else is left away from the scenario: this one means the same.
-        let own = step.at.0.wrapping_mul(2_654_435_761).wrapping_add(step.fault as u64);
-        let mut random = StdRng::seed_from_u64(self.seed ^ own);
+        let mut random = random_of(self.seed, step);
         let targets = match self.targets(step, masters, &mut random).await {
             Ok(targets) => targets,
             Err(why) => {
@@ -174,6 +185,20 @@ impl<'a> Nemesis<'a> {
         };
         let met = (&targets, masters.count());
         let phases = step.fault.phases(met, step.lasts, &step.with, &mut random);
+        let may = match self.keeps_quorum(&phases, masters.count()) {
+            Ok(()) => {
+                let first = phases.first().map(|phase| &phase.effect);
+                let then = first.cloned().unwrap_or_default().and(&self.now);
+                masters.may_become(&self.now, &then).await
+            }
+            Err(why) => Err(why),
+        };
+        if let Err(why) = may {
+            self.skip(step, why);
+            return Ok(());
+        }
+        let at_once = phases.iter().fold(Effect::default(), |all, phase| all.and(&phase.effect));
+        self.all_phases.insert(index, at_once);
         let names: Vec<String> =
             targets.iter().map(|target| masters.name(*target).to_owned()).collect();
         let (from, now) = (tick(), begin.elapsed());
@@ -193,7 +218,8 @@ impl<'a> Nemesis<'a> {
         self.places.insert(index, place);
         let (to, targets, shown) = (from, names, String::new());
         self.done.injected.push(Injected { fault, what, from, to, targets, shown });
-        self.settle(masters, tick).await?;
+        self.ends.insert(index, now + step.lasts.duration());
+        self.settle(masters, (tick, now)).await?;
         self.plan(now + step.lasts.duration(), index, Event::End);
         match masters.shows(&self.now).await {
             Ok(shown) => {
@@ -211,10 +237,10 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    async fn end(
+    async fn end<C: Cluster>(
         &mut self,
         index: usize,
-        masters: &mut Masters,
+        masters: &mut C,
         (tick, say, begin): (Clock<'_>, Say<'_>, Instant),
     ) -> anyhow::Result<()> {
         self.active.remove(&index);
@@ -225,7 +251,9 @@ impl<'a> Nemesis<'a> {
             met = after.zip(before).map(|(after, before)| after.saturating_sub(before));
             told = masters.told_after(&effect);
         }
-        self.settle(masters, tick).await?;
+        self.ends.remove(&index);
+        self.all_phases.remove(&index);
+        self.settle(masters, (tick, begin.elapsed())).await?;
         masters.shows(&self.now).await?;
         if met == Some(0) {
             self.met_nobody(index);
@@ -246,6 +274,24 @@ impl<'a> Nemesis<'a> {
             Duration::from_nanos(injected.to - injected.from).as_secs_f64(),
         ));
         Ok(())
+    }
+
+    /// Whether a majority is fit whatever of this comes together with what is under way; if not, what to do. Steps that
+    /// overlap are looked at with all their phases, since any of those may come together.
+    fn keeps_quorum(&self, phases: &[Phase], count: usize) -> Result<(), String> {
+        if self.beyond_quorum {
+            return Ok(());
+        }
+        let others = self.all_phases.values().fold(Effect::default(), Effect::and);
+        let fit = |effect: &Effect| effect.clone().and(&others).leaves_majority(count);
+        let all = phases.iter().fold(Effect::default(), |all, phase| all.and(&phase.effect));
+        let fits = match self.all_phases.is_empty() {
+            true => phases.iter().all(|phase| fit(&phase.effect)),
+            false => fit(&all),
+        };
+        fits.then_some(()).ok_or_else(|| {
+            "no majority would be left that runs undisturbed; --beyond-quorum allows it".to_owned()
+        })
     }
 
     /// It was there, and nothing came its way: as if it had not been.
@@ -269,11 +315,13 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Makes true what all that is under way does together.
-    async fn settle(
+    async fn settle<C: Cluster>(
         &mut self,
-        masters: &mut Masters,
-        tick: &dyn Fn() -> Tick,
+        masters: &mut C,
+        (tick, now): (&dyn Fn() -> Tick, Duration),
     ) -> anyhow::Result<()> {
+        let ends = self.ends.values().max().copied().unwrap_or(now);
+        masters.lasting(ends.saturating_sub(now));
         let wanted = self.active.values().fold(Effect::default(), Effect::and);
         masters.change(&self.now, &wanted).await?;
         self.now = wanted;
@@ -293,10 +341,10 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Whom the step meets now.
-    async fn targets(
+    pub(super) async fn targets<C: Cluster>(
         &self,
         step: &Step,
-        masters: &Masters,
+        masters: &C,
         random: &mut StdRng,
     ) -> Result<BTreeSet<usize>, String> {
         let count = masters.count();
@@ -337,6 +385,12 @@ impl<'a> Nemesis<'a> {
         }
         Ok(targets)
     }
+}
+
+/// What chooses whom a step meets: whatever else is left away from the scenario, this one means the same.
+pub(super) fn random_of(seed: u64, step: &Step) -> StdRng {
+    let own = step.at.0.wrapping_mul(2_654_435_761).wrapping_add(step.fault as u64);
+    StdRng::seed_from_u64(seed ^ own)
 }
 
 fn words(step: &Step, names: &[String]) -> String {

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,15 +23,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use append::elements;
 
 use super::client::{Answer, Connection, NoAnswer};
+use super::kubeconfig::Credentials;
 use crate::check::watch::{Change, Kind, Revision};
 use crate::history::{Operation, Outcome, Tick};
 use crate::model::{Content, Family, Input, Output};
-
-/// Where ConfigMaps are.
-pub const OBJECTS: &str = "/api/v1/namespaces/default/configmaps";
-
-/// Where Leases are.
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
 /// Pause of a client after each operation: histories stay small enough to be checked.
 const PACE: Duration = Duration::from_millis(5);
@@ -71,10 +65,10 @@ impl Resource {
 
     /// Where they are.
     #[must_use]
-    pub fn path(self) -> &'static str {
+    pub fn path(self, namespace: &str) -> String {
         match self {
-            Self::ConfigMaps => OBJECTS,
-            Self::Leases => LEASES,
+            Self::ConfigMaps => format!("/api/v1/namespaces/{namespace}/configmaps"),
+            Self::Leases => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
         }
     }
 }
@@ -110,8 +104,10 @@ pub type Told = (Revision, String, Content);
 pub struct Shared {
     /// Of each master.
     pub apis: Vec<SocketAddr>,
+    /// Where all objects are.
+    pub namespace: String,
     /// The admin's credentials.
-    pub tls: Arc<ClientConfig>,
+    pub tls: Arc<Credentials>,
     /// Objects.
     pub keys: usize,
     /// Tick 0.
@@ -133,9 +129,14 @@ pub struct Shared {
 impl Shared {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(apis: Vec<SocketAddr>, tls: Arc<ClientConfig>, keys: usize) -> Self {
+    pub fn new(
+        (apis, tls): (Vec<SocketAddr>, Arc<Credentials>),
+        namespace: &str,
+        keys: usize,
+    ) -> Self {
         Self {
             apis,
+            namespace: namespace.to_owned(),
             tls,
             keys,
             start: Instant::now(),
@@ -148,6 +149,12 @@ impl Shared {
             lists: Mutex::new((0..keys).collect()),
             sets: Mutex::new((0..keys).map(|key| (key, 0)).collect()),
         }
+    }
+
+    /// Where objects of a kind are.
+    #[must_use]
+    pub fn path(&self, resource: Resource) -> String {
+        resource.path(&self.namespace)
     }
 
     /// Now, in nanoseconds since the start.
@@ -215,8 +222,8 @@ impl Request {
         Self { method: Method::DELETE, ..Self::get(path) }
     }
 
-    fn post(path: &str, body: Value) -> Self {
-        Self { method: Method::POST, body: Some(body), ..Self::get(path.to_owned()) }
+    fn post(path: String, body: Value) -> Self {
+        Self { method: Method::POST, body: Some(body), ..Self::get(path) }
     }
 
     fn patch(path: String, body: Value) -> Self {
@@ -351,6 +358,16 @@ impl Client {
         self.master = self.random.random_range(0..self.shared.apis.len());
     }
 
+    /// Where objects of a family are.
+    fn all(&self, family: Family) -> String {
+        self.shared.path(Resource::of(family))
+    }
+
+    /// Where one of them is.
+    fn path(&self, family: Family, key: usize) -> String {
+        format!("{}/{}", self.all(family), family.object(key))
+    }
+
     /// An object, any.
     fn key(&mut self) -> usize {
         self.random.random_range(0..self.shared.keys)
@@ -362,10 +379,6 @@ impl Client {
 fn is_without_space(answer: &Answer) -> bool {
     let message = answer.body["message"].as_str().unwrap_or_default();
     answer.code == 500 && message.contains("no space:") && message.contains("nothing was written")
-}
-
-fn path(family: Family, key: usize) -> String {
-    format!("{}/{}", Resource::of(family).path(), family.object(key))
 }
 
 /// The object's or the list's `resourceVersion`.

@@ -104,6 +104,8 @@ struct ShortOptions {
     #[serde(default)]
     older: Option<PathBuf>,
     directory: PathBuf,
+    #[serde(default)]
+    names: Vec<String>,
     seed: u64,
     command: String,
     /// As it is in its own file: YAML.
@@ -245,6 +247,7 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
             binary: evidence.options.binary.clone(),
             older: evidence.options.older.clone(),
             directory: evidence.options.directory.clone(),
+            names: evidence.options.names.clone(),
             seed: evidence.options.seed,
             command: evidence.options.command.clone(),
             scenario: evidence.options.scenario.to_yaml()?,
@@ -351,12 +354,22 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         let ShortChange(revision, key, kind, digest) = found;
         Ok::<_, String>((*revision, Change { key: key.clone(), kind: *kind, digest: *digest }))
     };
-    let ShortOptions { binary, older, directory, seed, command, scenario } = short.options;
+    let ShortOptions { binary, older, directory, names, seed, command, scenario } = short.options;
     let scenario = read::text("its scenario", &scenario, seed).map_err(|error| {
         format!("is damaged, or of another version: {error}").replace('\n', "; ")
     })?;
-    let options =
-        Options { binary, older, directory, scenario, seed, command, say: |_| {}, rewrite: None };
+    let options = Options {
+        binary,
+        older,
+        directory,
+        scenario,
+        seed,
+        names,
+        beyond_quorum: true,
+        command,
+        say: |_| {},
+        rewrite: None,
+    };
     let (mut watchers, mut arrivals, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     for watcher in short.watchers {
         let (mut sent, mut at) = (Vec::new(), Vec::new());

@@ -234,7 +234,7 @@ fn master_row(
 ) -> Markup {
     let acts = evidence.processes.iter().filter(|found| found.master == master && found.at > 0);
     html! {
-        text.label x="2" y=(c(y + 14.0)) { "m" (master + 1) }
+        text.label x="2" y=(c(y + 14.0)) { (evidence.options.name(master)) }
         @for (found, to) in own {
             @let (from, to) = (scale.x(found.from), scale.x(*to));
             rect class=(class(&found.state)) x=(c(from)) y=(c(y)) height=(MASTER) rx="2"

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::{Master, Masters, token};
 use crate::limits::READY_MAX;
+use crate::real::cluster::Cluster as _;
 use crate::real::kube::agents::import;
 
 impl Masters {
@@ -43,12 +44,6 @@ impl Masters {
         let is_older = false;
         self.masters.push(Master { name, api, data, log, arguments, is_older, process: None });
         self.restart(index)
-    }
-
-    /// How many agents there are.
-    #[must_use]
-    pub fn agents(&self) -> usize {
-        self.masters.len() - self.count()
     }
 
     /// Waits until the node of each agent is ready.

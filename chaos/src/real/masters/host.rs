@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::process::Child;
-use tokio::time::timeout;
 
 use super::{Act, Broke, Masters};
-use crate::limits::{ENDED_MAX, LEADER_MAX, SHOWN_MAX};
+use crate::limits::{ENDED_MAX, SHOWN_MAX};
 use crate::real::damage::Damaged;
 use crate::scenario::fault::Effect;
 use crate::scenario::fault::machine::Disk;
@@ -420,30 +419,6 @@ impl Masters {
             self.may_end.insert(master, Some(what));
         }
         self.masters.iter_mut().try_for_each(super::Master::check_alive)
-    }
-
-    /// Who leads, as those say who are not disturbed; as anybody says when none of them does.
-    pub async fn leader_beside(&self, effect: &Effect) -> Option<usize> {
-        let answering =
-            |master: &usize| !effect.down.contains(master) && !effect.paused.contains(master);
-        let disturbed = |master: &usize| {
-            let cut = effect.cuts.iter().chain(effect.toxics.keys());
-            cut.clone().any(|(a, b)| a == master || b == master)
-        };
-        let (last, first): (Vec<usize>, Vec<usize>) =
-            (0..self.count()).filter(answering).partition(disturbed);
-        for master in first.into_iter().chain(last) {
-            let Ok(Ok(status)) = timeout(LEADER_MAX, self.status(master)).await else { continue };
-            let members = status["masters"].as_array()?;
-            let leader = members.iter().find(|member| member["role"] == "leader");
-            let name = leader.and_then(|leader| leader["name"].as_str());
-            let found = (0..self.count()).find(|master| Some(self.name(*master)) == name);
-            // One that is known to be dead does not lead any more, whoever says so.
-            if let Some(found) = found.filter(|found| !effect.down.contains(found)) {
-                return Some(found);
-            }
-        }
-        None
     }
 }
 

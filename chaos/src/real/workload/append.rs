@@ -8,7 +8,7 @@
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::{Client, Meaning, OBJECTS, Request, lock, path};
+use super::{Client, Meaning, Request, lock};
 use crate::limits::LIST_MAX;
 use crate::model::{AppendInput, AppendOutput, Family, Input, Output};
 use crate::real::client::Answer;
@@ -42,7 +42,7 @@ impl Client {
     async fn read_list(&mut self, key: usize) -> Option<(usize, Option<Value>)> {
         let mut count = None;
         let input = Input::Append(AppendInput::Read);
-        let answer = self.run(key, input, Request::get(path(FAMILY, key)), |answer| {
+        let answer = self.run(key, input, Request::get(self.path(FAMILY, key)), |answer| {
             let elements = match answer.code {
                 200 => elements(&answer.body),
                 404 => Some(Vec::new()),
@@ -59,7 +59,7 @@ impl Client {
     async fn push(&mut self, key: usize) {
         let element = self.shared.value();
         let add = json!([{"op": "add", "path": "/metadata/finalizers/-", "value": named(element)}]);
-        let request = Request::json_patch(path(FAMILY, key), add);
+        let request = Request::json_patch(self.path(FAMILY, key), add);
         self.append(key, element, request).await;
     }
 
@@ -68,7 +68,7 @@ impl Client {
         let element = self.shared.value();
         let request = match object {
             None => Request::post(
-                OBJECTS,
+                self.all(FAMILY),
                 json!({
                     "apiVersion": "v1",
                     "kind": "ConfigMap",
@@ -79,7 +79,7 @@ impl Client {
                 let list = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut);
                 let Some(list) = list else { return };
                 list.push(json!(named(element)));
-                Request::put(path(FAMILY, key), object)
+                Request::put(self.path(FAMILY, key), object)
             }
         };
         self.append(key, element, request).await;

@@ -4,7 +4,7 @@
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 
-use super::{Client, Meaning, OBJECTS, Request, path};
+use super::{Client, Meaning, Request};
 use crate::model::{Content, Family, Input, Output, VersionedInput, VersionedOutput};
 use crate::real::client::Answer;
 
@@ -43,14 +43,14 @@ impl Client {
         let body = object(key, next, &balances, Some(&version));
         let content = Content::Balances(balances);
         let input = Input::Bank(VersionedInput::Update { from: serial, to: next, content });
-        self.run(key, input, Request::put(path(FAMILY, key), body), written).await;
+        self.run(key, input, Request::put(self.path(FAMILY, key), body), written).await;
     }
 
     async fn open_bank(&mut self, key: usize) {
         let (serial, balances) = (self.shared.value(), vec![OPENING; ACCOUNTS]);
         let body = object(key, serial, &balances, None);
         let input = Input::Bank(VersionedInput::Create(serial, Content::Balances(balances)));
-        self.run(key, input, Request::post(OBJECTS, body), written).await;
+        self.run(key, input, Request::post(self.all(FAMILY), body), written).await;
     }
 
     /// What is there, with its resource version; `Some(None)` when nothing is.
@@ -63,7 +63,7 @@ impl Client {
             Family::Leases => Input::Lease(VersionedInput::Read),
             _ => Input::Bank(VersionedInput::Read),
         };
-        let answer = self.run(key, input, Request::get(path(family, key)), |answer| {
+        let answer = self.run(key, input, Request::get(self.path(family, key)), |answer| {
             let output = match answer.code {
                 200 => super::content(&answer.body)
                     .map(|(serial, content)| VersionedOutput::Is(serial, content)),

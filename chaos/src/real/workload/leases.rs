@@ -11,7 +11,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::bank::written;
-use super::{Client, LEASES, Request, path};
+use super::{Client, Request};
 use crate::model::{Content, Family, Input, VersionedInput};
 
 const FAMILY: Family = Family::Leases;
@@ -49,7 +49,7 @@ impl Client {
             let serial = self.shared.value();
             let body = object(key, serial, &content, None);
             let input = Input::Lease(VersionedInput::Create(serial, content));
-            self.run(key, input, Request::post(LEASES, body), written).await;
+            self.run(key, input, Request::post(self.all(FAMILY), body), written).await;
             return;
         };
         let Content::Lease { holder, transitions } = content else { return };
@@ -82,7 +82,7 @@ impl Client {
         let next = self.shared.value();
         let body = object(key, next, &content, Some(&version));
         let input = Input::Lease(VersionedInput::Update { from: serial, to: next, content });
-        self.run(key, input, Request::put(path(FAMILY, key), body), written).await;
+        self.run(key, input, Request::put(self.path(FAMILY, key), body), written).await;
     }
 }
 

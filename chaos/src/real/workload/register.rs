@@ -6,7 +6,7 @@
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::{Client, Meaning, OBJECTS, Request, path};
+use super::{Client, Meaning, Request};
 use crate::model::{Family, RegisterInput, RegisterOutput};
 use crate::real::client::Answer;
 
@@ -30,7 +30,7 @@ impl Client {
 
     /// The value and its resource version.
     async fn read_register(&mut self, key: usize) -> Option<(u64, String)> {
-        let request = Request::get(path(FAMILY, key));
+        let request = Request::get(self.path(FAMILY, key));
         let answer = self.run(key, RegisterInput::Read.into(), request, |answer| {
             match answer.code {
                 200 => value_of(&answer.body).map(RegisterOutput::Value),
@@ -49,12 +49,13 @@ impl Client {
         let mut body = object(key, to);
         body["metadata"]["resourceVersion"] = json!(version);
         let input = RegisterInput::Swap { from, to };
-        self.run(key, input.into(), Request::put(path(FAMILY, key), body), written).await;
+        self.run(key, input.into(), Request::put(self.path(FAMILY, key), body), written).await;
     }
 
     async fn patch_register(&mut self, key: usize) {
         let value = self.shared.value();
-        let request = Request::patch(path(FAMILY, key), json!({"data": {"v": value.to_string()}}));
+        let request =
+            Request::patch(self.path(FAMILY, key), json!({"data": {"v": value.to_string()}}));
         self.run(key, RegisterInput::Patch(value).into(), request, |answer| match answer.code {
             // Overtaken too often by others' writes, as kube-apiserver has it: nothing happened, and nothing is told.
             409 => Meaning::Nothing,
@@ -65,12 +66,12 @@ impl Client {
 
     async fn create_register(&mut self, key: usize) {
         let value = self.shared.value();
-        let request = Request::post(OBJECTS, object(key, value));
+        let request = Request::post(self.all(FAMILY), object(key, value));
         self.run(key, RegisterInput::Create(value).into(), request, written).await;
     }
 
     async fn delete_register(&mut self, key: usize) {
-        let request = Request::delete(path(FAMILY, key));
+        let request = Request::delete(self.path(FAMILY, key));
         self.run(key, RegisterInput::Delete.into(), request, written).await;
     }
 }

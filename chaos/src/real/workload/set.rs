@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::{Client, Meaning, OBJECTS, Request, lock, revision_of};
+use super::{Client, Meaning, Request, lock, revision_of};
 use crate::limits::SET_MAX;
 use crate::model::{Family, Input, Output, SetInput, SetOutput};
 use crate::real::client::NoAnswer;
@@ -50,7 +50,7 @@ impl Client {
             "kind": "ConfigMap",
             "metadata": {"name": name, "labels": labels},
         });
-        let (called, request) = (self.shared.tick(), Request::post(OBJECTS, body));
+        let (called, request) = (self.shared.tick(), Request::post(self.all(FAMILY), body));
         let told = match self.call(&request).await {
             Ok(answer) => {
                 self.acknowledge(&name, &request.method, &answer);
@@ -72,7 +72,7 @@ impl Client {
         let (mut elements, mut twice, mut revision) = (BTreeSet::new(), None, None);
         let mut next = None;
         loop {
-            let mut path = format!("{OBJECTS}?labelSelector={LABEL}%3D{key}");
+            let mut path = format!("{}?labelSelector={LABEL}%3D{key}", self.all(FAMILY));
             if let Some(limit) = limit {
                 path.push_str(&format!("&limit={limit}"));
             }

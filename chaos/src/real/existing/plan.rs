@@ -1,0 +1,201 @@
+//! What a run on a cluster that is there would do, without doing any of it; and what it must not do.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::{Existing, KINDS};
+use crate::limits::GUARD_SLACK;
+use crate::real::Options;
+use crate::real::cluster::Cluster as _;
+use crate::real::nemesis::{Nemesis, random_of};
+use crate::scenario::fault::{Effect, Target};
+use crate::scenario::{Fault, Scenario};
+
+/// Whether everything of the scenario may be done to `masters` masters.
+///
+/// # Errors
+/// What may not, and what would allow it.
+pub fn allowed(
+    scenario: &Scenario,
+    allow: &[Fault],
+    (masters, beyond_quorum): (usize, bool),
+) -> anyhow::Result<()> {
+    let kinds: BTreeSet<Fault> = scenario.schedule.iter().map(|step| step.fault).collect();
+    anyhow::ensure!(
+        scenario.masters == masters,
+        "the scenario is for {} masters, and the cluster has {masters}",
+        scenario.masters
+    );
+    anyhow::ensure!(
+        scenario.workload.nodes == 0,
+        "the scenario has node agents of its own (workload.nodes): they are for masters that it starts itself"
+    );
+    for kind in kinds {
+        anyhow::ensure!(
+            KINDS.contains(&kind),
+            "{kind} cannot be done to a cluster that is already there; what can: {}",
+            names(&KINDS)
+        );
+        anyhow::ensure!(
+            allow.contains(&kind),
+            "the scenario has {kind}, and allowed is {}: --allow {} allows it",
+            names(allow),
+            names(&[allow, &[kind]].concat()).replace(", ", ",")
+        );
+    }
+    for step in scenario.schedule.iter().filter(|_| !beyond_quorum) {
+        let hit = match step.target {
+            Some(Target::All) => masters,
+            Some(Target::Majority) => masters / 2 + 1,
+            Some(Target::Minority) => masters.saturating_sub(1) / 2,
+            _ => 1,
+        };
+        let targets = (0..hit).collect();
+        let random = &mut StdRng::seed_from_u64(0);
+        let phases = step.fault.phases((&targets, masters), step.lasts, &step.with, random);
+        anyhow::ensure!(
+            phases.iter().all(|phase| phase.effect.leaves_majority(masters)),
+            "{} at {} leaves no majority of {masters} masters undisturbed; --beyond-quorum allows it",
+            step.fault,
+            step.at
+        );
+    }
+    Ok(())
+}
+
+fn names(kinds: &[Fault]) -> String {
+    kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Existing {
+    /// Every command, with whom each fault would meet if whoever leads now still led then.
+    pub async fn plan(&self, options: &Options) -> String {
+        let mut text = String::new();
+        let scenario = &options.scenario;
+        let _ = writeln!(
+            text,
+            "# Nothing of this was done. Whom a fault meets is as it would be if it began now; all would be\n\
+             # in the namespace quorate-chaos-{}, which is made before and removed after it.\n",
+            options.seed
+        );
+        let _ = writeln!(text, "# Before: this is put on each machine, in a directory of its own:");
+        for line in super::HANDS.lines() {
+            let _ = writeln!(text, "#   {line}");
+        }
+        for master in &self.masters {
+            let _ = writeln!(
+                text,
+                "# {}: {}/hands by {}; cuts are in the nft table {}",
+                master.name,
+                master.hands.traces().0,
+                master.reach,
+                master.hands.traces().1
+            );
+        }
+        let lacks = super::super::cluster::Cluster::lacks(self);
+        let nemesis = Nemesis::new(scenario, options.seed, (&lacks, options.beyond_quorum));
+        let mut guards = 0;
+        for step in &scenario.schedule {
+            let _ = writeln!(text, "\n# {}: {} for {}", step.at, step.fault, step.lasts);
+            if let Some((_, why)) = lacks.iter().find(|(need, _)| *need == step.fault.need()) {
+                let _ = writeln!(text, "#   would be left out: {why}");
+                continue;
+            }
+            let mut random = random_of(options.seed, step);
+            let targets = match nemesis.targets(step, self, &mut random).await {
+                Ok(targets) => targets,
+                Err(why) => {
+                    let _ = writeln!(text, "#   would be left out: {why}");
+                    continue;
+                }
+            };
+            let met = (&targets, self.count());
+            let phases = step.fault.phases(met, step.lasts, &step.with, &mut random);
+            let mut now = Effect::default();
+            let end = (step.lasts.duration(), Effect::default());
+            let all = phases.into_iter().map(|phase| (phase.after.duration(), phase.effect));
+            for (after, then) in all.chain([end]) {
+                let at = (step.at.duration() + after).as_secs_f64();
+                let left = step.lasts.duration().saturating_sub(after);
+                self.plan_change((&now, &then), (at, left), &mut guards, &mut text);
+                now = then;
+            }
+        }
+        let _ = writeln!(text, "\n# At the end, and when it is stopped, on each machine:");
+        for master in &self.masters {
+            let _ = writeln!(text, "{}", master.reach.command(&master.hands.finish()));
+        }
+        let _ = writeln!(
+            text,
+            "\n# If this process is gone by then, the guard of each fault takes it back {GUARD_SLACK:?} after its end."
+        );
+        text
+    }
+
+    fn plan_change(
+        &self,
+        (from, to): (&Effect, &Effect),
+        (at, left): (f64, Duration),
+        guards: &mut u64,
+        text: &mut String,
+    ) {
+        for (index, master) in self.masters.iter().enumerate() {
+            for act in self.acts_of(index, from, to) {
+                *guards += 1;
+                let script = master.hands.act(&act, (*guards, left));
+                let command = master.reach.command(&script);
+                let _ = writeln!(text, "{command:<72} # {at:.1} s, {}", master.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::read;
+
+    fn said(schedule: &str, allow: &[Fault], beyond: bool) -> String {
+        let text = format!("name: x\nmasters: 3\nschedule:\n- {schedule}\n");
+        let scenario = read::text("x.yaml", &text, 1).unwrap();
+        match allowed(&scenario, allow, (3, beyond)) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_nobody_allowed_is_refused() {
+        let kill = "{at: 1s, for: 1s, fault: kill, target: leader}";
+        let text = said(kill, &[Fault::Pause], false);
+        assert!(text.contains("has kill, and allowed is pause: --allow pause,kill"), "{text}");
+        assert_eq!(said(kill, &[Fault::Kill], false), "");
+        let text = said("{at: 1s, for: 1s, fault: disk-full, target: any}", Fault::all(), true);
+        assert!(text.contains("disk-full cannot be done"), "{text}");
+    }
+
+    #[test]
+    fn a_majority_stays() {
+        for schedule in [
+            "{at: 1s, for: 1s, fault: kill-all}",
+            "{at: 1s, for: 1s, fault: pause, target: majority}",
+            "{at: 1s, for: 1s, fault: kill, target: all}",
+            "{at: 1s, for: 1s, fault: ring}",
+        ] {
+            let text = said(schedule, &KINDS, false);
+            assert!(text.contains("--beyond-quorum"), "{schedule}: {text}");
+            assert_eq!(said(schedule, &KINDS, true), "");
+        }
+        for schedule in [
+            "{at: 1s, for: 9s, fault: rolling-restart, every: 2s}",
+            "{at: 1s, for: 1s, fault: pause, target: minority}",
+            "{at: 1s, for: 1s, fault: isolate, target: leader}",
+        ] {
+            assert_eq!(said(schedule, &KINDS, false), "");
+        }
+    }
+}

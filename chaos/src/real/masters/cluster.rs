@@ -1,0 +1,86 @@
+//! The harness's own masters as a [`Cluster`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::{Act, Masters};
+use crate::real::cluster::Cluster;
+use crate::real::kubeconfig::Credentials;
+use crate::real::network::Network;
+use crate::scenario::fault::{Effect, Need};
+
+impl Cluster for Masters {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn agents(&self) -> usize {
+        self.masters.len() - self.count
+    }
+
+    fn name(&self, index: usize) -> &str {
+        &self.masters[index].name
+    }
+
+    fn api(&self, master: usize) -> SocketAddr {
+        self.masters[master].api
+    }
+
+    fn credentials(&self) -> &Arc<Credentials> {
+        &self.tls
+    }
+
+    fn lacks(&self) -> Vec<(Need, String)> {
+        crate::real::lacks(&self.binary, self.older.as_deref())
+    }
+
+    fn all_live(&mut self) -> anyhow::Result<()> {
+        Masters::all_live(self)
+    }
+
+    fn ended(&mut self) -> anyhow::Result<Vec<String>> {
+        Masters::ended(self)
+    }
+
+    /// They end with this process: nothing need be taken back elsewhere.
+    fn lasting(&mut self, _: Duration) {}
+
+    /// Anything may be done to them.
+    async fn may_become(&mut self, _: &Effect, _: &Effect) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        Masters::change(self, from, to).await
+    }
+
+    async fn shows(&mut self, effect: &Effect) -> anyhow::Result<String> {
+        Masters::shows(self, effect).await
+    }
+
+    fn met(&self, effect: &Effect) -> Option<u64> {
+        Masters::met(self, effect)
+    }
+
+    fn told_after(&self, effect: &Effect) -> Vec<String> {
+        Masters::told_after(self, effect)
+    }
+
+    async fn restore(&mut self) -> anyhow::Result<()> {
+        Masters::restore(self)
+    }
+
+    async fn nothing_left(&mut self) -> anyhow::Result<()> {
+        match self.network().map_or(Ok(0), Network::cuts)? {
+            0 => Ok(()),
+            cuts => bail!("{cuts} links are still cut after the end of all faults"),
+        }
+    }
+
+    fn acts(&self) -> Vec<(Instant, usize, Act)> {
+        Masters::acts(self)
+    }
+}
