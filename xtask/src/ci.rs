@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-/// Debian packages that the end-to-end tests use: a container runtime, and a static busybox to make
-/// an image of. Name of the package, and a file that shows that it is there.
+/// Debian packages that the tests use: a container runtime, a static busybox to make an image of, and a browser that
+/// opens reports. Name of the package, and a file that shows that it is there.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("containerd", &["/usr/bin/containerd"]),
     ("runc", &["/usr/sbin/runc", "/usr/bin/runc"]),
@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
     ("nftables", &["/usr/sbin/nft"]),
     ("iptables", &["/usr/sbin/iptables"]),
+    ("chromium", &["/usr/bin/chromium", "/usr/bin/google-chrome"]),
 ];
 
 type Step = fn() -> anyhow::Result<()>;

@@ -29,7 +29,7 @@ pub fn check(evidence: &Evidence) -> Check {
         };
         let Some(why) = wrong(content, &mut looked) else { continue };
         let at = recorded.operation.returned().unwrap_or_default();
-        tell(format!("{why}: {}", sentence(recorded)), at, &recorded.object());
+        tell(format!("{why}: {}", sentence(evidence, recorded)), at, &recorded.object());
     }
     for (revision, object, content) in &evidence.contents {
         if let Some(why) = wrong(content, &mut looked) {

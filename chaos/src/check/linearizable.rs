@@ -34,7 +34,7 @@ pub fn check(evidence: &Evidence, objects: &Objects<'_>) -> Check {
                 if first.as_ref().is_none_or(|first| there.at < first.at) {
                     first = Some(there);
                 }
-                let sentence = |index: usize| violation::sentence(own[index]);
+                let sentence = |index: usize| violation::sentence(evidence, own[index]);
                 found.push(format!("{object}: nothing explains {}", sentence(violation.operation)));
                 let same = violation.window.iter();
                 found.extend(same.map(|index| format!("  at the same time {}", sentence(*index))));

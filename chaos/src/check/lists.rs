@@ -26,7 +26,7 @@ pub fn check(evidence: &Evidence, objects: &Objects<'_>) -> Check {
         match explain(own) {
             Ok(count) => elements += count,
             Err((recorded, why)) => {
-                let what = format!("{object}: {why}: {}", sentence(recorded));
+                let what = format!("{object}: {why}: {}", sentence(evidence, recorded));
                 let at = recorded.operation.returned().unwrap_or_default();
                 if first.as_ref().is_none_or(|first| at < first.at) {
                     first = Some(violation::around(evidence, NAME, &what, at, Some(&object)));

@@ -76,7 +76,7 @@ fn in_time(evidence: &Evidence) -> (usize, Vec<(&Recorded, String)>) {
         if (is_write && revision <= newest) || (is_list && revision < newest) {
             let what = format!(
                 "revision {revision} after {newest} had been told: {}",
-                violation::sentence(recorded)
+                violation::sentence(evidence, recorded)
             );
             back.push((*recorded, what));
         }

@@ -92,7 +92,8 @@ pub(super) fn join(evidence: &Evidence, violation: Option<&Violation>, directory
         });
     }
     let mut files = Vec::new();
-    for master in 0..evidence.options.scenario.masters {
+    let own = evidence.options.names.is_empty();
+    for master in (0..evidence.options.scenario.masters).filter(|_| own) {
         let file = directory.join(format!("m{}.log", master + 1));
         let trouble = read(&file, evidence.began, master, &mut windows).err();
         files.push((file, trouble.map(|error| error.to_string())));

@@ -38,7 +38,7 @@
     const masters = document.createElement("table"), kinds = document.createElement("table");
     numbers.masters.forEach((states, index) => {
       const state = states.find(during);
-      row(masters, ["m" + (index + 1), state ? state[2] : "not looked at"]);
+      row(masters, [numbers.names[index], state ? state[2] : "not looked at"]);
     });
     row(kinds, ["", "median", "slowest", "answered", "unknown"]);
     const column = Math.min(Math.floor(here.ms / numbers.column_ms), numbers.series[0]?.p50.length - 1);

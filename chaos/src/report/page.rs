@@ -55,7 +55,7 @@ pub fn page(report: &Report, evidence: &Evidence, directory: &Path) -> String {
                         }
                     }
                     div.pair { (operations(report)) (faults(evidence)) }
-                    (log_section(&logs))
+                    (log_section(&logs, evidence))
                     (files(&logs, evidence, directory))
                 }
                 script type="application/json" #numbers { (PreEscaped(numbers)) }
@@ -150,13 +150,16 @@ fn leaderships(evidence: &Evidence) -> usize {
 }
 
 fn checks(report: &Report) -> Markup {
+    let mut checks: Vec<&Check> = report.checks.iter().collect();
+    // What is wrong comes first, else in the order of the checks.
+    checks.sort_by_key(|check| std::cmp::Reverse(check.result));
     html! {
         section {
             h2 { "Checks" }
             table.checks {
                 thead { tr { th { "verdict" } th { "check" } th { "what it promises" } th { "how much was checked" } } }
                 tbody {
-                    @for check in &report.checks {
+                    @for check in checks {
                         tr class=(plain(check.result)) {
                             td { span.chip { (plain(check.result)) } }
                             td { b { (check.name) } }
@@ -234,11 +237,11 @@ fn first(violation: &Violation, evidence: &Evidence, logs: &Logs) -> Markup {
                         " Pale: writes before that tell where the values come from."
                     }
                 }
-                div.wide { (window(&violation.operations, &span)) }
+                div.wide { (window(&violation.operations, &span, evidence)) }
             }
             @if let Some(around) = around.filter(|around| !around.lines.is_empty()) {
                 h3 { "What the masters logged meanwhile" }
-                (lines(around))
+                (lines(around, evidence))
             }
         }
     }
@@ -256,7 +259,7 @@ impl Span {
     }
 }
 
-fn window(operations: &[Shown], span: &Span) -> Markup {
+fn window(operations: &[Shown], span: &Span, evidence: &Evidence) -> Markup {
     html! {
         table.window {
             thead {
@@ -273,7 +276,7 @@ fn window(operations: &[Shown], span: &Span) -> Markup {
                     @let start = span.percent(shown.called);
                     @let end = shown.answered.map_or(100.0, |at| span.percent(at));
                     tr.wrong[shown.wrong].context[shown.context] {
-                        td { (shown.client) } td { "m" (shown.master + 1) } td { (shown.object) }
+                        td { (shown.client) } td { (evidence.options.name(shown.master)) } td { (shown.object) }
                         td { (shown.asked) }
                         td { @if let Some(told) = &shown.told { (told) } @else { i { "unknown" } } }
                         td.number { (format!("{:.3} s", seconds(shown.called))) }
@@ -368,25 +371,29 @@ fn faults(evidence: &Evidence) -> Markup {
     }
 }
 
-fn log_section(logs: &Logs) -> Markup {
+fn log_section(logs: &Logs, evidence: &Evidence) -> Markup {
     html! {
         section {
             h2 { "Logs of all masters, joined by time" }
-            p.note { "Around each fault; the first lines of each, the files below have all." }
+            @if evidence.options.names.is_empty() {
+                p.note { "Around each fault; the first lines of each, the files below have all." }
+            } @else {
+                p.note { "The masters were there before: their logs are where they write them." }
+            }
             @for window in logs.windows.iter().filter(|window| !window.violation) {
                 details {
                     summary {
                         span.at { (format!("{:.1} s", seconds(window.from))) } " " b { (window.what) } " "
                         span.note { (window.lines.len() + window.more) " lines" }
                     }
-                    (lines(window))
+                    (lines(window, evidence))
                 }
             }
         }
     }
 }
 
-fn lines(window: &Window) -> Markup {
+fn lines(window: &Window, evidence: &Evidence) -> Markup {
     html! {
         div.wide {
             table.log {
@@ -394,7 +401,7 @@ fn lines(window: &Window) -> Markup {
                     @for line in &window.lines {
                         tr class=(line.level) data-t=(format!("{:.1}", seconds(line.at) * 1e3)) {
                             td.number { (format!("{:.3}", seconds(line.at))) }
-                            td { span class=(format!("m m{}", line.master % 9 + 1)) { "m" (line.master + 1) } }
+                            td { span class=(format!("m m{}", line.master % 9 + 1)) { (evidence.options.name(line.master)) } }
                             td { (line.level) }
                             td { (line.text) }
                         }

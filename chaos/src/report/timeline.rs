@@ -66,6 +66,7 @@ struct Numbers<'a> {
     series: &'a [Series],
     faults: Vec<(f64, f64, &'a str)>,
     masters: Vec<Vec<(f64, f64, String)>>,
+    names: Vec<String>,
 }
 
 struct Scale {
@@ -148,10 +149,8 @@ pub(super) fn draw(evidence: &Evidence, violation: Option<&Violation>) -> Timeli
         end_ms: millis(end),
         column_ms: millis(column),
         series: &series,
-        faults: faults
-            .iter()
-            .map(|fault| (millis(fault.from), millis(fault.to), fault.what.as_str()))
-            .collect(),
+        faults: faults.iter().map(band).collect(),
+        names: (0..stretches.len()).map(|master| evidence.options.name(master)).collect(),
         masters: stretches
             .iter()
             .map(|own| {
@@ -164,6 +163,10 @@ pub(super) fn draw(evidence: &Evidence, violation: Option<&Violation>) -> Timeli
     // In a page, nothing but the end tag ends a script; JSON may write `<` in another way.
     let numbers = serde_json::to_string(&numbers).unwrap_or_default().replace('<', "\\u003c");
     Timeline { picture, numbers }
+}
+
+fn band(fault: &Injected) -> (f64, f64, &str) {
+    (millis(fault.from), millis(fault.to), fault.what.as_str())
 }
 
 fn told(fault: &Injected) -> String {

@@ -72,12 +72,13 @@ impl Shown {
 }
 
 /// An operation in a line.
-pub(crate) fn sentence(recorded: &Recorded) -> String {
+pub(crate) fn sentence(evidence: &Evidence, recorded: &Recorded) -> String {
     let Shown { client, master, asked, told, called, answered, .. } = Shown::of(recorded, false);
     let called = seconds(called);
     let until = answered.map_or_else(|| "?".to_owned(), |at| format!("{:.4}", seconds(at)));
     let told = told.unwrap_or_else(|| "unknown".to_owned());
-    format!("{asked}: {told} (client {client} at m{}, {called:.4} to {until} s)", master + 1)
+    let master = evidence.options.name(master);
+    format!("{asked}: {told} (client {client} at {master}, {called:.4} to {until} s)")
 }
 
 /// An answer that nothing explains; all operations on its object are given, in order of their calls.
