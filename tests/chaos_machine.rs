@@ -137,3 +137,57 @@ expect:
     let text = report["faults"][0]["shown"].as_str().unwrap();
     assert!(text.contains("the pipe of the log of m3 is full"), "{text}");
 }
+
+#[test]
+fn masters_join_while_others_die_and_memory_ends() {
+    step("two masters join one; one of them is killed on its way, and then there is no memory");
+    let (code, report) = run("\
+name: joins
+masters: 3
+schedule:
+- {at: 1s, for: 8s, fault: join, target: m2}
+- {at: 1s, for: 8s, fault: join, target: m3}
+- {at: 1300ms, for: 1s, fault: kill, target: m3}
+- {at: 10s, for: 1s, fault: slow-watchers, target: all, times: 50}
+- {at: 12s, for: 6s, fault: memory, target: leader, mib: 1, required: false}
+- {at: 12500ms, for: 4s, fault: slow-watchers, target: leader, times: 200, required: false}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    let faults = report["faults"].as_array().unwrap();
+    let shown = |name: &str| {
+        let found = faults.iter().find(|fault| fault["what"].as_str().unwrap().starts_with(name));
+        found.map(|fault| fault["shown"].as_str().unwrap())
+    };
+    for name in ["join of m2", "join of m3"] {
+        let text = shown(name).unwrap();
+        assert!(text.contains("is follower") || text.contains("is leader"), "{text}");
+    }
+    assert!(shown("slow-watchers").unwrap().contains("that do not read"), "{report:#}");
+    match shown("memory") {
+        Some(text) => {
+            assert!(text.contains("gets 1 MiB more") && text.contains("; met "), "{text}");
+        }
+        None => eprintln!("SKIPPED: {}", report["skipped"][0]["why"]),
+    }
+    let checks = report["checks"].as_array().unwrap();
+    let membership = checks.iter().find(|check| check["name"] == "membership").unwrap();
+    assert_eq!(membership["checked"], "3 masters were asked", "and all vote");
+}
+
+#[test]
+fn who_is_put_back_in_time_is_noticed() {
+    step("the files of a follower are as they were some seconds ago");
+    let (code, report) = run("\
+name: rollback
+masters: 3
+schedule:
+- {at: 2s, for: 8s, fault: rollback, target: follower}
+- {at: 12s, for: 1s, fault: kill, target: m1, required: false}
+");
+    // The leader ends, as a master does that cannot trust the others' logs: known, and not right.
+    let course = &report["checks"][0];
+    let found = course["found"].to_string();
+    assert_eq!((code, &course["name"]), (Some(1), &"course".into()), "{report:#}");
+    assert!(found.contains("raft has stopped: Raft has panicked"), "{found}");
+}

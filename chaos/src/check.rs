@@ -20,6 +20,7 @@ pub mod lost;
 pub mod membership;
 pub mod minimal;
 pub mod objects;
+pub mod open;
 pub mod revisions;
 pub mod watch;
 pub mod watches;

@@ -148,7 +148,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that this machine allows, without disk-full and disk-lies]
+    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -438,10 +438,13 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     for (_, why) in lacks.iter().filter(|(need, _)| !matches!(need, Need::Disks | Need::Older)) {
         say(&format!("{why}; leaving those faults out"));
     }
-    // Disks that can be filled are in memory, and of one that lies nobody can be saved: only who asks gets them.
+    // Disks that can be filled are in memory, of one that lies or goes back nobody can be saved, and a run with joins
+    // begins with fewer masters: only who asks gets them.
     let can = |fault: &Fault| {
-        !matches!(fault, Fault::DiskFull | Fault::DiskLies | Fault::Upgrade)
-            && lacks.iter().all(|(need, _)| *need != fault.need())
+        !matches!(
+            fault,
+            Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join | Fault::Rollback
+        ) && lacks.iter().all(|(need, _)| *need != fault.need())
     };
     let all = Fault::all().iter().copied();
     Ok(all.filter(|fault| fault.masters_min() <= masters).filter(can).collect())

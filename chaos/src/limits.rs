@@ -218,3 +218,12 @@ pub const FIT_MAX: Duration = Duration::from_secs(30);
 
 /// Until the namespace of a run is gone. Beyond it the run fails: something is left.
 pub const NAMESPACE_MAX: Duration = Duration::from_secs(60);
+
+/// Watchers of one master that do not read. A scenario with more has so many.
+pub const SLOW_WATCHERS_MAX: u32 = 1000;
+
+/// MiB that a master gets beside what it has, where a scenario does not say how many.
+pub const MEMORY_MIB: u32 = 1;
+
+/// The same, at most. A scenario with more is refused.
+pub const MEMORY_MIB_MAX: usize = 1 << 16;

@@ -14,6 +14,7 @@ pub mod kubeconfig;
 pub mod left;
 pub mod links;
 pub mod masters;
+pub mod memory;
 pub mod nemesis;
 pub mod network;
 pub mod observer;
@@ -21,6 +22,7 @@ pub mod power;
 pub mod processor;
 pub mod proxy;
 pub mod shim;
+pub mod watchers;
 pub mod workload;
 
 use std::collections::BTreeSet;
@@ -50,6 +52,7 @@ use disk::Disks;
 use follower::Seen;
 use kube::agents::Remains;
 use masters::{Broke, Masters};
+use memory::Memories;
 use network::Network;
 use observer::{Observed, Observer};
 use shim::Shims;
@@ -310,7 +313,8 @@ async fn start(
         masters = Box::pin(starting) => match masters {
             Ok(masters) => {
                 let took = began.elapsed().as_secs_f64();
-                options.tell(&format!("{} masters after {took:.1} s", scenario.masters));
+                let count = scenario.masters - scenario.absent().len();
+                options.tell(&format!("{count} masters after {took:.1} s"));
                 return Ok(Ok(masters));
             }
             Err(error) => {
@@ -433,6 +437,9 @@ pub fn lacks(binary: &Path, older: Option<&Path>) -> Vec<(Need, String)> {
     }
     if let Err(why) = Shims::possible(binary) {
         lacks.push((Need::Shim, why));
+    }
+    if let Err(why) = Memories::possible() {
+        lacks.push((Need::Memory, why));
     }
     if older.is_none() {
         lacks.push((Need::Older, "no older program was given with --older-binary".into()));

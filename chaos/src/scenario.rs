@@ -11,6 +11,8 @@ pub mod minimise;
 pub mod read;
 pub mod span;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::model::Family;
@@ -130,6 +132,9 @@ pub struct Parameters {
     /// Of `crash-point`: where.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point: Option<CrashPoint>,
+    /// Of `memory`: MiB that there are beside what the master has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mib: Option<u32>,
     /// Of `bit-flip` and `truncate-tail`: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<HarmedFile>,
@@ -152,6 +157,17 @@ impl Scenario {
         kinds.sort_unstable();
         kinds.dedup();
         kinds
+    }
+
+    /// Masters that are not there at the beginning: each joins later.
+    #[must_use]
+    pub fn absent(&self) -> BTreeSet<usize> {
+        let joins = self.schedule.iter().filter(|step| step.fault == Fault::Join);
+        let name = |step: &Step| match step.target {
+            Some(Target::Master(master)) => Some(master),
+            _ => None,
+        };
+        joins.filter_map(name).collect()
     }
 
     /// Until the last fault is taken back.

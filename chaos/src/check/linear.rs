@@ -29,6 +29,23 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The same, with each index `n` replaced by `places[n]`.
+    #[must_use]
+    pub fn at(self, places: &[usize]) -> Self {
+        let at = |indices: Vec<usize>| indices.into_iter().map(|index| places[index]).collect();
+        match self {
+            Self::Linearizable(order) => Self::Linearizable(at(order)),
+            Self::Violation(Violation { operation, explained, window }) => {
+                let (explained, window) = (at(explained), at(window));
+                let operation = places.get(operation).copied().unwrap_or(operation);
+                Self::Violation(Violation { operation, explained, window })
+            }
+            Self::Undecided { steps } => Self::Undecided { steps },
+        }
+    }
+}
+
 /// The first moment at which no order explains the history any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

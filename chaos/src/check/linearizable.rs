@@ -6,6 +6,7 @@
 
 use super::linear::{self, Verdict};
 use super::objects::Objects;
+use super::open;
 use crate::history::{Operation, well_formed};
 use crate::model::{Any, Input, Output};
 use crate::report::violation::{self, Violation};
@@ -26,7 +27,9 @@ pub fn check(evidence: &Evidence, objects: &Objects<'_>) -> Check {
         let operations: Vec<Operation<Input, Output>> =
             own.iter().map(|found| found.operation.clone()).collect();
         let object = family.object(*key);
-        match linear::check(&Any(*family), &operations) {
+        let (places, operations): (Vec<usize>, Vec<_>) =
+            open::close(&operations).into_iter().unzip();
+        match linear::check(&Any(*family), &operations).at(&places) {
             Verdict::Linearizable(_) => {}
             Verdict::Violation(violation) => {
                 result = result.max(Result::Fail);

@@ -79,6 +79,18 @@ pub(crate) trait Cluster {
         }
     }
 
+    /// What a member is, as the first says who answers: `leader`, `follower`, `learner`; `None` when it is no member,
+    /// or nobody answers.
+    async fn role_of(&self, name: &str) -> Option<String> {
+        for master in 0..self.count() {
+            let Ok(Ok(status)) = timeout(LEADER_MAX, self.status(master)).await else { continue };
+            let members = status["masters"].as_array()?;
+            let found = members.iter().find(|member| member["name"] == name)?;
+            return found["role"].as_str().map(str::to_owned);
+        }
+        None
+    }
+
     /// Who leads, as those say who are not disturbed; as anybody says when none of them does.
     async fn leader_beside(&self, effect: &Effect) -> Option<usize> {
         let answering =

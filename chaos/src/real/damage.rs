@@ -37,6 +37,20 @@ impl Damaged {
         Ok(Self { root: root.to_owned(), copy: copy.to_owned(), what })
     }
 
+    /// The files are again those that were copied aside; those of now are copied aside instead.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn go_back(self) -> anyhow::Result<Self> {
+        let newer = self.copy.with_extension("newer");
+        ignore_missing(fs::remove_dir_all(&newer))?;
+        copy_all(&self.root, &newer)
+            .with_context(|| format!("cannot copy {}", self.root.display()))?;
+        self.put_back()?;
+        let what = Ok("its files are as they were when this fault began".to_owned());
+        Ok(Self { root: self.root, copy: newer, what })
+    }
+
     /// Puts the undamaged files back.
     ///
     /// # Errors
@@ -68,6 +82,9 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
 
 fn harm(root: &Path, damage: Damage) -> anyhow::Result<String> {
     let mut random = StdRng::seed_from_u64(damage.seed);
+    if damage.how == Harm::Keep {
+        return Ok("its files were copied aside".to_owned());
+    }
     if damage.how == Harm::Wipe {
         fs::remove_dir_all(root.join("raft"))?;
         return Ok("its directory raft is gone".to_owned());
@@ -131,12 +148,20 @@ mod tests {
             match how {
                 Harm::Flip => assert_eq!((left.len(), others), (9000, 1), "{:?}", damaged.what),
                 Harm::Cut => assert!(left.len() < 5000 && others == 0, "{:?}", damaged.what),
-                Harm::Wipe => assert!(!root.join("raft").exists()),
+                _ => assert!(!root.join("raft").exists()),
             }
             damaged.put_back().unwrap();
             assert_eq!(fs::read(root.join("raft/db")).unwrap(), log);
             assert!(root.join("raft/blobs").is_dir());
         }
+        let keep = Damage { how: Harm::Keep, file: HarmedFile::Log, seed: 1 };
+        let kept = Damaged::make(&root, &copy, keep).unwrap();
+        fs::write(root.join("raft/db"), "newer").unwrap();
+        let back = kept.go_back().unwrap();
+        assert_eq!(fs::read(root.join("raft/db")).unwrap(), log, "as it was");
+        back.put_back().unwrap();
+        assert_eq!(fs::read(root.join("raft/db")).unwrap(), b"newer");
+        fs::write(root.join("raft/db"), &log).unwrap();
         let damage = Damage { how: Harm::Flip, file: HarmedFile::Snapshot, seed: 1 };
         fs::create_dir(root.join("snapshots")).unwrap();
         let error = Damaged::make(&root, &copy, damage).unwrap().what.unwrap_err();

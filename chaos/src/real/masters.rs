@@ -4,6 +4,7 @@
 mod agents;
 mod cluster;
 mod host;
+mod hunger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -28,10 +29,12 @@ use super::disk::Disks;
 use super::flood::Flood;
 use super::kubeconfig::Credentials;
 use super::links::{Place, places};
+use super::memory::Memories;
 use super::network::Network;
 use super::processor::Processors;
 use super::proxy::Proxies;
 use super::shim::Shims;
+use super::watchers::SlowWatchers;
 use super::workload::lock;
 use crate::limits::{READY_MAX, STOP_MAX};
 use crate::scenario::Scenario;
@@ -71,6 +74,9 @@ pub enum Act {
     Stopped,
 }
 
+/// When which process was done what to.
+type Acts = Vec<(Instant, usize, Act)>;
+
 /// The masters did not stand what was done to them: no trouble of the harness, but what it looks for.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -101,13 +107,17 @@ pub struct Masters {
     tls: Arc<Credentials>,
     network: Option<Network>,
     /// When which process was done what to.
-    acts: Mutex<Vec<(Instant, usize, Act)>>,
+    acts: Mutex<Acts>,
     proxies: Option<Proxies>,
     processors: Option<Processors>,
     shims: Option<Shims>,
     /// When logs can be blocked: one for each.
     logs: Vec<LogPipe>,
     flood: Flood,
+    watchers: SlowWatchers,
+    memories: Option<Memories>,
+    /// Masters that have never run.
+    unjoined: BTreeSet<usize>,
     /// Masters that may end by themselves now, and what those said that did.
     may_end: BTreeMap<usize, Option<String>>,
     /// After the masters: they are in use until then.
@@ -130,6 +140,7 @@ impl Masters {
             (1..=places.len()).map(|number| directory.join(format!("m{number}"))).collect();
         let disks = scenario.needs(Need::Disks).then(|| Disks::make(&directories)).transpose()?;
 
+        let absent = scenario.absent();
         let shims = shims(binary, directory, &directories, scenario)?;
         let logs = log_pipes(scenario, directory)?;
         let kubeconfig = directory.join("kubeconfig");
@@ -145,9 +156,15 @@ impl Masters {
                 arguments.push(format!("--token={token}"));
             }
             let log = directory.join(format!("{name}.log"));
+            let is_older = scenario.older.contains(&Target::Master(index));
+            if absent.contains(&index) {
+                // It keeps its token: it may end before it has joined.
+                let process = None;
+                masters.push(Master { name, api, data, log, arguments, is_older, process });
+                continue;
+            }
             let environment = shims.iter().flat_map(|shims| shims.environment(index)).collect();
             let place = (network.as_ref(), index);
-            let is_older = scenario.older.contains(&Target::Master(index));
             let program = older.as_ref().filter(|_| is_older).unwrap_or(binary);
             let sinks = sinks(logs.get(index), &log)?;
             let process = spawn(program, &arguments, environment, sinks, place)?;
@@ -161,11 +178,8 @@ impl Masters {
             masters.push(master);
         }
         let tls = tls.context("a cluster has at least one master")?;
-        let acts = (0..masters.len()).map(|master| (Instant::now(), master, Act::Started));
-        let acts = Mutex::new(acts.collect());
         let processors = scenario.needs(Need::Processor).then(Processors::default);
-        let at_first = masters.iter().enumerate().filter(|(_, master)| master.is_older);
-        let at_first = at_first.map(|(index, _)| index).collect();
+        let (acts, at_first) = beginning(&masters);
         let masters = Self {
             count: masters.len(),
             masters,
@@ -182,6 +196,9 @@ impl Masters {
             shims,
             logs,
             flood: Flood::default(),
+            watchers: SlowWatchers::default(),
+            memories: scenario.needs(Need::Memory).then(Memories::default),
+            unjoined: absent,
             may_end: BTreeMap::new(),
             disks,
         };
@@ -197,7 +214,7 @@ impl Masters {
             if let Ok(status) = self.status(0).await {
                 let members = status["masters"].as_array();
                 seen = members.into_iter().flatten().filter(|m| m["role"] != "learner").count();
-                if seen == self.count {
+                if seen == self.count - self.unjoined.len() {
                     return Ok(());
                 }
             }
@@ -285,6 +302,14 @@ impl Masters {
     /// # Errors
     /// When the process cannot be started.
     pub fn restart(&mut self, master: usize) -> anyhow::Result<()> {
+        if self.unjoined.remove(&master) {
+            // By whoever runs now.
+            let door = self.masters[..self.count].iter().find(|other| other.process.is_some());
+            let door = door.context("nobody runs whom it could join")?.api;
+            let arguments = &mut self.masters[master].arguments;
+            arguments.retain(|argument| !argument.starts_with("--join"));
+            arguments.push(format!("--join=https://{door}"));
+        }
         let found = &mut self.masters[master];
         if found.process.is_none() {
             let (arguments, log) = (&found.arguments, &found.log);
@@ -377,6 +402,7 @@ impl Masters {
         for master in 0..self.masters.len() {
             let back = match self.masters[master].process {
                 Some(_) => self.signal(master, Signal::CONT),
+                None if self.unjoined.contains(&master) => Ok(()),
                 None => self.restart(master),
             };
             done = done.and(back);
@@ -445,6 +471,14 @@ impl Master {
         }
         Ok(())
     }
+}
+
+/// Who was started, and who runs the older program at first.
+fn beginning(masters: &[Master]) -> (Mutex<Acts>, BTreeSet<usize>) {
+    let begun = masters.iter().enumerate().filter(|(_, master)| master.process.is_some());
+    let acts = begun.map(|(master, _)| (Instant::now(), master, Act::Started)).collect();
+    let older = masters.iter().enumerate().filter(|(_, master)| master.is_older);
+    (Mutex::new(acts), older.map(|(master, _)| master).collect())
 }
 
 /// One pipe for each master, when the scenario blocks logs.

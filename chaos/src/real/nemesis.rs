@@ -1,6 +1,6 @@
 //! Carries out the faults of a scenario, each at its time, and sees to it that they are there and gone again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -57,6 +57,9 @@ pub struct Done {
     pub health: Vec<Health>,
 }
 
+/// Steps that begin no later than this are not late: doing something takes time.
+const LATE_MIN: Duration = Duration::from_millis(500);
+
 /// Tells the time of the run.
 type Clock<'a> = &'a dyn Fn() -> Tick;
 
@@ -80,12 +83,19 @@ pub struct Nemesis<'a> {
     lacks: &'a [(Need, String)],
     /// Whether a majority may be disturbed.
     beyond_quorum: bool,
-    /// What is still to come, by time and then by order.
+    /// Steps that have not begun, with when they are to, in order.
+    begins: VecDeque<(Duration, usize)>,
+    /// How much later steps begin than they were to: a step that waited for a leader holds up those behind it, so that
+    /// what lies between them stays between them.
+    late: Duration,
+    /// What else is still to come, by time and then by order.
     events: BTreeMap<(Duration, usize), (usize, Event)>,
     scheduled: usize,
     /// What each step that is under way does now.
     active: BTreeMap<usize, Effect>,
     now: Effect,
+    /// Masters that have not joined yet.
+    absent: BTreeSet<usize>,
     /// When each step that is under way ends, after the beginning.
     ends: BTreeMap<usize, Duration>,
     /// All that each step that is under way does at any time, at once.
@@ -111,19 +121,21 @@ impl<'a> Nemesis<'a> {
             seed,
             lacks,
             beyond_quorum,
+            begins: VecDeque::new(),
+            late: Duration::ZERO,
             events: BTreeMap::new(),
             scheduled: 0,
             active: BTreeMap::new(),
-            now: Effect::default(),
+            now: Effect { down: scenario.absent(), ..Effect::default() },
+            absent: scenario.absent(),
             ends: BTreeMap::new(),
             all_phases: BTreeMap::new(),
             places: BTreeMap::new(),
             met: BTreeMap::new(),
             done: Done::default(),
         };
-        for (index, step) in scenario.schedule.iter().enumerate() {
-            nemesis.plan(step.at.duration(), index, Event::Begin);
-        }
+        let begins = scenario.schedule.iter().enumerate();
+        nemesis.begins = begins.map(|(index, step)| (step.at.duration(), index)).collect();
         nemesis
     }
 
@@ -143,11 +155,18 @@ impl<'a> Nemesis<'a> {
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
         self.note_health(masters.count(), tick());
-        while let Some(((at, _), (index, event))) = self.events.pop_first() {
+        while let Some((at, index, event)) = self.next() {
             tokio::time::sleep(at.saturating_sub(begin.elapsed())).await;
             masters.all_live()?;
             match event {
-                Event::Begin => self.begin(index, masters, (tick, begin)).await?,
+                Event::Begin => {
+                    self.begin(index, masters, (tick, begin)).await?;
+                    let meant = self.scenario.schedule[index].at.duration();
+                    let late = begin.elapsed().saturating_sub(meant);
+                    if late > self.late + LATE_MIN {
+                        self.late = late;
+                    }
+                }
                 Event::Phase(phase) => {
                     self.active.insert(index, phase.effect);
                     self.settle(masters, (tick, begin.elapsed())).await?;
@@ -161,6 +180,22 @@ impl<'a> Nemesis<'a> {
         masters.all_live()?;
         self.note_health(masters.count(), tick());
         Ok(())
+    }
+
+    /// What comes next, and when.
+    fn next(&mut self) -> Option<(Duration, usize, Event)> {
+        let begin = self.begins.front().map(|(at, index)| (*at + self.late, *index));
+        let other = self.events.first_key_value().map(|((at, _), _)| *at);
+        match (begin, other) {
+            (Some((at, index)), other) if other.is_none_or(|other| at < other) => {
+                self.begins.pop_front();
+                Some((at, index, Event::Begin))
+            }
+            _ => {
+                let ((at, _), (index, event)) = self.events.pop_first()?;
+                Some((at, index, event))
+            }
+        }
     }
 
     async fn begin<C: Cluster>(
@@ -212,6 +247,9 @@ impl<'a> Nemesis<'a> {
                 self.plan(now + phase.after.duration(), index, Event::Phase(Box::new(phase)));
             }
         }
+        if step.fault == Fault::Join {
+            self.absent.retain(|master| !targets.contains(master));
+        }
         // Told before it is there: the run may be stopped on the way.
         let (fault, what) = (step.fault, words(step, &names));
         let place = self.done.injected.len();
@@ -261,6 +299,10 @@ impl<'a> Nemesis<'a> {
         let Some(place) = self.places.get(&index) else { return Ok(()) };
         let injected = &mut self.done.injected[*place];
         injected.to = tick();
+        for name in injected.targets.iter().filter(|_| injected.fault == Fault::Join) {
+            let role = masters.role_of(name).await;
+            told.push(format!("{name} is {}", role.as_deref().unwrap_or("not known")));
+        }
         if let Some(met) = met {
             injected.shown = format!("{}; met {met} times", injected.shown);
         }
@@ -322,7 +364,8 @@ impl<'a> Nemesis<'a> {
     ) -> anyhow::Result<()> {
         let ends = self.ends.values().max().copied().unwrap_or(now);
         masters.lasting(ends.saturating_sub(now));
-        let wanted = self.active.values().fold(Effect::default(), Effect::and);
+        let mut wanted = self.active.values().fold(Effect::default(), Effect::and);
+        wanted.down.extend(&self.absent);
         masters.change(&self.now, &wanted).await?;
         self.now = wanted;
         self.note_health(masters.count(), tick());
@@ -380,6 +423,9 @@ impl<'a> Nemesis<'a> {
             Target::Agent(agent) if *agent < masters.agents() => [count + agent].into(),
             Target::Agent(_) => return Err("no node agent runs".to_owned()),
         };
+        if step.fault == Fault::Join {
+            return Ok(targets);
+        }
         if targets.is_subset(&self.now.down) {
             return Err(format!("{target} did not run when it was to begin"));
         }
@@ -397,5 +443,33 @@ fn words(step: &Step, names: &[String]) -> String {
     match step.target {
         Some(_) => format!("{} of {}", step.fault, names.join(", ")),
         None => step.fault.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::read;
+
+    #[test]
+    fn a_step_that_is_late_holds_up_those_behind_it_and_no_end() {
+        let text = "name: s\nschedule:\n- {at: 1s, for: 1s, fault: kill}\n\
+                    - {at: 3s, for: 1s, fault: pause}\n";
+        let scenario = read::text("s.yaml", text, 1).unwrap();
+        let mut nemesis = Nemesis::new(&scenario, 1, (&[], true));
+        let mut next = |late: u64, end: Option<u64>| {
+            nemesis.late = Duration::from_secs(late);
+            if let Some(end) = end {
+                nemesis.plan(Duration::from_secs(end), 0, Event::End);
+            }
+            let (at, index, event) = nemesis.next()?;
+            Some((at.as_secs(), index, matches!(event, Event::Begin)))
+        };
+        assert_eq!(next(0, None), Some((1, 0, true)));
+        // It waited 10 s for a leader: its end comes before the next one, whenever that was to begin.
+        assert_eq!(next(10, Some(12)), Some((12, 0, false)));
+        assert_eq!(next(10, Some(15)), Some((13, 1, true)));
+        assert_eq!(next(10, None), Some((15, 0, false)));
+        assert_eq!(next(10, None), None);
     }
 }

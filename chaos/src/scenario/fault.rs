@@ -15,7 +15,7 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Parameters, Span};
-use crate::limits::{CONNECTIONS_MAX, POWER_OFF};
+use crate::limits::{CONNECTIONS_MAX, MEMORY_MIB, POWER_OFF, SLOW_WATCHERS_MAX};
 
 /// A kind of fault.
 #[derive(
@@ -101,6 +101,14 @@ pub enum Fault {
     LogBlocked,
     /// Connections to the targets that say nothing, and stand
     Connections,
+    /// Watchers of the targets that do not read what they are sent
+    SlowWatchers,
+    /// The targets get no more memory; who ends by that is started again
+    Memory,
+    /// The targets' files are as they were some time ago when they start again
+    Rollback,
+    /// A master that was not there joins, for good
+    Join,
     /// SIGTERM to the targets, which hand over and end, and a restart
     Stop,
     /// The targets run the older program (`--older-binary`), and then this one again
@@ -122,6 +130,8 @@ pub enum Need {
     Disks,
     /// A way to take processor time away.
     Processor,
+    /// A way to take memory away.
+    Memory,
     /// A library between masters and libc.
     Shim,
     /// An older program.
@@ -210,6 +220,10 @@ pub struct Effect {
     pub unread: BTreeSet<usize>,
     /// Connections that say nothing.
     pub flooded: BTreeMap<usize, u32>,
+    /// Watchers that do not read.
+    pub watched: BTreeMap<usize, u32>,
+    /// MiB that masters get beside what they have.
+    pub starved: BTreeMap<usize, u32>,
     /// Who runs the older program (true) or the newer one, where that is not as it was at the start.
     pub older: BTreeMap<usize, bool>,
 }
@@ -231,6 +245,8 @@ impl Effect {
         self.damaged.extend(&other.damaged);
         self.unread.extend(&other.unread);
         self.flooded.extend(&other.flooded);
+        self.watched.extend(&other.watched);
+        self.starved.extend(&other.starved);
         self.older.extend(&other.older);
         self
     }
@@ -246,6 +262,7 @@ impl Effect {
                     && !self.clocks.contains_key(master)
                     && !self.disks.contains_key(master)
                     && !self.damaged.contains_key(master)
+                    && !self.starved.contains_key(master)
             })
             .collect();
         let bad = |a: usize, b: usize| {
@@ -339,7 +356,11 @@ impl Fault {
             | Self::WipeLog
             | Self::LogBlocked
             | Self::Connections
+            | Self::SlowWatchers
+            | Self::Rollback
+            | Self::Join
             | Self::Stop => Need::Nothing,
+            Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
             Self::Isolate
             | Self::OneWay
@@ -368,7 +389,13 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing | Need::Disks | Need::Processor | Need::Shim | Need::Older => 1,
+            Need::Nothing if self == Self::Join => 2,
+            Need::Nothing
+            | Need::Disks
+            | Need::Processor
+            | Need::Memory
+            | Need::Shim
+            | Need::Older => 1,
             Need::Links if self == Self::MajoritiesRing => 5,
             Need::Links if matches!(self, Self::Bridge | Self::Ring) => 3,
             Need::Links | Need::Proxies => 2,
@@ -404,7 +431,8 @@ impl Fault {
             Self::DiskError => &["on", "error", "times"],
             Self::PowerLoss => &["every"],
             Self::CrashPoint => &["point", "times"],
-            Self::Connections => &["times"],
+            Self::Connections | Self::SlowWatchers => &["times"],
+            Self::Memory => &["mib"],
             Self::BitFlip | Self::TruncateTail => &["file"],
             _ => &[],
         }
@@ -456,14 +484,16 @@ impl Fault {
             }),
             Self::DiskFull => at_once(Effect { full: targets.clone(), ..Effect::default() }),
             Self::PowerLoss => power_loss(targets, lasts, with.every, random),
+            Self::LogBlocked
+            | Self::Connections
+            | Self::SlowWatchers
+            | Self::Memory
+            | Self::Throttle => at_once(self.want(targets, with)),
+            Self::Rollback => rollback(targets, lasts),
+            // Who is absent is no part of any effect: the nemesis knows.
+            Self::Join => at_once(Effect::default()),
             Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
                 damage(self, targets, lasts, with.file, random)
-            }
-            Self::LogBlocked => at_once(Effect { unread: targets.clone(), ..Effect::default() }),
-            Self::Connections => {
-                let count = with.times.unwrap_or(1000).min(CONNECTIONS_MAX);
-                let flooded = targets.iter().map(|master| (*master, count)).collect();
-                at_once(Effect { flooded, ..Effect::default() })
             }
             Self::Stop => {
                 let (down, asked) = (targets.clone(), targets.clone());
@@ -482,10 +512,23 @@ impl Fault {
             | Self::DiskReadonly
             | Self::DiskLies
             | Self::CrashPoint => at_once(self.machine(targets, with)),
-            Self::Throttle => {
+        }
+    }
+
+    /// Too little, or too much, of what masters live on.
+    fn want(self, targets: &BTreeSet<usize>, with: &Parameters) -> Effect {
+        let each = |count: u32| targets.iter().map(|master| (*master, count)).collect();
+        let times = |usual: u32, most: u32| each(with.times.unwrap_or(usual).min(most));
+        let none = Effect::default();
+        match self {
+            Self::LogBlocked => Effect { unread: targets.clone(), ..none },
+            Self::Connections => Effect { flooded: times(1000, CONNECTIONS_MAX), ..none },
+            Self::SlowWatchers => Effect { watched: times(100, SLOW_WATCHERS_MAX), ..none },
+            Self::Memory => Effect { starved: each(with.mib.unwrap_or(MEMORY_MIB)), ..none },
+            _ => {
                 let percent = with.percent.unwrap_or(10);
                 let throttled = targets.iter().map(|master| (*master, percent)).collect();
-                at_once(Effect { throttled, ..Effect::default() })
+                Effect { throttled, ..none }
             }
         }
     }
@@ -617,6 +660,24 @@ fn damage(
     let dead = Effect { down: targets.clone(), damaged: damaged.clone(), ..Effect::default() };
     let started = Effect { damaged, ..Effect::default() };
     vec![Phase { after: Span(0), effect: dead }, Phase { after: Span(off), effect: started }]
+}
+
+/// The targets are killed for a copy of their files, run on, and are killed again and started on that copy.
+fn rollback(targets: &BTreeSet<usize>, lasts: Span) -> Vec<Phase> {
+    let off = u64::try_from(POWER_OFF.as_millis()).unwrap_or(u64::MAX).min(lasts.0 / 6);
+    let half = lasts.0 / 2;
+    let phase = |after, how, is_down| {
+        let damage = Damage { how, file: HarmedFile::Log, seed: 0 };
+        let damaged = targets.iter().map(|master| (*master, damage)).collect();
+        let down = if is_down { targets.clone() } else { BTreeSet::new() };
+        Phase { after: Span(after), effect: Effect { down, damaged, ..Effect::default() } }
+    };
+    vec![
+        phase(0, Harm::Keep, true),
+        phase(off, Harm::Keep, false),
+        phase(half, Harm::GoBack, true),
+        phase(half + off, Harm::GoBack, false),
+    ]
 }
 
 /// Two phases each `every`, while it lasts.

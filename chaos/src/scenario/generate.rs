@@ -34,9 +34,15 @@ pub fn generate(wish: &Wish) -> Scenario {
     let mut random = StdRng::seed_from_u64(wish.seed);
     let kinds: Vec<Step> = wish.faults.iter().map(|fault| step(*fault)).collect();
     let mut schedule = read::draw(&kinds, wish.lasts, QUIET, LASTS, &mut random);
+    let mut joined = 0;
     for step in &mut schedule {
         let chance = random.random_range(0..6);
-        if step.target.is_some() {
+        if step.fault == Fault::Join {
+            // Half of the masters are there from the beginning; more than the others cannot join.
+            let joins = joined < wish.masters / 2;
+            step.target = joins.then(|| Target::Master(wish.masters - 1 - joined));
+            joined += usize::from(joins);
+        } else if step.target.is_some() {
             step.target = Some(match chance {
                 0..4 => Target::Leader,
                 4 => Target::Any,
@@ -64,6 +70,7 @@ pub fn generate(wish: &Wish) -> Scenario {
             step.with.monotonic = random.random();
         }
     }
+    schedule.retain(|step| step.fault != Fault::Join || step.target.is_some());
     Scenario {
         name: format!("seed-{}", wish.seed),
         description: "Drawn from its seed".into(),
@@ -105,6 +112,19 @@ mod tests {
             // And the file runs again as it is.
             let again = read::text("generated.yaml", &yaml, 0).unwrap();
             assert_eq!(again, generate(&wish(seed)), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn half_of_the_masters_are_there_before_the_others_join() {
+        for masters in 2..=9 {
+            let faults = vec![Fault::Join, Fault::Kill];
+            let scenario = generate(&Wish { masters, faults, ..wish(9) });
+            let absent = scenario.absent();
+            assert_eq!(absent.len(), masters / 2);
+            assert_eq!(absent.first(), Some(&(masters - masters / 2)));
+            let joins = scenario.schedule.iter().filter(|step| step.fault == Fault::Join);
+            assert_eq!(joins.count(), absent.len(), "each once");
         }
     }
 

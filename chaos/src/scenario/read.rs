@@ -14,7 +14,7 @@ use super::expect::{Availability, Expect, Verdict};
 use super::fault::machine::{CrashPoint, DiskCall, DiskError, HarmedFile};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
-use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
+use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
 use workload::RawWorkload;
 
 /// What is wrong with a file, each with its place.
@@ -80,6 +80,7 @@ struct RawStep {
     error: Option<Text>,
     times: Option<Spanned<u64>>,
     point: Option<Text>,
+    mib: Option<Spanned<u64>>,
     file: Option<Text>,
     required: Option<bool>,
 }
@@ -152,7 +153,7 @@ fn said(error: &serde_saphyr::Error) -> String {
 
 impl RawStep {
     /// Names and places of the details that are there.
-    fn given(&self) -> [(&'static str, Option<Location>); 13] {
+    fn given(&self) -> [(&'static str, Option<Location>); 14] {
         [
             ("delay", self.delay.as_ref().map(|raw| raw.referenced)),
             ("jitter", self.jitter.as_ref().map(|raw| raw.referenced)),
@@ -166,6 +167,7 @@ impl RawStep {
             ("error", self.error.as_ref().map(|raw| raw.referenced)),
             ("times", self.times.as_ref().map(|raw| raw.referenced)),
             ("point", self.point.as_ref().map(|raw| raw.referenced)),
+            ("mib", self.mib.as_ref().map(|raw| raw.referenced)),
             ("file", self.file.as_ref().map(|raw| raw.referenced)),
         ]
     }
@@ -245,6 +247,7 @@ impl Reader {
             let what = format!("{} faults are too many: {STEPS_MAX} at most", schedule.len());
             self.refuse(raw.name.referenced, what);
         }
+        self.joins(&schedule, raw.name.referenced);
         // Stable: those of one time begin in the order of the file.
         schedule.sort_by_key(|step| step.at);
         let description = raw.description.unwrap_or_default();
@@ -292,12 +295,17 @@ impl Reader {
                 format!("{}: {fault} needs {needs} masters or more, not {has}", path("fault"));
             self.refuse(raw.fault.referenced, what);
         }
-        let target = self.target(&path("target"), raw.target.as_ref(), fault);
+        let target = self.target((&path("target"), place), raw.target.as_ref(), fault);
         let with = self.parameters(path, raw, fault);
         Step { at, lasts, fault, target, with, required: raw.required.unwrap_or(true) }
     }
 
-    fn target(&mut self, path: &str, raw: Option<&Text>, fault: Fault) -> Option<Target> {
+    fn target(
+        &mut self,
+        (path, place): (&str, Location),
+        raw: Option<&Text>,
+        fault: Fault,
+    ) -> Option<Target> {
         match raw {
             Some(text) if !fault.has_target() => {
                 let what = format!("{path}: {fault} meets all masters: leave it away");
@@ -310,10 +318,30 @@ impl Reader {
                     Target::Agent(_) if !fault.meets_agents() => Err(format!(
                         "{fault} cannot meet a node agent; kill, pause, restart-loop and isolate can"
                     )),
+                    Target::Master(1..) if fault == Fault::Join => target(name, there).map(Some),
+                    _ if fault == Fault::Join => {
+                        Err(format!("{fault} needs the name of the master that joins, not m1: m4"))
+                    }
                     target => Ok(Some(target)),
                 })
             }
+            None if fault == Fault::Join && self.problems.is_empty() => {
+                self.refuse(place, format!("{path} is missing: the name of the master that joins"));
+                None
+            }
             None => fault.has_target().then_some(Target::Any),
+        }
+    }
+
+    /// Each master joins once.
+    fn joins(&mut self, schedule: &[Step], at: Location) {
+        let joins: Vec<&Step> = schedule.iter().filter(|step| step.fault == Fault::Join).collect();
+        for (index, step) in joins.iter().enumerate() {
+            if let Some(target) = &step.target
+                && joins[..index].iter().any(|other| other.target == step.target)
+            {
+                self.refuse(at, format!("schedule: {target} joins twice"));
+            }
         }
     }
 
@@ -361,6 +389,7 @@ impl Reader {
             })
         });
         let times = self.count(&path("times"), raw.times.as_ref(), DISK_ERRORS_MAX);
+        let mib = self.count(&path("mib"), raw.mib.as_ref(), MEMORY_MIB_MAX);
         let point = raw.point.as_ref();
         let point = point.and_then(|raw| self.read(&path("point"), raw, |text| one_of(text)));
         let file = raw.file.as_ref();
@@ -378,6 +407,7 @@ impl Reader {
             error,
             times: times.and_then(|times| u32::try_from(times).ok()),
             point,
+            mib: mib.and_then(|mib| u32::try_from(mib).ok()),
             file,
         }
     }

@@ -51,13 +51,16 @@ async fn watch_raft(inner: Weak<Inner>) {
         let failed = metrics.borrow_and_update().running_state.clone().err();
         let ended = metrics.changed().await.is_err();
         let Some(inner) = inner.upgrade() else { return };
-        if let Some(error) = failed
-            && !inner.stopping.is_stopping()
-        {
+        if inner.stopping.is_stopping() {
+            return;
+        }
+        if let Some(error) = failed {
             inner.fail(error.to_string());
             return;
         }
         if ended {
+            // What panics says no more than that it is gone.
+            inner.fail("Raft has panicked; the log tells with what words".to_owned());
             return;
         }
     }

@@ -14,7 +14,7 @@ use super::{Act, Broke, Masters};
 use crate::limits::{ENDED_MAX, SHOWN_MAX};
 use crate::real::damage::Damaged;
 use crate::scenario::fault::Effect;
-use crate::scenario::fault::machine::Disk;
+use crate::scenario::fault::machine::{Disk, Harm};
 
 impl Masters {
     /// Makes `to` true, where `from` was.
@@ -23,6 +23,7 @@ impl Masters {
     /// When the host refuses something.
     pub async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         self.end_of_bad_disks(from, to).await?;
+        self.end_of_hunger(from, to)?;
         let (dark, killed): (Vec<usize>, Vec<usize>) =
             to.down.difference(&from.down).partition(|master| to.dark.contains_key(master));
         self.kill(&dark, Act::LostPower).await?;
@@ -86,7 +87,7 @@ impl Masters {
         if let Some(processors) = &mut self.processors {
             processors.set(ids)?;
         }
-        Ok(())
+        self.change_memory(to)
     }
 
     /// Logs that are read or not, and connections that only stand.
@@ -98,22 +99,34 @@ impl Masters {
         let wanted = flooded.map(|(master, count)| (*master, (self.api(*master), *count)));
         let wanted = wanted.collect();
         self.flood.set(&wanted).await;
+        let watched = to.watched.iter().filter(|(master, _)| !to.down.contains(master));
+        let wanted = watched.map(|(master, count)| (*master, (self.api(*master), *count)));
+        let wanted = wanted.collect();
+        self.watchers.set(&wanted, &self.tls).await;
     }
 
     /// Damages files of those that do not run, and puts back those of who would not start on them.
     async fn change_files(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         for (master, damage) in &to.damaged {
-            if from.damaged.contains_key(master) || !to.down.contains(master) {
+            if from.damaged.get(master) == Some(damage) || !to.down.contains(master) {
                 continue;
             }
             if let Some(shims) = &self.shims {
                 shims.forget_unsynced(*master)?;
             }
+            if damage.how == Harm::GoBack {
+                let kept = self.damaged.remove(master).context("nothing was copied aside")?;
+                self.damaged.insert(*master, kept.go_back()?);
+                self.may_end.entry(*master).or_default();
+                continue;
+            }
             let (root, copy) =
                 (&self.masters[*master].data, format!("{}.undamaged", self.name(*master)));
             let damaged = Damaged::make(root, &self.directory.join(copy), *damage)?;
             self.damaged.insert(*master, damaged);
-            self.may_end.entry(*master).or_default();
+            if damage.how != Harm::Keep {
+                self.may_end.entry(*master).or_default();
+            }
         }
         let over = from.damaged.keys().filter(|master| !to.damaged.contains_key(master));
         for master in over.copied().collect::<Vec<usize>>() {
@@ -194,6 +207,11 @@ impl Masters {
         }
         self.logs.iter().for_each(|pipe| pipe.block(false));
         self.flood.clear();
+        self.watchers.clear();
+        if let Some(memories) = &mut self.memories {
+            let back = memories.set(&BTreeMap::new());
+            done = done.and(back);
+        }
         if let Some(shims) = &mut self.shims {
             let back = shims.set(&Effect::default());
             done = done.and(back);
@@ -217,6 +235,9 @@ impl Masters {
         if let (Some(processors), false) = (&self.processors, effect.throttled.is_empty()) {
             met = Some(met.unwrap_or(0) + processors.met(effect.throttled.keys()));
         }
+        if let (Some(memories), false) = (&self.memories, effect.starved.is_empty()) {
+            met = Some(met.unwrap_or(0) + memories.met(effect.starved.keys()));
+        }
         let strange =
             !(effect.clocks.is_empty() && effect.disks.is_empty() && effect.dark.is_empty());
         if let (Some(shims), true) = (&self.shims, strange) {
@@ -231,13 +252,17 @@ impl Masters {
         let mut told = Vec::new();
         for master in effect.damaged.keys() {
             let runs = self.state(*master).is_some();
+            if let Some(Ok(what)) = self.damaged.get(master).map(|damaged| &damaged.what) {
+                told.push(what.clone());
+            }
             told.extend(runs.then(|| format!("{} goes on with that", self.name(*master))));
         }
         for master in effect.dark.keys() {
             let losses = self.shims.as_ref().map(|shims| shims.losses(*master));
             told.extend(losses.map(|losses| format!("{}: {losses}", self.name(*master))));
         }
-        for master in effect.disks.keys().chain(effect.damaged.keys()) {
+        let may_end = effect.disks.keys().chain(effect.damaged.keys());
+        for master in may_end.chain(effect.starved.keys()) {
             if let Some(Some(said)) = self.may_end.get(master) {
                 let line = said.lines().next_back().unwrap_or_default();
                 told.push(format!("{} ended by itself, saying {line:?}", self.name(*master)));
@@ -271,6 +296,7 @@ impl Masters {
             let name = self.name(master);
             let state = self.state(master);
             match (effect.down.contains(&master), effect.paused.contains(&master), state) {
+                (true, _, None) if self.unjoined.contains(&master) => {}
                 (true, _, None) => shown.push(format!("{name} does not run")),
                 (true, _, Some(_)) => bail!("{name} runs"),
                 (false, true, Some('T')) => shown.push(format!("{name} is stopped")),
@@ -344,6 +370,17 @@ impl Masters {
             }
             shown.push(format!("{stand} silent connections to {name}"));
         }
+        // One that has no memory for them may have ended.
+        let lives = runs && (self.state(master).is_some() || !self.may_end.contains_key(&master));
+        if let (Some(wanted), true) = (effect.watched.get(&master), lives) {
+            let stand = self.watchers.shown(master).unwrap_or(0);
+            let hungry = effect.starved.contains_key(&master);
+            if stand < usize::try_from(*wanted)?.div_ceil(2) && !hungry {
+                bail!("{stand} of {wanted} watchers of {name} stand");
+            }
+            shown.push(format!("{stand} watchers of {name} that do not read"));
+        }
+        shown.extend(self.look_at_memory(effect, master)?);
         if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
             let wanted = self.older.as_ref().filter(|_| *older).unwrap_or(&self.binary);
             if found != wanted.canonicalize()? {

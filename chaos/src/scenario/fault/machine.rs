@@ -157,6 +157,10 @@ pub enum Harm {
     Cut,
     /// All of the log's directory is missing.
     Wipe,
+    /// Nothing is wrong yet; the files are copied aside.
+    Keep,
+    /// All files are those that were copied aside before.
+    GoBack,
 }
 
 /// Files of a master.

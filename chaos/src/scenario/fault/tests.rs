@@ -102,6 +102,26 @@ fn power_is_lost_once_or_again_and_again() {
 }
 
 #[test]
+fn a_rollback_keeps_files_and_goes_back_to_them() {
+    let all = phases(Fault::Rollback, &[1], 3, Parameters::default());
+    let seen: Vec<(bool, Harm)> = all
+        .iter()
+        .map(|phase| (phase.effect.down.contains(&1), phase.effect.damaged[&1].how))
+        .collect();
+    let (keep, back) = (Harm::Keep, Harm::GoBack);
+    assert_eq!(seen, [(true, keep), (false, keep), (true, back), (false, back)]);
+    assert!(all.windows(2).all(|pair| pair[0].after < pair[1].after));
+}
+
+#[test]
+fn who_gets_no_memory_is_not_fit_and_who_has_slow_watchers_is() {
+    let of = |fault| phases(fault, &[0, 1], 3, Parameters::default())[0].effect.clone();
+    assert!(!of(Fault::Memory).leaves_majority(3));
+    assert!(of(Fault::SlowWatchers).leaves_majority(3));
+    assert_eq!(of(Fault::SlowWatchers).watched, [(0, 100), (1, 100)].into());
+}
+
+#[test]
 fn whose_machine_is_wrong_is_not_fit() {
     for fault in [Fault::ClockJump, Fault::DiskSlow, Fault::DiskLies] {
         let effect = &phases(fault, &[0, 1], 3, Parameters::default())[0].effect;

@@ -67,6 +67,28 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn who_joins_is_named_once_and_is_not_the_first() {
+    let scenario = text("s.yaml", &step("fault: join, target: m3"), 1).unwrap();
+    assert_eq!(scenario.absent(), [2].into());
+    for (wrong, wanted) in [
+        ("fault: join", "s.yaml:4:3: schedule[0].target is missing: the name of the master"),
+        ("fault: join, target: leader", "schedule[0].target: join needs the name of the master"),
+        ("fault: join, target: m1", "schedule[0].target: join needs the name of the master"),
+        ("fault: join, target: m4", "schedule[0].target: "),
+        ("fault: memory, target: m1, mib: 0", "schedule[0].mib: 0 is not between 1 and"),
+        ("fault: kill, target: m1, mib: 4", "schedule[0].mib: kill has no such detail"),
+    ] {
+        let error = refused(&step(wrong));
+        assert!(error.contains(wanted) && error.lines().count() == 1, "{error}");
+    }
+    let twice = format!(
+        "{}- {{at: 4s, for: 1s, fault: join, target: m3}}\n",
+        step("fault: join, target: m3")
+    );
+    assert!(refused(&twice).contains("m3 joins twice"));
+}
+
+#[test]
 fn unknown_fields_are_refused_at_their_place() {
     let error = refused("name: s\nschedul: []\n");
     assert!(error.starts_with("s.yaml:2:1: "), "{error}");
