@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -38,6 +39,10 @@ impl Harness {
             .arg(format!("--scenario={}", file.display()))
             .arg(format!("--directory={}", self.directory.join(format!("run-{seed}")).display()))
             .args(more);
+        if let Some(path) = std::env::var_os("PATH") {
+            let path = path.to_string_lossy();
+            command.env("PATH", format!("{}:{path}", self.directory.join("bin").display()));
+        }
         command
     }
 
@@ -274,8 +279,16 @@ fn links_of_masters_that_are_there_are_cut() {
         let said = run_to_end(&mut command, b"", PATIENCE).stdout;
         String::from_utf8_lossy(&said).contains("3 voters")
     });
-    let ways: Vec<String> = (0..3).map(|n| format!("exec:ip netns exec qc{id}n{n}")).collect();
-    let ways = ways.join(",");
+    // One by a program that does what ssh does with its words: a shell there takes them apart.
+    let programs = directory.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    let ssh = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do host=$1; shift; done\nshift\n\
+               exec ip netns exec \"$host\" sh -c \"$*\"\n";
+    fs::write(programs.join("ssh"), ssh).unwrap();
+    fs::set_permissions(programs.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let ways = format!(
+        "exec:ip netns exec qc{id}n0,ssh://qc{id}n1,exec:env LC_ALL=C ip netns exec qc{id}n2"
+    );
     let harness = Harness { kubeconfig, ways, directory: directory.path().to_owned() };
     let cut = scenario(
         "- {at: 1s, for: 3s, fault: isolate, target: leader}\n\

@@ -86,7 +86,9 @@ pub fn generate(wish: &Wish) -> Scenario {
 fn step(fault: Fault) -> Step {
     let target = fault.has_target().then_some(Target::Any);
     let with = Parameters::default();
-    Step { at: Span(0), lasts: Span(0), fault, target, with, required: true }
+    // Who needs no more memory in so short a time is not met.
+    let required = fault != Fault::Memory;
+    Step { at: Span(0), lasts: Span(0), fault, target, with, required }
 }
 
 #[cfg(test)]
@@ -132,7 +134,8 @@ mod tests {
     fn every_kind_has_its_turn_however_short_the_time() {
         let scenario = generate(&Wish { lasts: Span(1), ..wish(3) });
         assert_eq!(scenario.schedule.len(), Fault::all().len());
-        assert_eq!(scenario.required(), Fault::all());
+        let others = Fault::all().iter().filter(|fault| **fault != Fault::Memory);
+        assert!(scenario.required().iter().eq(others));
         let long = generate(&Wish { lasts: Span(600_000), ..wish(3) });
         let kills = long.schedule.iter().filter(|step| step.fault == Fault::Kill).count();
         let pauses = long.schedule.iter().filter(|step| step.fault == Fault::Pause).count();
