@@ -227,3 +227,6 @@ pub const MEMORY_MIB: u32 = 1;
 
 /// The same, at most. A scenario with more is refused.
 pub const MEMORY_MIB_MAX: usize = 1 << 16;
+
+/// Until a master that was started on damaged files has ended, or serves. Beyond it, it counts as one that goes on.
+pub const DECIDED_MAX: Duration = Duration::from_secs(15);

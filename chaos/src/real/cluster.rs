@@ -58,6 +58,10 @@ pub(crate) trait Cluster {
     /// How often what is wrong by `effect` made somebody wait, so far; `None` when that is not counted.
     fn met(&self, effect: &Effect) -> Option<u64>;
 
+    /// Waits until who was started on damaged files has refused to go on, or serves: a slow machine takes longer than a
+    /// short fault.
+    async fn decided(&mut self, effect: &Effect);
+
     /// What can be told of a fault only at its end.
     fn told_after(&self, effect: &Effect) -> Vec<String>;
 

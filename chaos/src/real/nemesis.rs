@@ -285,6 +285,8 @@ impl<'a> Nemesis<'a> {
         masters.all_live()?;
         let (mut told, mut met) = (Vec::new(), None);
         if let Some((effect, before)) = self.met.remove(&index) {
+            masters.decided(&effect).await;
+            masters.all_live()?;
             let after = masters.met(&effect);
             met = after.zip(before).map(|(after, before)| after.saturating_sub(before));
             told = masters.told_after(&effect);

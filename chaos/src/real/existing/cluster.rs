@@ -158,6 +158,8 @@ impl Cluster for Existing {
         None
     }
 
+    async fn decided(&mut self, _: &Effect) {}
+
     fn told_after(&self, _: &Effect) -> Vec<String> {
         Vec::new()
     }

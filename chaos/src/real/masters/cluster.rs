@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::{Act, Masters};
-use crate::real::cluster::Cluster;
+use crate::limits::DECIDED_MAX;
+use crate::real::cluster::{Cluster, is_ready};
 use crate::real::kubeconfig::Credentials;
 use crate::real::network::Network;
 use crate::scenario::fault::{Effect, Need};
@@ -63,6 +64,16 @@ impl Cluster for Masters {
 
     fn met(&self, effect: &Effect) -> Option<u64> {
         Masters::met(self, effect)
+    }
+
+    async fn decided(&mut self, effect: &Effect) {
+        let begin = Instant::now();
+        for master in effect.damaged.keys() {
+            let lives = || self.state(*master).is_some() && begin.elapsed() < DECIDED_MAX;
+            while lives() && !is_ready(self.masters[*master].api, &self.tls).await {
+                tokio::time::sleep(crate::real::POLL).await;
+            }
+        }
     }
 
     fn told_after(&self, effect: &Effect) -> Vec<String> {
