@@ -130,6 +130,10 @@ options! {
     /// Labels for this node, comma-separated key=value
     #[arg(value_name = "LABELS", help_heading = PODS)]
     node_labels: String, "QUORATE_NODE_LABELS";
+    /// How little may be free before the node is under pressure and takes no more pods, as the kubelet's flag
+    /// [default: memory.available<100Mi,nodefs.available<10%,pid.available<10%; dev: without nodefs.available]
+    #[arg(value_name = "SIGNALS", help_heading = PODS)]
+    eviction_hard: String, "QUORATE_EVICTION_HARD";
     /// Raft heartbeat interval, milliseconds [default: 75]
     #[arg(value_name = "MS", help_heading = RAFT)]
     raft_heartbeat_ms: u64, "QUORATE_RAFT_HEARTBEAT_MS";

@@ -11,7 +11,7 @@ use quorate_node_agent::builtin::{BuiltinConfig, BuiltinRuntime};
 use quorate_node_agent::cri::CriRuntime;
 use quorate_node_agent::network::PodNetwork;
 use quorate_node_agent::{
-    Agent, Config, Paths, Tls, keep_masters, known_masters, runtime_auto_detect,
+    Agent, Config, Paths, Thresholds, Tls, keep_masters, known_masters, runtime_auto_detect,
 };
 use quorate_pki::{authority, files};
 
@@ -58,6 +58,14 @@ pub fn name(data: &DataDir, options: &Options) -> anyhow::Result<String> {
         );
     }
     Ok(known.to_owned())
+}
+
+/// How little may be free on the node: as asked for, else `usual`.
+pub fn thresholds(options: &Options, usual: Thresholds) -> anyhow::Result<Thresholds> {
+    match options.eviction_hard.as_deref() {
+        Some(text) => text.parse().with_context(|| format!("--eviction-hard {text:?}")),
+        None => Ok(usual),
+    }
 }
 
 /// Who the node is: as its directory says, or as the masters certify it.
@@ -177,6 +185,7 @@ impl Node {
         options: &Options,
         name: &str,
         credentials: NodeCredentials,
+        thresholds: Thresholds,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new(name, data.path());
         config.masters = credentials.masters;
@@ -186,6 +195,7 @@ impl Node {
             key_pem: credentials.key_pem,
         });
         config.labels = labels(options.node_labels.as_deref())?;
+        config.thresholds = thresholds;
         let socket = options.containerd_socket.as_deref();
         let Chosen { runtime, called, network, is_cri } =
             choose_runtime(options.runtime, socket, data).await?;

@@ -213,6 +213,22 @@ fn who_may_not_run_containers_is_told_before_anything_is_made() {
 }
 
 #[test]
+fn thresholds_that_make_no_sense_are_refused_before_anything_is_made() {
+    if !is_root() {
+        eprintln!("SKIPPED: agents need root, none was started");
+        return;
+    }
+    for command in ["dev", "agent"] {
+        let here = Try::new();
+        let data = here.text("data");
+        let said = refusal(&[command, "--data", &data, "--eviction-hard", "disk.available<1Gi"]);
+        assert!(said.contains("--eviction-hard \"disk.available<1Gi\""), "{said}");
+        assert!(said.contains("known are memory.available, nodefs.available"), "{said}");
+        assert!(!here.path("data").exists(), "nothing is made");
+    }
+}
+
+#[test]
 fn the_command_line_says_what_is_wrong_and_what_would_be_right() {
     let said = |words: &[&str]| {
         let output = quorate(words);

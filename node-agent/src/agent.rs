@@ -30,6 +30,7 @@ use crate::pod::worker::Worker;
 use crate::probe::Probers;
 use crate::runtime::{self, Runtime};
 use crate::shared::{Machine, Shared};
+use crate::thresholds::Threshold;
 use crate::volume::tokens::TokenCache;
 use crate::{checkpoint, eviction, image_gc, logs, node, services};
 
@@ -72,7 +73,7 @@ impl Agent {
         let machine = Machine {
             host_ips: node::host_ips(&config),
             memory_bytes: i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX),
-            allocatable: usage.allocatable(),
+            allocatable: usage.allocatable(&config.thresholds),
         };
         let desired = Arc::new(Desired::default());
         if let Some(objects) = checkpoint::load(&paths, &config.node_name) {
@@ -118,7 +119,10 @@ impl Agent {
         self.spawn(keep_checkpoint(shared.clone()));
         self.spawn(rotate_logs(shared.clone()));
         self.spawn(eviction::keep(shared.clone()));
-        self.spawn(image_gc::keep(shared.clone()));
+        // Where a full disk is no concern, it is not emptied either.
+        if shared.config.thresholds.disk != Threshold::NONE {
+            self.spawn(image_gc::keep(shared.clone()));
+        }
         if let Some(network) = shared.config.network.clone() {
             self.spawn(services::keep(shared.clone(), network));
         }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::thresholds::Thresholds;
+
 /// Everything the agent has to know from outside.
 #[derive(Clone)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     /// Where a CRI runtime reads its CNI configuration: one for this node's pod CIDR is written there, unless another
     /// network is configured already. `None`: the runtime makes its pods' network by itself.
     pub cni_conf_dir: Option<PathBuf>,
+    /// How little memory, disk and process ids may be free before the node says it is under pressure.
+    pub thresholds: Thresholds,
     /// The host's resolver configuration, usually `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
 }
@@ -48,6 +52,7 @@ impl Config {
             pods_max: 110,
             network: None,
             cni_conf_dir: None,
+            thresholds: Thresholds::default(),
             resolv_conf: "/etc/resolv.conf".into(),
         }
     }

@@ -32,12 +32,14 @@ mod probe;
 pub mod runtime;
 mod services;
 mod shared;
+mod thresholds;
 mod volume;
 
 pub use agent::{Agent, StartError};
 pub use config::{Config, Tls};
 pub use link::{keep_masters, known_masters};
 pub use paths::Paths;
+pub use thresholds::{Threshold, ThresholdError, Thresholds};
 
 /// The version nodes report: the API level served, and our own.
 pub fn version() -> &'static str {

@@ -1,5 +1,7 @@
 //! `quorate dev`: a whole cluster in one process.
 
+use quorate_node_agent::Thresholds;
+
 use super::server::{
     admin_access, default_data_dir, kubeconfig_target, until_ready, wait_and_stop,
 };
@@ -38,6 +40,8 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
     let Some(kubeconfig) = target.transpose()? else {
         anyhow::bail!("where should the kubeconfig be written? Give --kubeconfig FILE");
     };
+    // A developer's disk may be as full as it likes.
+    let thresholds = node::thresholds(&options, Thresholds::without_disk())?;
     let path = options.data.clone().unwrap_or_else(|| default_data_dir("dev"));
     let data = DataDir::claim(&path)?;
     data.refuse_agents()?;
@@ -56,7 +60,8 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
         let context = &access.name;
         progress.done(&format!("kubeconfig {}, context {context:?}", kubeconfig.display()));
         let credentials = node::local_credentials(&master, &local, &settings.name)?;
-        let agent = node::Node::start(&data, &options, &settings.name, credentials).await?;
+        let agent =
+            node::Node::start(&data, &options, &settings.name, credentials, thresholds).await?;
         progress.done(&format!("node {:?} with the {} runtime", settings.name, agent.runtime()));
         Ok(agent)
     };

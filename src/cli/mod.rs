@@ -125,7 +125,10 @@ pub fn run() -> ExitCode {
 /// In the environment and in the file they are left alone, since those may be shared by several.
 const OF_OTHERS: &[(&str, &[&str])] = &[
     ("dev", &["join", "server", "token", "token_file"]),
-    ("server", &["server", "runtime", "containerd_socket", "cni_conf_dir", "node_labels"]),
+    (
+        "server",
+        &["server", "runtime", "containerd_socket", "cni_conf_dir", "node_labels", "eviction_hard"],
+    ),
     (
         "agent",
         &[

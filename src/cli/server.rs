@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 
+use quorate_node_agent::Thresholds;
+
 use crate::config::{self, Options};
 use crate::data_dir::{self, DataDir};
 use crate::join;
@@ -203,6 +205,7 @@ async fn serve_agent(options: Options) -> anyhow::Result<()> {
     if let Some(name) = &options.name {
         join::check_name(name)?;
     }
+    let thresholds = node::thresholds(&options, Thresholds::default())?;
     let data = DataDir::claim(&path)?;
     data.refuse_masters()?;
     let name = node::name(&data, &options)?;
@@ -211,7 +214,7 @@ async fn serve_agent(options: Options) -> anyhow::Result<()> {
     let start = async {
         let credentials = node::credentials(&data, &options, &name, &progress).await?;
         progress.done("certificate");
-        node::Node::start(&data, &options, &name, credentials).await
+        node::Node::start(&data, &options, &name, credentials, thresholds).await
     };
     let node = stop.or(start).await?;
     progress.done(&format!("node agent with the {} runtime", node.runtime()));

@@ -126,6 +126,8 @@ impl Cluster {
         let servers = servers.join(",");
         let mut arguments = vec!["agent", "--name", name, "--data", &data, "--server", &servers];
         arguments.extend(["--token", &token, "--runtime", "containerd"]);
+        // However full the disk of whoever runs the tests is.
+        arguments.extend(["--eviction-hard", "memory.available<100Mi"]);
         arguments.extend(["--containerd-socket", &socket, "--cni-conf-dir", &cni]);
         let log = self.directory.path().join(format!("{name}.log"));
         let process = Process::start(&log, &arguments);

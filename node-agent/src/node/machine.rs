@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
-use crate::limits::MEMORY_FREE_BYTES_MIN;
+use crate::thresholds::Thresholds;
 
 /// What the machine has and uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Thousandths of CPU, bytes of memory and of storage for pods: memory without what eviction keeps free and without
-    /// huge pages, storage without a tenth.
-    pub(crate) fn allocatable(&self) -> (i64, i64, i64) {
+    /// huge pages, storage without what eviction keeps free.
+    pub(crate) fn allocatable(&self, keep: &Thresholds) -> (i64, i64, i64) {
         let huge: u64 = self.hugepages.iter().map(|(_, bytes)| bytes).sum();
-        let memory = self.memory_bytes.saturating_sub(MEMORY_FREE_BYTES_MIN + huge);
-        let disk = self.disk_bytes / 10 * 9;
+        let memory = self.memory_bytes.saturating_sub(keep.memory.of(self.memory_bytes) + huge);
+        let disk = self.disk_bytes.saturating_sub(keep.disk.of(self.disk_bytes));
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         (signed(self.cpus as u64 * 1000), signed(memory), signed(disk))
     }
@@ -132,7 +132,7 @@ mod tests {
         let usage = measure(Path::new("/"));
         assert!(usage.cpus >= 1 && usage.memory_bytes > 64 << 20 && usage.disk_bytes > 0);
         assert!(usage.memory_free_bytes <= usage.memory_bytes && usage.pids > 0);
-        let (cpu, memory, disk) = usage.allocatable();
+        let (cpu, memory, disk) = usage.allocatable(&Thresholds::default());
         assert!(cpu >= 1000 && memory > 0 && disk > 0);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
     }

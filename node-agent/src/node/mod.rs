@@ -16,10 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 pub(crate) use machine::{Usage, default_ips, measure};
 
 use crate::config::Config;
-use crate::limits::{
-    DISK_FREE_PERCENT_MIN, IMAGES_IN_STATUS_MAX, MEMORY_FREE_BYTES_MIN, NAMES_OF_IMAGE_MAX,
-    PIDS_FREE_PERCENT_MIN,
-};
+use crate::limits::{IMAGES_IN_STATUS_MAX, NAMES_OF_IMAGE_MAX};
 use crate::pod::status::whole_second;
 use crate::runtime::{Image, RuntimeStatus, RuntimeVersion};
 
@@ -81,7 +78,7 @@ pub(crate) fn status(inputs: &Inputs<'_>) -> NodeStatus {
         capacity.insert(format!("hugepages-{size}"), Quantity(bytes.to_string()));
     }
     let mut allocatable = capacity.clone();
-    let (_, memory, disk) = usage.allocatable();
+    let (_, memory, disk) = usage.allocatable(&inputs.config.thresholds);
     allocatable.insert("memory".to_owned(), Quantity(format!("{}Ki", memory / 1024)));
     allocatable.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
     let mut addresses: Vec<NodeAddress> = inputs
@@ -148,13 +145,10 @@ fn names(image: &Image) -> Vec<String> {
 
 fn conditions(inputs: &Inputs<'_>) -> Vec<NodeCondition> {
     let usage = inputs.usage;
-    let low = |free: u64, total: u64, percent: u64| {
-        total > 0 && free.saturating_mul(100) / total < percent
-    };
-    let memory = usage.memory_free_bytes < MEMORY_FREE_BYTES_MIN;
-    let disk = low(usage.disk_free_bytes, usage.disk_bytes, DISK_FREE_PERCENT_MIN);
-    let pids =
-        low(usage.pids_max.saturating_sub(usage.pids), usage.pids_max, PIDS_FREE_PERCENT_MIN);
+    let keep = &inputs.config.thresholds;
+    let memory = keep.memory.is_crossed(usage.memory_free_bytes, usage.memory_bytes);
+    let disk = keep.disk.is_crossed(usage.disk_free_bytes, usage.disk_bytes);
+    let pids = keep.pids.is_crossed(usage.pids_max.saturating_sub(usage.pids), usage.pids_max);
     let pressure = |yes: bool, bad: (&str, &str), good: (&str, &str)| {
         let (reason, message) = if yes { bad } else { good };
         (yes, reason.to_owned(), message.to_owned())

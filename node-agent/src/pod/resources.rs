@@ -32,6 +32,11 @@ fn saturate(number: f64) -> i64 {
     number as i64
 }
 
+/// A quantity in whole units, rounded up, when it is well-formed.
+pub(crate) fn parsed(text: &str) -> Option<i64> {
+    parse(text).map(|number| saturate(number.ceil()))
+}
+
 fn parse(text: &str) -> Option<f64> {
     let digits = text.len()
         - text

@@ -35,6 +35,8 @@ impl Masters {
             format!("--server={}", servers.join(",")),
             format!("--token={token}"),
             "--runtime=builtin".to_owned(),
+            // Faults fill disks of masters; how full this host's is proves nothing.
+            "--eviction-hard=memory.available<100Mi".to_owned(),
         ];
         let log = first.log.with_file_name(format!("{name}.log"));
         let index = self.masters.len();
