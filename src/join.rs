@@ -205,7 +205,7 @@ impl Join for JoinService {
         Ok(Response::new(JoinNodeReply {
             certificate_pem,
             cluster_ca_pem: self.keys.cluster.certificate_pem().to_owned(),
-            masters: api_urls(&self.masters),
+            masters: quorate_master::api_urls(&self.masters),
             cluster_id: self.cluster_id.clone(),
         }))
     }
@@ -306,12 +306,6 @@ fn progress_of(masters: &Masters, node: NodeId) -> MasterProgressReply {
         leader_index: status.last_log.map_or(0, |index| index.0),
         message,
     }
-}
-
-/// API URLs of all masters.
-pub fn api_urls(masters: &Masters) -> Vec<String> {
-    let members = masters.status().members;
-    members.into_iter().map(|m| format!("https://{}", m.member.api_address)).collect()
 }
 
 /// Whom a node's certificate is for.

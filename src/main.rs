@@ -17,8 +17,6 @@ mod data_dir;
 mod dialer;
 mod join;
 mod kubeconfig;
-mod leadership;
-mod living;
 mod logging;
 mod master;
 mod metrics;

@@ -5,45 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
-use quorate_api_server::agents::{AgentHub, HubConfig};
-use quorate_api_server::authn::SecretTokens;
-use quorate_api_server::{
-    ApiConfig, ApiServer, ClusterFacts, Extras, ServiceAccountKeys, SystemClock, TlsMaterial,
-};
+use quorate_api_server::{ClusterFacts, ServiceAccountKeys, TlsMaterial};
+use quorate_master::{Parts, Prepared, Running};
 use quorate_pki::{Certified, ClusterKeys, Subject, authority, files};
 use quorate_raft::{Member, NodeId, PeerTls};
-use quorate_store::{Clock, Masters, Relay, Started, Store};
+use quorate_store::{Clock, Masters, Started, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{OnceCell, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::OnceCell;
 
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
-use crate::leadership::{self, Roles};
 use crate::metrics::{ProcessCollector, RaftCollector};
 use crate::progress::Progress;
 use crate::settings::{Settings, host_name, host_port};
 use crate::status::{self, STATUS_PATH};
-
-/// Each master relays its nodes' heartbeats to the leader this often.
-const HEARTBEAT_RELAY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A relay that is not answered by then is given up; the next one carries the same news.
-const HEARTBEAT_RELAY_TIMEOUT: Duration = Duration::from_millis(800);
-
-/// Nodes that were not heard from for so long are forgotten.
-const NODE_FORGOTTEN: Duration = Duration::from_secs(3600);
-
-/// The list of masters that agents are told is looked at this often.
-const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Whether the others know where this master is, is looked at this often.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether what a new cluster begins with is written, and whether a joining master votes, is looked
 /// at this often.
@@ -87,12 +64,7 @@ pub struct Master {
     pub keys: Arc<ClusterKeys>,
     pub cluster: ClusterFile,
     pub api_address: SocketAddr,
-    masters: Masters,
-    hub: AgentHub,
-    server: ApiServer,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    _relay: Arc<dyn Relay>,
+    running: Running,
 }
 
 impl Master {
@@ -116,47 +88,20 @@ impl Master {
             cluster.has_log = true;
             data.save_cluster(&cluster)?;
         }
-        let (store, masters) = (started.store.clone(), started.masters.clone());
         progress.done("replicated store");
-
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let (urls, masters_urls) = watch::channel(join::api_urls(&masters));
-        tasks.spawn(follow_masters(masters.clone(), urls, stop.clone()));
-        let hub = agent_hub(settings, &cluster, &started, &keys, masters_urls);
-        let relay: Arc<dyn Relay> = Arc::new(HeartbeatRelay { hub: hub.clone() });
-        started.serve(&relay);
-        tasks.spawn(relay_heartbeats(masters.clone(), hub.clone(), stop.clone()));
-        tasks.spawn(announce(masters.clone(), member, stop.clone()));
-
         let pod_facing = pods.as_ref().and(settings.pod_facing);
         let listeners = std::iter::once(api).chain(pods).collect();
-        let parts = ApiParts { listeners, api_address, serving, hub: hub.clone() };
-        let (server, metrics) = start_api(&cluster, &keys, &started, parts)?;
-        progress.done(&format!("API on https://{}", cluster.api_address));
-        let roles = Roles {
-            pod_facing,
-            store: store.clone(),
-            masters: masters.clone(),
-            admit: server.admit(),
-            hub: hub.clone(),
-            controllers: controllers_config(&cluster, &keys)?,
-            controllers_metrics: metrics.0,
-            scheduler_metrics: metrics.1,
+        let parts = parts(&cluster, &keys, &started, (member, api_address));
+        let authority = keys.cluster.certificate_pem();
+        let tls = TlsMaterial {
+            certificate_chain_pem: format!("{}{authority}", serving.certificate_pem),
+            private_key_pem: serving.key_pem,
+            client_ca_pem: authority.to_owned(),
         };
-        tasks.spawn(leadership::follow(roles, stop.clone()));
-        Ok(Self {
-            store,
-            keys,
-            cluster,
-            api_address,
-            masters,
-            hub,
-            server,
-            stop,
-            tasks,
-            _relay: relay,
-        })
+        let parts = Parts { listeners, tls: Some(tls), pod_facing, ..parts };
+        let running = serve(&cluster, &keys, started, parts)?;
+        progress.done(&format!("API on https://{}", cluster.api_address));
+        Ok(Self { store: running.store.clone(), keys, cluster, api_address, running })
     }
 
     /// Completes when this master serves consistent reads, and what every cluster begins with is there
@@ -166,7 +111,7 @@ impl Master {
         while self.store.read_within(consistency, READY_TIMEOUT).await.is_err() {
             tokio::time::sleep(BEGINNING_INTERVAL).await;
         }
-        while !self.server.has_begun() {
+        while !self.running.server.has_begun() {
             tokio::time::sleep(BEGINNING_INTERVAL).await;
         }
     }
@@ -174,7 +119,7 @@ impl Master {
     /// Completes when this master votes.
     pub async fn voter(&self) {
         loop {
-            let status = self.masters.status();
+            let status = self.running.masters.status();
             let own = status.members.iter().find(|member| member.id == status.id);
             if own.is_some_and(|member| member.voter) && !status.joint {
                 return;
@@ -185,7 +130,7 @@ impl Master {
 
     /// Completes, with the reason, when the process must exit.
     pub async fn fatal(&self) -> String {
-        let mut fatal = self.masters.fatal();
+        let mut fatal = self.running.masters.fatal();
         match fatal.wait_for(Option::is_some).await {
             Ok(reason) => reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             Err(_) => "raft has ended".to_owned(),
@@ -194,13 +139,7 @@ impl Master {
 
     /// Hands over leadership, drains requests, and stops.
     pub async fn shutdown(self) {
-        self.hub.stop();
-        self.stop.cancel();
-        // Leader-only work ends first, then the leadership, then what clients see.
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.server.shutdown().await;
-        self.masters.shutdown().await;
+        self.running.shutdown().await;
     }
 }
 
@@ -261,98 +200,69 @@ async fn start_store(
     Ok(started)
 }
 
-fn agent_hub(
-    settings: &Settings,
+/// What this process adds to a master: everything but where it listens.
+fn parts(
     cluster: &ClusterFile,
+    keys: &ClusterKeys,
     started: &Started,
-    keys: &Arc<ClusterKeys>,
-    masters: watch::Receiver<Vec<String>>,
-) -> AgentHub {
-    let network = &cluster.network;
-    let dns = network.service_cidr.hosts().nth(9).map(|address| address.to_string());
-    let hub = AgentHub::new(HubConfig {
-        store: started.store.clone(),
-        clock: Clock::system(),
-        cluster_id: cluster.cluster_id.clone(),
-        master: settings.name.clone(),
-        masters,
-        cluster_domain: network.cluster_domain.clone(),
-        cluster_dns: dns.into_iter().collect(),
-    });
-    let dialer = Dialer::new(&settings.name, started.masters.clone(), keys.clone());
-    hub.dial_masters_with(Arc::new(dialer));
-    hub
-}
-
-/// What the API server is made of, beside the cluster's own things.
-struct ApiParts {
-    listeners: Vec<TcpListener>,
-    api_address: SocketAddr,
-    serving: Certified,
-    hub: AgentHub,
-}
-
-type RoleMetrics = (quorate_controllers::ControllersMetrics, quorate_scheduler::Metrics);
-
-fn start_api(
-    cluster: &ClusterFile,
-    keys: &Arc<ClusterKeys>,
-    started: &Started,
-    parts: ApiParts,
-) -> anyhow::Result<(ApiServer, RoleMetrics)> {
+    (member, api_address): (Member, SocketAddr),
+) -> Parts {
     let (store, masters) = (started.store.clone(), started.masters.clone());
     let mut registry = prometheus_client::registry::Registry::default();
-    let controllers_metrics = quorate_controllers::ControllersMetrics::default();
-    controllers_metrics.register(&mut registry);
-    let scheduler_metrics = quorate_scheduler::Metrics::register(&mut registry);
     registry.register_collector(Box::new(RaftCollector(masters.clone())));
     registry.register_collector(Box::new(ProcessCollector));
-    let admit = Arc::new(OnceCell::new());
-    let joins = JoinService {
-        store: store.clone(),
-        masters: masters.clone(),
-        keys: keys.clone(),
-        cluster_id: cluster.cluster_id.clone(),
-        network: cluster.network.clone(),
-        hub: parts.hub.clone(),
-        admit: admit.clone(),
-    };
-    let hub = parts.hub;
-    let grpc = tonic::service::Routes::new(joins.service())
-        .add_service(hub.service())
-        .add_service(hub.proxy_service());
-    let of_store = store.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| {
-        (path == STATUS_PATH).then(|| status::document(&masters.status(), &of_store.view()))
+        (path == STATUS_PATH).then(|| status::document(&masters.status(), &store.view()))
     });
-    let authority = keys.cluster.certificate_pem();
-    let server = ApiServer::start(ApiConfig {
-        store,
-        listeners: parts.listeners,
-        tls: Some(TlsMaterial {
-            certificate_chain_pem: format!("{}{authority}", parts.serving.certificate_pem),
-            private_key_pem: parts.serving.key_pem,
-            client_ca_pem: authority.to_owned(),
-        }),
-        keys: account_keys(keys),
+    Parts {
+        member,
         facts: ClusterFacts {
             cluster_id: cluster.cluster_id.clone(),
             cluster_domain: cluster.network.cluster_domain.clone(),
             service_cidrs: vec![cluster.network.service_cidr],
             issuer: format!("https://kubernetes.default.svc.{}", cluster.network.cluster_domain),
-            api_port: parts.api_address.port(),
+            api_port: api_address.port(),
             ..ClusterFacts::default()
         },
-        clock: Arc::new(SystemClock),
-        grpc: Some(grpc),
-        extras: Extras { registry, documents: Some(documents) },
-        streams: Some(hub.streams()),
-    })
-    .context("the API server cannot start")?;
-    let admitter = server.admit();
-    drop(admit.set(admitter.clone()));
-    hub.ready(admitter, server.token_issuer());
-    Ok((server, (controllers_metrics, scheduler_metrics)))
+        cluster_cidr: cluster.network.cluster_cidr,
+        keys: ServiceAccountKeys {
+            signing_key_pem: keys.service_account_pem.clone(),
+            also_accepted_pem: Vec::new(),
+        },
+        root_ca_pem: keys.cluster.certificate_pem().to_owned(),
+        clock: Clock::system(),
+        listeners: Vec::new(),
+        tls: None,
+        pod_facing: None,
+        registry,
+        documents: Some(documents),
+    }
+}
+
+fn serve(
+    cluster: &ClusterFile,
+    keys: &Arc<ClusterKeys>,
+    started: Started,
+    parts: Parts,
+) -> anyhow::Result<Running> {
+    let (store, masters) = (started.store.clone(), started.masters.clone());
+    let name = parts.member.name.clone();
+    let prepared = Prepared::new(started, parts);
+    let dialer = Dialer::new(&name, masters.clone(), keys.clone());
+    prepared.hub().dial_masters_with(Arc::new(dialer));
+    let admit = Arc::new(OnceCell::new());
+    let joins = JoinService {
+        store,
+        masters,
+        keys: keys.clone(),
+        cluster_id: cluster.cluster_id.clone(),
+        network: cluster.network.clone(),
+        hub: prepared.hub().clone(),
+        admit: admit.clone(),
+    };
+    let running = prepared.serve(tonic::service::Routes::new(joins.service()))?;
+    drop(admit.set(running.admit.clone()));
+    Ok(running)
 }
 
 /// Who this master is: as its directory says, or a new cluster's first, or as a cluster admits it.
@@ -473,107 +383,4 @@ pub const ADMIN_GROUP: &str = "system:masters";
 pub fn admin_certificate(keys: &ClusterKeys, now: Timestamp) -> anyhow::Result<Certified> {
     let subject = Subject::Client { name: ADMIN.to_owned(), group: ADMIN_GROUP.to_owned() };
     Ok(keys.cluster.issue(&subject, now)?)
-}
-
-fn controllers_config(
-    cluster: &ClusterFile,
-    keys: &ClusterKeys,
-) -> anyhow::Result<quorate_controllers::ControllersConfig> {
-    let tokens = SecretTokens::new(&account_keys(keys))?;
-    Ok(quorate_controllers::ControllersConfig {
-        account_tokens: Some(Arc::new(TokensOfSecrets(tokens))),
-        cluster_cidr: vec![cluster.network.cluster_cidr],
-        service_cluster_ip_range: vec![cluster.network.service_cidr],
-        root_ca_pem: keys.cluster.certificate_pem().to_owned(),
-        ..Default::default()
-    })
-}
-
-fn account_keys(keys: &ClusterKeys) -> ServiceAccountKeys {
-    ServiceAccountKeys {
-        signing_key_pem: keys.service_account_pem.clone(),
-        also_accepted_pem: Vec::new(),
-    }
-}
-
-/// The API server's keys, for the controller that fills Secrets.
-#[derive(Debug)]
-struct TokensOfSecrets(SecretTokens);
-
-impl quorate_controllers::AccountTokens for TokensOfSecrets {
-    fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String> {
-        self.0.token(account, secret)
-    }
-}
-
-/// Tells the cluster where this master is now, when that is not what the others know: it may have
-/// been started with another `--listen` or `--advertise` than before.
-async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
-    loop {
-        let status = masters.status();
-        let known = status.members.iter().find(|known| known.id == status.id);
-        if known.is_some_and(|known| known.member != member)
-            && let Err(error) = masters.announce(&member).await
-        {
-            tracing::info!(%error, "the other masters do not know yet where this one is now");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(ANNOUNCE_INTERVAL) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Answers what other masters ask beside the log.
-struct HeartbeatRelay {
-    hub: AgentHub,
-}
-
-#[async_trait]
-impl Relay for HeartbeatRelay {
-    async fn heartbeats(&self, _from: NodeId, body: Bytes) -> Bytes {
-        if let Ok(batch) = serde_json::from_slice::<Vec<_>>(&body) {
-            self.hub.liveness().merge(&batch);
-        }
-        serde_json::to_vec(&self.hub.liveness().all()).unwrap_or_default().into()
-    }
-}
-
-/// Sends what this master knows of nodes to the leader, and takes over what the leader knows.
-async fn relay_heartbeats(masters: Masters, hub: AgentHub, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(HEARTBEAT_RELAY_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        hub.liveness().forget(NODE_FORGOTTEN);
-        let body = serde_json::to_vec(&hub.liveness().all()).unwrap_or_default();
-        let reply = masters.relay_heartbeats(body.into(), HEARTBEAT_RELAY_TIMEOUT).await;
-        if let Some(batch) = reply.and_then(|reply| serde_json::from_slice::<Vec<_>>(&reply).ok()) {
-            hub.liveness().merge(&batch);
-        }
-    }
-}
-
-/// Keeps the list of masters that agents are told.
-async fn follow_masters(
-    masters: Masters,
-    urls: watch::Sender<Vec<String>>,
-    stop: CancellationToken,
-) {
-    loop {
-        let now = join::api_urls(&masters);
-        urls.send_if_modified(|known| {
-            let changed = *known != now && !now.is_empty();
-            if changed {
-                known.clone_from(&now);
-            }
-            changed
-        });
-        tokio::select! {
-            () = tokio::time::sleep(MASTERS_INTERVAL) => {}
-            () = stop.cancelled() => return,
-        }
-    }
 }

@@ -339,15 +339,10 @@ pub fn host_name() -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// The address that this machine uses towards the default route. Nothing is sent.
-pub fn own_address() -> anyhow::Result<IpAddr> {
-    let what = || "cannot find out this machine's address: give one with --advertise";
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").with_context(what)?;
-    // Any address outside will do: connecting a datagram socket only looks up the route.
-    match socket.connect("192.0.2.1:9") {
-        Ok(()) => Ok(socket.local_addr().with_context(what)?.ip()),
-        Err(_) => Ok(IpAddr::from([127, 0, 0, 1])),
-    }
+/// The address that this machine uses towards the default route.
+fn own_address() -> anyhow::Result<IpAddr> {
+    let what = "cannot find out this machine's address: give one with --advertise";
+    quorate_master::own_address().context(what)
 }
 
 /// `host:port`, with an IPv6 address in brackets.
