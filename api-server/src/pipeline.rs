@@ -222,7 +222,7 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 
 fn audit_id(request: &Request<Body>) -> HeaderValue {
     request.headers().get(AUDIT_ID).cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&uuid::Uuid::new_v4().to_string())
+        HeaderValue::from_str(&quorate_chance::uuid())
             .unwrap_or(HeaderValue::from_static("unknown"))
     })
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{Request, Response};
 use quorate_state_machine::View;
 use quorate_store::{Consistency, Store};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +17,7 @@ use crate::authz::Authorizer;
 use crate::bootstrap;
 use crate::clock::Clock;
 use crate::config::{ApiConfig, ClusterFacts};
+use crate::identity::User;
 use crate::in_flight::InFlight;
 use crate::limits::DRAIN_TIMEOUT;
 use crate::metrics::Metrics;
@@ -145,6 +147,22 @@ impl ApiServer {
     /// Answers one request without a socket: anonymous unless it carries a bearer token. For tests.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         self.shared.clone().answer(Peer::default(), request).await
+    }
+
+    /// Answers one request of a user for whom the caller vouches.
+    pub async fn handle_as(&self, user: User, request: Request<Body>) -> Response<Body> {
+        self.shared.clone().answer(Peer::vouched(user), request).await
+    }
+
+    /// Serves a connection, already accepted and open, of a user for whom the caller vouches: where there are no
+    /// sockets.
+    pub fn serve(
+        &self,
+        user: User,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
+        serve::converse(stream, Peer::vouched(user), shared, stop)
     }
 
     /// Whether what every cluster begins with (namespaces, default roles) is written, as far as this

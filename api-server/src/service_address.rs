@@ -405,7 +405,7 @@ fn pick(net: &IpNet, taken: &Taken<'_>) -> Option<IpAddr> {
         let ip = nth(net, offset)?;
         taken.is_free(&format!("{IP_CLAIM}{ip}")).then_some(ip)
     };
-    let mut rng = rand::rng();
+    let mut rng = quorate_chance::rng();
     for _ in 0..RANDOM_ALLOCATIONS_MAX {
         if let Some(ip) = free(rng.random_range(band..size.max(band + 1)) + 1) {
             return Some(ip);
@@ -528,7 +528,7 @@ fn pick_port(low: u16, high: u16, taken: &Taken<'_>, mine: &[(i64, String)]) -> 
     let size = high.saturating_sub(low).saturating_add(1);
     let band = if size > 32 { (size / 32).clamp(16, 128) } else { 0 };
     let start = low.saturating_add(band);
-    let mut rng = rand::rng();
+    let mut rng = quorate_chance::rng();
     (0..RANDOM_ALLOCATIONS_MAX)
         .find_map(|_| free(rng.random_range(start..=high)))
         .or_else(|| (start..=high).chain(low..start).find_map(free))

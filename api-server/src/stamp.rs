@@ -64,7 +64,7 @@ pub(crate) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
 
 /// A name from `generateName`.
 pub(crate) fn generated_name(base: &str) -> String {
-    let mut rng = rand::rng();
+    let mut rng = quorate_chance::rng();
     let prefix: String = base.chars().take(GENERATED_PREFIX_MAX).collect();
     let suffix: String =
         (0..SUFFIX_CHARS).map(|_| char::from(SUFFIX[rng.random_range(0..SUFFIX.len())])).collect();
@@ -101,7 +101,7 @@ pub(crate) fn created(object: &mut Value, now: Timestamp) {
     {
         meta.remove(field);
     }
-    meta.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
+    meta.insert("uid".to_owned(), json!(quorate_chance::uuid()));
     meta.insert("creationTimestamp".to_owned(), json!(rfc3339(now)));
 }
 

@@ -87,10 +87,10 @@ pub struct Summary {
 /// When the simulation could not be carried out.
 pub fn run(options: &Options) -> anyhow::Result<Summary> {
     let began = Instant::now();
-    quorate_raft::chance::seed(Some(options.seed));
+    quorate_chance::seed(Some(options.seed));
     let panics = panics::Watch::begin();
     let summary = simulate(options, began);
-    quorate_raft::chance::seed(None);
+    quorate_chance::seed(None);
     choose(None)?;
     let mut summary = summary?;
     for text in panics.end() {

@@ -98,7 +98,7 @@ async fn run(
         async move { recorder.run(&lead, &*admit, "system:kube-scheduler").await }
     });
     let parts = Parts { clock: clock.clone(), recorder, metrics: roles.scheduler_metrics.clone() };
-    let seed = Seed(quorate_raft::chance::number());
+    let seed = Seed(quorate_chance::number());
     let mut scheduler = Scheduler::start(lead.clone(), SchedulerConfig::new(seed), parts);
     // 3. The controllers.
     let mut controllers = Controllers::start(

@@ -23,6 +23,7 @@ use crate::limits::{
 };
 use crate::link::{self, Hooks, Link, channels};
 use crate::network::cni;
+use crate::node::Usage;
 use crate::paths::Paths;
 use crate::pleg::Pleg;
 use crate::pod::config::parse_resolv_conf;
@@ -69,7 +70,7 @@ impl Agent {
         }
         let version = runtime.version().await.map_err(StartError::Runtime)?;
         let config = Arc::new(config);
-        let usage = node::measure(paths.root());
+        let usage = usage(&config, &paths);
         let machine = Machine {
             host_ips: node::host_ips(&config),
             memory_bytes: i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX),
@@ -157,6 +158,10 @@ impl Agent {
         self.tasks.wait().await;
         save_checkpoint(&self.shared);
     }
+}
+
+fn usage(config: &Config, paths: &Paths) -> Usage {
+    config.usage.clone().unwrap_or_else(|| node::measure(paths.root()))
 }
 
 /// A worker for each pod that is wanted or still there, and wake-ups to them.
@@ -307,7 +312,7 @@ async fn keep_node_status(shared: Arc<Shared>, hooks: Arc<NodeHooks>) {
         tell_cidrs(&shared, &mut cidrs).await;
         let runtime = shared.runtime.status().await;
         let images = shared.runtime.list_images().await.unwrap_or_default();
-        let usage = node::measure(shared.paths.root());
+        let usage = usage(&shared.config, &shared.paths);
         let previous = hooks.current();
         let error = runtime.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let status = node::status(&node::Inputs {
@@ -318,7 +323,7 @@ async fn keep_node_status(shared: Arc<Shared>, hooks: Arc<NodeHooks>) {
             runtime: runtime.as_ref().map_err(|_| error.as_str()),
             images: &images,
             previous: previous.conditions.is_some().then_some(&previous),
-            now: jiff::Timestamp::now(),
+            now: quorate_chance::now(),
         });
         let due = sent.is_none_or(|sent| sent.elapsed() >= NODE_STATUS_RESEND);
         if due || node::changed(&previous, &status) {

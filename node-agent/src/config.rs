@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::link::Dial;
+use crate::node::Usage;
 use crate::thresholds::Thresholds;
 
 /// Everything the agent has to know from outside.
@@ -34,6 +37,10 @@ pub struct Config {
     pub cni_conf_dir: Option<PathBuf>,
     /// How little memory, disk and process ids may be free before the node says it is under pressure.
     pub thresholds: Thresholds,
+    /// What the machine has and uses, instead of what is measured.
+    pub usage: Option<Usage>,
+    /// How masters are connected to, instead of by TCP and TLS.
+    pub dial: Option<Arc<dyn Dial>>,
     /// The host's resolver configuration, usually `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
 }
@@ -53,6 +60,8 @@ impl Config {
             network: None,
             cni_conf_dir: None,
             thresholds: Thresholds::default(),
+            usage: None,
+            dial: None,
             resolv_conf: "/etc/resolv.conf".into(),
         }
     }

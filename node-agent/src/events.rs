@@ -78,7 +78,7 @@ impl Recorder {
             involved_object.name.as_deref().unwrap_or_default(),
             involved_object.uid.as_deref().unwrap_or_default(),
         );
-        let now = jiff::Timestamp::now();
+        let now = quorate_chance::now();
         let said = Said {
             object: &object,
             object_name: involved_object.name.as_deref().unwrap_or_default(),

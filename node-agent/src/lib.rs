@@ -28,6 +28,7 @@ mod node;
 mod paths;
 mod pleg;
 mod pod;
+pub mod pretend;
 mod probe;
 pub mod runtime;
 mod services;
@@ -37,7 +38,9 @@ mod volume;
 
 pub use agent::{Agent, StartError};
 pub use config::{Config, Tls};
+pub use link::{Dial, Io};
 pub use link::{keep_masters, known_masters};
+pub use node::Usage;
 pub use paths::Paths;
 pub use thresholds::{Threshold, ThresholdError, Thresholds};
 

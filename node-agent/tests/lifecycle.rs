@@ -3,16 +3,15 @@
 // A test panics where it is wrong, and tells a story in one go.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "helpers of tests")]
 
-#[path = "support/fake.rs"]
-mod fake;
 #[path = "support/master.rs"]
 mod master;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake::Fake;
 use master::{Listening, Master, wait_until};
+use quorate_node_agent::pretend::Pretend;
+use quorate_node_agent::pretend::Pretend;
 use quorate_node_agent::{Agent, Config};
 use quorate_proto::agent::ObjectKind;
 use serde_json::{Value, json};
@@ -22,7 +21,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 struct World {
     dir: tempfile::TempDir,
-    fake: Fake,
+    fake: Pretend,
     master: Master,
     listening: Option<Listening>,
     agent: Option<Agent>,
@@ -33,7 +32,7 @@ impl World {
         let master = Master::default();
         let listening = Some(master.listen().await);
         let dir = tempfile::tempdir().unwrap();
-        let mut world = World { dir, fake: Fake::default(), master, listening, agent: None };
+        let mut world = World { dir, fake: Pretend::default(), master, listening, agent: None };
         world.start_agent().await;
         world
     }

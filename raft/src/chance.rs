@@ -1,34 +1,13 @@
-//! Where Raft and what stands on it take their random numbers from: the machine, or, in a thread that was given a
-//! seed, that seed. The simulated world has one thread and one seed, and so the same course each time.
+//! The runtime of Raft: tokio, but with random numbers that follow from a seed in a thread that was given one.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
 use openraft::TokioRuntime as Tokio;
 use openraft::rt::{AsyncRuntime, OptionalSend};
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
-thread_local! {
-    static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
-}
-
-/// From now on this thread's numbers follow from the seed; without one they come from the machine again.
-pub fn seed(seed: Option<u64>) {
-    SEEDED.with_borrow_mut(|seeded| *seeded = seed.map(StdRng::seed_from_u64));
-}
-
-/// A random number.
-#[must_use]
-pub fn number() -> u64 {
-    SEEDED.with_borrow_mut(|seeded| match seeded {
-        Some(seeded) => seeded.random(),
-        None => rand::random(),
-    })
-}
-
-/// Tokio, with the numbers of this module in place of its own.
+/// Tokio, with the numbers of [`quorate_chance`] in place of its own.
 #[derive(Debug)]
 pub struct Runtime(Tokio);
 
@@ -80,7 +59,7 @@ impl AsyncRuntime for Runtime {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        StdRng::seed_from_u64(number())
+        quorate_chance::rng()
     }
 
     fn new(threads: usize) -> Self {

@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
+    /// The machine's clock ([`quorate_chance::now`]).
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
+        Self(Arc::new(quorate_chance::now))
     }
 
     /// A clock that stands still until its hand is moved.

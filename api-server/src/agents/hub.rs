@@ -225,7 +225,7 @@ impl AgentHub {
     pub async fn open(&self, node: &str, request: OpenChannel) -> Result<Channel, ChannelError> {
         let not_connected = || ChannelError::NotConnected(node.to_owned());
         let session = self.inner.session(node).ok_or_else(not_connected)?;
-        let id = format!("{:032x}", rand::random::<u128>());
+        let id = format!("{:032x}", u128::from_le_bytes(quorate_chance::bytes()));
         let mut expected = self.inner.waiting.expect(&id, node, CHANNELS_WAITING_MAX)?;
         let message = Message::OpenChannel(OpenChannel { channel_id: id.clone(), ..request });
         let waiting = async {

@@ -244,7 +244,7 @@ impl Authenticator {
             exp: expires,
             iat: now,
             iss: self.issuer.clone(),
-            jti: uuid::Uuid::new_v4().to_string(),
+            jti: quorate_chance::uuid(),
             kubernetes: private,
             nbf: now,
             sub: format!("system:serviceaccount:{}:{}", order.namespace, order.service_account),

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Shown;
+use crate::identity::{Identity, User};
 use crate::limits::{
     ACCEPT_RETRY, CONNECTION_IDLE_TIMEOUT, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_TIMEOUT,
     HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
@@ -41,6 +42,13 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
     /// What its client certificate says.
     pub(crate) shown: Shown,
+}
+
+impl Peer {
+    /// Somebody for whom the caller vouches.
+    pub(crate) fn vouched(user: User) -> Self {
+        Self { address: None, shown: Shown::Vouched(Identity::authenticated(user)) }
+    }
 }
 
 /// Accepts connections until `stop`.
@@ -96,7 +104,17 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     let shown = tls.examine(stream.get_ref().1.peer_certificates());
-    let peer = Peer { address: Some(address), shown };
+    converse(stream, Peer { address: Some(address), shown }, shared, stop).await;
+}
+
+/// Answers the requests of an open connection to its end.
+pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let address = peer.address;
     let asked = Arc::new(AtomicBool::new(false));
     let has_asked = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -117,7 +135,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             result = connection.as_mut() => break result,
             () = first_request.as_mut(), if waiting => {
                 if !asked.load(Ordering::Relaxed) {
-                    tracing::debug!(%address, "no request came");
+                    tracing::debug!(?address, "no request came");
                     return;
                 }
                 waiting = false;
@@ -129,7 +147,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%address, error, "connection ended early");
+        tracing::debug!(?address, error, "connection ended early");
     }
 }
 

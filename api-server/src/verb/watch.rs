@@ -72,7 +72,9 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     let start = start(&request, &selection).await?;
     let timeout = match request.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
-        Some(_) | None => WATCH_TIMEOUT_MIN.mul_f64(1.0 + rand::rng().random_range(0.0..1.0)),
+        Some(_) | None => {
+            WATCH_TIMEOUT_MIN.mul_f64(1.0 + quorate_chance::rng().random_range(0.0..1.0))
+        }
     };
     let media = if form.protobuf { PROTOBUF_EVENTS } else { "application/json" };
     let now = Instant::now();

@@ -131,9 +131,8 @@ impl Node {
         runtime.enable_time().start_paused(true);
         // What tokio itself draws lots for.
         #[cfg(tokio_unstable)]
-        runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(
-            &quorate_raft::chance::number().to_le_bytes(),
-        ));
+        runtime
+            .rng_seed(tokio::runtime::RngSeed::from_bytes(&quorate_chance::number().to_le_bytes()));
         let runtime = runtime.build().context("no runtime for a simulated master")?;
         let wire = Arc::new(Wire::new(own, outbox.clone()));
         let host = Arc::new(SimHost { disk: self.disk.clone(), wire: wire.clone() });

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
 
 use super::bell::Bell;
 use super::cgroup::Cgroup;
@@ -298,7 +297,7 @@ impl Runtime for BuiltinRuntime {
             image_config: image.config,
             layers_dir: self.inner.images.layers_dir(),
             layers: image.layers.iter().map(|layer| layer.dir_name().to_owned()).collect(),
-            created_at: Timestamp::now(),
+            created_at: quorate_chance::now(),
             log_path: if config.log_path.as_os_str().is_empty() {
                 PathBuf::new()
             } else {

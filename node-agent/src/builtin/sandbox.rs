@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use jiff::Timestamp;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
 
@@ -35,7 +34,7 @@ pub(super) async fn run(runtime: &BuiltinRuntime, config: &PodSandboxConfig) -> 
     let mut record = SandboxRecord {
         id: id.clone(),
         config: config.clone(),
-        created_at: Timestamp::now(),
+        created_at: quorate_chance::now(),
         cgroup: parent.child(&id).0,
         ips: Vec::new(),
         stopped: false,
@@ -194,7 +193,7 @@ async fn bury(runtime: &BuiltinRuntime, record: &SandboxRecord) {
         if status.state == ContainerState::Running {
             let ended = StatusRecord {
                 state: ContainerState::Exited,
-                finished_at: Some(Timestamp::now()),
+                finished_at: Some(quorate_chance::now()),
                 exit_code: 137,
                 reason: "Error".into(),
                 message: "the process ended with the pod's shim".into(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use quorate_proto::agent::channel_frame::Frame;
 use quorate_proto::agent::node_agent_client::NodeAgentClient;
 use quorate_proto::agent::open_channel::Request;
@@ -262,7 +261,7 @@ async fn find_log(
 fn log_options(request: &LogRequest) -> logs::Options {
     let by_age = request.since_seconds.map(|seconds| {
         let age = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        Timestamp::now() - jiff::SignedDuration::try_from(age).unwrap_or_default()
+        quorate_chance::now() - jiff::SignedDuration::try_from(age).unwrap_or_default()
     });
     let by_time = request.since_time.as_deref().and_then(|time| time.parse().ok());
     let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use rand::RngExt as _;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,16 +30,25 @@ pub(crate) struct Dialer {
     urls: Vec<String>,
     next: usize,
     tls: Option<Tls>,
+    dial: Option<Arc<dyn Dial>>,
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Connects to masters in a world without sockets: the simulated one.
+pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
+    /// A connection to a master, over which both sides know each other already.
+    fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>>;
+}
 
 impl Dialer {
     pub(crate) fn new(config: &Config) -> Self {
         // Agents spread over the masters.
-        let next = rand::random_range(0..config.masters.len().max(1));
-        Dialer { urls: config.masters.clone(), next, tls: config.tls.clone() }
+        let next = quorate_chance::rng().random_range(0..config.masters.len().max(1));
+        let (tls, dial) = (config.tls.clone(), config.dial.clone());
+        Dialer { urls: config.masters.clone(), next, tls, dial }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,10 +77,20 @@ impl Dialer {
         let host = host.trim_matches(['[', ']']).to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tls = if secure { Some(self.client_config()?) } else { None };
+        let dial = self.dial.clone();
+        let tls = match &dial {
+            None if secure => Some(self.client_config()?),
+            _ => None,
+        };
         let connector = tower::service_fn(move |_: Uri| {
-            let (host, tls) = (host.clone(), tls.clone());
-            async move { open(host, port, tls).await.map(TokioIo::new) }
+            let (host, tls, dial) = (host.clone(), tls.clone(), dial.clone());
+            async move {
+                let io = match dial {
+                    Some(dial) => dial.dial(&host, port).await,
+                    None => open(host, port, tls).await,
+                };
+                io.map(TokioIo::new)
+            }
         });
         // tonic must not do TLS itself: the connector has.
         let plain = format!("http://{}", uri.authority().map_or("master", |a| a.as_str()));

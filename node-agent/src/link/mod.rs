@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use connect::Dialer;
+pub use connect::{Dial, Io};
 pub use known::{keep_masters, known_masters};
 pub(crate) use outbox::{Acked, Outbox, PodKey};
 pub(crate) use session::Hooks;
@@ -82,7 +83,7 @@ impl Link {
             let message = status["message"].as_str().unwrap_or("refused");
             return Err(TokenError::Refused(message.to_owned()));
         }
-        let expires = reply.expiration.parse().unwrap_or_else(|_| Timestamp::now());
+        let expires = reply.expiration.parse().unwrap_or_else(|_| quorate_chance::now());
         Ok((reply.token, expires))
     }
 }
@@ -98,7 +99,7 @@ pub(crate) async fn run(
     let mut dialer = Dialer::new(&config);
     let mut failures: u32 = 0;
     let mut told: BTreeMap<String, String> = BTreeMap::new();
-    let instance = uuid::Uuid::new_v4().to_string();
+    let instance = quorate_chance::uuid();
     loop {
         let url = dialer.next_url();
         let attempt = session::run(&dialer, &url, &instance, &config, &desired, &link, &hooks);

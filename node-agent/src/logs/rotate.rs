@@ -19,7 +19,7 @@ pub(crate) async fn rotate_all(
         if !running.is_ok_and(|status| status.container.state == ContainerState::Running) {
             continue;
         }
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let stamp = quorate_chance::now().strftime("%Y%m%d-%H%M%S").to_string();
         let rotated = PathBuf::from(format!("{}.{stamp}", path.display()));
         if let Err(error) = std::fs::rename(path, &rotated) {
             tracing::warn!(path = %path.display(), %error, "log not rotated");

@@ -7,21 +7,33 @@ use crate::thresholds::Thresholds;
 
 /// What the machine has and uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) cpus: usize,
-    pub(crate) memory_bytes: u64,
-    pub(crate) memory_free_bytes: u64,
-    pub(crate) disk_bytes: u64,
-    pub(crate) disk_free_bytes: u64,
-    pub(crate) pids: u64,
-    pub(crate) pids_max: u64,
+pub struct Usage {
+    /// Processors.
+    pub cpus: usize,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Memory that could be had, bytes.
+    pub memory_free_bytes: u64,
+    /// Size of the file system of the agent's directory, bytes.
+    pub disk_bytes: u64,
+    /// What is free of it, bytes.
+    pub disk_free_bytes: u64,
+    /// Processes.
+    pub pids: u64,
+    /// Most processes.
+    pub pids_max: u64,
     /// Size (`2Mi`) and bytes.
-    pub(crate) hugepages: Vec<(String, u64)>,
-    pub(crate) kernel: String,
-    pub(crate) os_image: String,
-    pub(crate) machine_id: String,
-    pub(crate) system_uuid: String,
-    pub(crate) boot_id: String,
+    pub hugepages: Vec<(String, u64)>,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Name of the distribution.
+    pub os_image: String,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+    /// The firmware's.
+    pub system_uuid: String,
+    /// Changes with each boot.
+    pub boot_id: String,
 }
 
 impl Usage {

@@ -13,7 +13,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-pub(crate) use machine::{Usage, default_ips, measure};
+pub use machine::Usage;
+pub(crate) use machine::{default_ips, measure};
 
 use crate::config::Config;
 use crate::limits::{IMAGES_IN_STATUS_MAX, NAMES_OF_IMAGE_MAX};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use rand::RngExt as _;
 use tokio::task::AbortHandle;
 
 pub(crate) use check::{Outcome, Target, http_get, run as check};
@@ -196,10 +197,11 @@ impl Task {
         let period = seconds(self.probe.period_seconds, 10).max(Duration::from_secs(1));
         let delay = seconds(self.probe.initial_delay_seconds, 0);
         let started = self.status.started_at.unwrap_or(self.status.container.created_at);
-        let first = after(started, delay).duration_since(jiff::Timestamp::now());
+        let first = after(started, delay).duration_since(quorate_chance::now());
         // After the agent's restart old containers are probed at random moments of the period, not all at once.
-        let wait = Duration::try_from(first).unwrap_or_else(|_| period.mul_f64(rand::random()));
-        let fresh = started.duration_since(jiff::Timestamp::now()).unsigned_abs() < period;
+        let wait = Duration::try_from(first)
+            .unwrap_or_else(|_| period.mul_f64(quorate_chance::rng().random::<f64>()));
+        let fresh = started.duration_since(quorate_chance::now()).unsigned_abs() < period;
         tokio::time::sleep(if first.is_negative() && fresh { Duration::ZERO } else { wait }).await;
         let ready = with(&self.state, |state| {
             let results = state.results.get(&self.status.container.id);

@@ -87,8 +87,8 @@ fn check(path: &str) -> io::Result<()> {
 
 /// A directory of its own for each version, named as the kubelet names it: `..<time>.<random>`.
 fn new_version(dir: &Path) -> io::Result<PathBuf> {
-    let time = jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S").to_string();
-    let version = PathBuf::from(format!("..{time}.{}", rand::random::<u32>()));
+    let time = quorate_chance::now().strftime("%Y_%m_%d_%H_%M_%S").to_string();
+    let version = PathBuf::from(format!("..{time}.{}", quorate_chance::number()));
     std::fs::DirBuilder::new().mode(0o755).create(dir.join(&version))?;
     Ok(version)
 }

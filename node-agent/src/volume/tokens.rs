@@ -94,7 +94,7 @@ impl TokenCache {
         ask: TokenAsk,
         link: &Link,
     ) -> Option<Held> {
-        let now = Timestamp::now();
+        let now = quorate_chance::now();
         let old = self.get(key).filter(|held| held.expires > now);
         if let Some(held) = old.as_ref().filter(|held| held.refresh_at > now) {
             return Some(held.clone());

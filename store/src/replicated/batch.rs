@@ -169,7 +169,7 @@ struct Proposer {
 
 impl Proposer {
     fn new(raft: RaftNode) -> Self {
-        let session = Session::new(raft.id().0, quorate_raft::chance::number());
+        let session = Session::new(raft.id().0, quorate_chance::number());
         Self { raft, session, opening: tokio::sync::Mutex::new(()) }
     }
 

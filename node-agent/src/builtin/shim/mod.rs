@@ -115,7 +115,7 @@ fn say(text: &str) {
 
 /// A line in the shim's own log (its stderr).
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{:.3} {text}", jiff::Timestamp::now());
+    let _ = writeln!(io::stderr(), "{:.3} {text}", quorate_chance::now());
 }
 
 /// The soft limit of open files that programs expect. The agent has raised its own; some programs go through all

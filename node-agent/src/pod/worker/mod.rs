@@ -91,7 +91,7 @@ impl Worker {
     /// Runs until nothing of the pod is left and no master wants it.
     pub(crate) async fn run(mut self) {
         loop {
-            let now = Timestamp::now();
+            let now = quorate_chance::now();
             let at = match Box::pin(self.step()).await {
                 Ok(Step::Done) => break,
                 Ok(Step::Again) => {
@@ -109,7 +109,8 @@ impl Worker {
                     at
                 }
             };
-            let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+            let wait =
+                Duration::try_from(at.duration_since(quorate_chance::now())).unwrap_or_default();
             let _ = tokio::time::timeout(wait.min(RESYNC_INTERVAL), self.wake.notified()).await;
         }
         let ids = self.ended_containers.keys().cloned();
@@ -149,7 +150,7 @@ impl Worker {
     }
 
     fn later(&self) -> Step {
-        Step::At(after(Timestamp::now(), RESYNC_INTERVAL))
+        Step::At(after(quorate_chance::now(), RESYNC_INTERVAL))
     }
 
     /// What the runtime has of the pod now.
@@ -229,7 +230,7 @@ impl Worker {
     fn check_deadline(&mut self, pod: &Pod) {
         let started = self.status.start_time.as_ref().map(|time| time.0);
         let Some(deadline) = spec::deadline(pod, started) else { return };
-        if self.ended.is_none() && Timestamp::now() >= deadline && !self.finalized {
+        if self.ended.is_none() && quorate_chance::now() >= deadline && !self.finalized {
             let message = "Pod was active on the node longer than the specified deadline";
             self.ended =
                 Some(Ended { reason: "DeadlineExceeded".to_owned(), message: message.to_owned() });
@@ -302,13 +303,13 @@ impl Worker {
                 self.tell(pod, None, "FailedMount", &error.to_string());
                 self.report(pod, &observed, &Plan::default(), false);
                 // What is missing may come any moment, and then wakes us.
-                return Ok(Step::At(after(Timestamp::now(), SYNC_RETRY * 5)));
+                return Ok(Step::At(after(quorate_chance::now(), SYNC_RETRY * 5)));
             }
             // Running containers keep what they have.
             Err(error) => tracing::debug!(pod = %self.uid, %error, "volume not refreshed"),
         }
         self.check_resize(pod, &observed);
-        let now = Timestamp::now();
+        let now = quorate_chance::now();
         let plan = plan(pod, &observed, &self.memory, now);
         self.announce_waiting(pod, &plan);
         self.report(pod, &observed, &plan, false);
@@ -414,7 +415,7 @@ impl Worker {
             ended: self.ended.as_ref(),
             resize_refused: self.resize_refused.as_deref(),
             terminal,
-            now: Timestamp::now(),
+            now: quorate_chance::now(),
         });
         self.status = status.clone();
         let said = PodStatus { conditions: own_conditions(&status), ..status };

@@ -90,7 +90,7 @@ impl Worker {
         if let Err(error) = self.shared.runtime.update_container_resources(id, &wanted).await {
             let text = format!("Error: resizing container {name}: {error}");
             self.tell(pod, Some(name), "ResizeError", &text);
-            let retry_at = after(Timestamp::now(), RESIZE_RETRY);
+            let retry_at = after(quorate_chance::now(), RESIZE_RETRY);
             let wanted = resources::fingerprint(&container);
             let failed = ResizeError { wanted, message: text, retry_at };
             self.memory.resize_errors.insert(id.clone(), failed);
@@ -154,7 +154,7 @@ impl Worker {
                 self.image_backoff.remove(name);
             }
             Err(failure) => {
-                let retry_at = after(Timestamp::now(), failure.retry_after);
+                let retry_at = after(quorate_chance::now(), failure.retry_after);
                 let image = container.image.clone();
                 let failure = Failure { waiting: failure.waiting, retry_at, image };
                 self.memory.failures.insert(name.to_owned(), failure);
@@ -212,7 +212,7 @@ impl Worker {
         let name = container.name.as_str();
         self.event(pod, name, "Created", "Container created");
         if attempt > 0 {
-            let now = Timestamp::now();
+            let now = quorate_chance::now();
             let ended = observed.latest(name).and_then(|latest| latest.finished_at).unwrap_or(now);
             let same = observed.latest(name).is_none_or(|l| !spec::image_changed(container, l));
             let entry = raise(self.memory.backoff.get(name).filter(|_| same), ended, now);
@@ -385,7 +385,7 @@ impl Worker {
                 };
                 warn(&text);
                 warn(&format!("Error: {reason}"));
-                let now = Timestamp::now();
+                let now = quorate_chance::now();
                 let entry = raise(self.image_backoff.get(name), now, now);
                 self.image_backoff.insert(name.to_owned(), entry);
                 Err(NotStarted {
@@ -398,7 +398,7 @@ impl Worker {
 
     /// `ErrImagePull` becomes `ImagePullBackOff` after a moment; when that is.
     pub(super) fn shown_until(&mut self) -> Option<Timestamp> {
-        let now = Timestamp::now();
+        let now = quorate_chance::now();
         let pod = self.pod.clone()?;
         let mut next: Option<Timestamp> = None;
         let mut announce = Vec::new();

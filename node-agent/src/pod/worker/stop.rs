@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
@@ -77,7 +76,7 @@ impl Worker {
         let acked = self.shared.link.outbox.acked(&self.uid);
         if !removed && !self.gone_reported && acked == Acked::Waiting {
             // The final status first: who watches wants to see how it ended.
-            return Ok(Step::At(after(Timestamp::now(), SYNC_RETRY)));
+            return Ok(Step::At(after(quorate_chance::now(), SYNC_RETRY)));
         }
         let runtime = &self.shared.runtime;
         for status in &observed.containers {

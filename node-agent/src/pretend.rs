@@ -1,31 +1,37 @@
-//! A runtime that runs nothing: containers live and end as their command says, at once, and everything that is asked of
+//! A runtime that runs nothing, for tests and for the simulated world of chaos: containers live and end as their command says, at once, and everything that is asked of
 //! it is remembered in order.
 //!
 //! Commands: `run` lives until it is stopped (then ends with 0), `exit CODE [TERMINATION-MESSAGE] [LOG-LINE]` ends at
 //! once. `exec` of `flag NAME…` succeeds while one of those flags is set; being stopped sets `NAME-stopped`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::runtime::{
+    AttachOptions, BoxDuplex, Container, ContainerConfig, ContainerId, ContainerState,
+    ContainerStats, ContainerStatus, Error, ExecOptions, ExecOutput, Image, LinuxResources,
+    PodSandboxConfig, RegistryAuth, Result, Runtime, RuntimeStatus, RuntimeVersion, Sandbox,
+    SandboxId, SandboxState, SandboxStatus, Session,
+};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use quorate_node_agent::runtime::*;
 use tokio::sync::watch;
 
 /// A CPU quota that the runtime refuses to write, µs.
 const REFUSED_QUOTA: i64 = 33_300;
 
-struct FakeSandbox {
+struct PretendedSandbox {
     config: PodSandboxConfig,
+    address: Ipv4Addr,
     ready: bool,
 }
 
-struct FakeContainer {
+struct PretendedContainer {
     sandbox: SandboxId,
     config: ContainerConfig,
     log: PathBuf,
@@ -39,8 +45,10 @@ struct FakeContainer {
 #[derive(Default)]
 struct State {
     next: u32,
-    sandboxes: BTreeMap<String, FakeSandbox>,
-    containers: BTreeMap<String, FakeContainer>,
+    /// Addresses of sandboxes: this one for the first, then the following ones; `None`: loopback for all.
+    addresses: Option<Ipv4Addr>,
+    sandboxes: BTreeMap<String, PretendedSandbox>,
+    containers: BTreeMap<String, PretendedContainer>,
     images: BTreeMap<String, Image>,
     flags: BTreeSet<String>,
     calls: Vec<String>,
@@ -48,24 +56,65 @@ struct State {
 
 /// Cloneable; clones are one runtime, so that it outlives an agent.
 #[derive(Clone)]
-pub struct Fake {
+pub struct Pretend {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
-impl Default for Fake {
+impl Default for Pretend {
     fn default() -> Self {
-        let fake = Fake { state: Arc::default(), changed: Arc::new(watch::Sender::new(0)) };
-        fake.add_image("docker.io/library/busybox:test");
-        fake
+        let pretend = Pretend { state: Arc::default(), changed: Arc::new(watch::Sender::new(0)) };
+        pretend.add_image("docker.io/library/busybox:test");
+        pretend
     }
 }
 
-impl Fake {
+impl std::fmt::Debug for Pretend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pretend").finish_non_exhaustive()
+    }
+}
+
+impl Pretend {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().unwrap())
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Gives sandboxes addresses from there on instead of loopback.
+    pub fn addresses_from(&self, first: Ipv4Addr) {
+        self.with(|state| state.addresses = Some(first));
+    }
+
+    /// Pods of which a container runs, by uid, and how many do.
+    #[must_use]
+    pub fn running(&self) -> BTreeMap<String, usize> {
+        self.with(|state| {
+            let mut running = BTreeMap::new();
+            for container in state.containers.values() {
+                if container.state == ContainerState::Running
+                    && let Some(sandbox) = state.sandboxes.get(&container.sandbox.0)
+                {
+                    *running.entry(sandbox.config.metadata.uid.clone()).or_default() += 1;
+                }
+            }
+            running
+        })
+    }
+
+    /// The machine starts anew: nothing runs any more.
+    pub fn reboot(&self) {
+        self.with(|state| {
+            for container in state.containers.values_mut() {
+                if container.state == ContainerState::Running {
+                    end(container, 255);
+                }
+            }
+            state.sandboxes.values_mut().for_each(|sandbox| sandbox.ready = false);
+        });
+        self.tell();
+    }
+
+    /// An image that is there.
     pub fn add_image(&self, name: &str) {
         let image = Image {
             id: format!("sha256:{name}"),
@@ -75,20 +124,24 @@ impl Fake {
         self.with(|state| state.images.insert(name.to_owned(), image));
     }
 
+    /// A flag that `exec` looks for.
     pub fn set(&self, flag: &str) {
         self.with(|state| state.flags.insert(flag.to_owned()));
     }
 
+    /// Takes a flag away.
     pub fn clear(&self, flag: &str) {
         self.with(|state| state.flags.remove(flag));
     }
 
     /// What was asked for, in order: `start a`, `stop a 30`, `exec a flag x`, `update a`, `pull image`.
+    #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.with(|state| state.calls.clone())
     }
 
     /// The configuration of the newest container of that name.
+    #[must_use]
     pub fn config(&self, name: &str) -> Option<ContainerConfig> {
         self.with(|state| {
             let of = state.containers.values().filter(|container| container.config.name == name);
@@ -113,14 +166,14 @@ impl Fake {
     }
 }
 
-fn end(container: &mut FakeContainer, exit_code: i32) {
+fn end(container: &mut PretendedContainer, exit_code: i32) {
     container.state = ContainerState::Exited;
     container.exit_code = exit_code;
-    container.finished = Some(Timestamp::now());
+    container.finished = Some(quorate_chance::now());
 }
 
 /// Does what an ending command says.
-fn perform(container: &mut FakeContainer) {
+fn perform(container: &mut PretendedContainer) {
     let command = container.config.command.clone();
     let word = |index: usize| command.get(index).cloned().unwrap_or_default();
     if word(0) != "exit" {
@@ -129,17 +182,19 @@ fn perform(container: &mut FakeContainer) {
     if let Some(mount) =
         container.config.mounts.iter().find(|m| m.container_path.starts_with("/dev/term"))
     {
-        std::fs::write(&mount.host_path, word(2)).unwrap();
+        // A message that cannot be left is none.
+        let _ = std::fs::write(&mount.host_path, word(2));
     }
     if !word(3).is_empty() {
         let line = format!("2026-01-01T00:00:00Z stdout F {}\n", word(3));
-        std::fs::create_dir_all(container.log.parent().unwrap()).unwrap();
-        std::fs::write(&container.log, line).unwrap();
+        let directory = container.log.parent().map(std::fs::create_dir_all);
+        // Nor is a line.
+        let _ = directory.map(|_| std::fs::write(&container.log, line));
     }
-    end(container, word(1).parse().unwrap());
+    end(container, word(1).parse().unwrap_or_default());
 }
 
-fn listed(id: &str, container: &FakeContainer) -> Container {
+fn listed(id: &str, container: &PretendedContainer) -> Container {
     Container {
         id: ContainerId(id.to_owned()),
         sandbox_id: container.sandbox.clone(),
@@ -153,7 +208,7 @@ fn listed(id: &str, container: &FakeContainer) -> Container {
     }
 }
 
-fn sandbox(id: &str, sandbox: &FakeSandbox) -> Sandbox {
+fn sandbox(id: &str, sandbox: &PretendedSandbox) -> Sandbox {
     Sandbox {
         id: SandboxId(id.to_owned()),
         metadata: sandbox.config.metadata.clone(),
@@ -165,9 +220,9 @@ fn sandbox(id: &str, sandbox: &FakeSandbox) -> Sandbox {
 }
 
 #[async_trait]
-impl Runtime for Fake {
+impl Runtime for Pretend {
     async fn version(&self) -> Result<RuntimeVersion> {
-        Ok(RuntimeVersion { name: "fake".into(), version: "1".into() })
+        Ok(RuntimeVersion { name: "pretend".into(), version: "1".into() })
     }
 
     async fn status(&self) -> Result<RuntimeStatus> {
@@ -182,7 +237,12 @@ impl Runtime for Fake {
         Ok(self.with(|state| {
             state.next += 1;
             let id = format!("sandbox-{}", state.next);
-            state.sandboxes.insert(id.clone(), FakeSandbox { config: config.clone(), ready: true });
+            let address = match state.addresses {
+                Some(first) => Ipv4Addr::from_bits(first.to_bits().saturating_add(state.next)),
+                None => Ipv4Addr::LOCALHOST,
+            };
+            let sandbox = PretendedSandbox { config: config.clone(), address, ready: true };
+            state.sandboxes.insert(id.clone(), sandbox);
             SandboxId(id)
         }))
     }
@@ -219,7 +279,7 @@ impl Runtime for Fake {
                 state.sandboxes.get(&id.0).ok_or_else(|| Error::NotFound(id.to_string()))?;
             Ok(SandboxStatus {
                 sandbox: sandbox(&id.0, found),
-                ips: vec![IpAddr::from([127, 0, 0, 1])],
+                ips: vec![IpAddr::V4(found.address)],
                 network_namespace: None,
             })
         })
@@ -233,7 +293,7 @@ impl Runtime for Fake {
     ) -> Result<ContainerId> {
         Ok(self.with(|state| {
             state.next += 1;
-            let container = FakeContainer {
+            let container = PretendedContainer {
                 sandbox: id.clone(),
                 config: config.clone(),
                 log: sandbox.log_directory.join(&config.log_path),
@@ -241,7 +301,7 @@ impl Runtime for Fake {
                 exit_code: 0,
                 started: None,
                 finished: None,
-                created: Timestamp::now(),
+                created: quorate_chance::now(),
             };
             let id = format!("container-{}", state.next);
             state.containers.insert(id.clone(), container);
@@ -255,7 +315,7 @@ impl Runtime for Fake {
                 state.containers.get_mut(&id.0).ok_or_else(|| Error::NotFound(id.to_string()))?;
             state.calls.push(format!("start {}", container.config.name));
             container.state = ContainerState::Running;
-            container.started = Some(Timestamp::now());
+            container.started = Some(quorate_chance::now());
             perform(container);
             Ok::<(), Error>(())
         })?;
@@ -374,7 +434,11 @@ impl Runtime for Fake {
 
     async fn image_status(&self, image: &str) -> Result<Option<Image>> {
         Ok(self.with(|state| {
-            state.images.values().find(|i| i.id == image || i.repo_tags[0] == image).cloned()
+            state
+                .images
+                .values()
+                .find(|i| i.id == image || i.repo_tags.iter().any(|tag| tag == image))
+                .cloned()
         }))
     }
 
