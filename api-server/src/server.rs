@@ -82,6 +82,32 @@ impl Shared {
     }
 }
 
+/// A way into an API server for one user, without sockets.
+#[derive(Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+    peer: Peer,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Answers a request.
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+        self.shared.clone().answer(self.peer.clone(), request).await
+    }
+
+    /// Serves a connection that is open already.
+    pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let stop = self.shared.stop.clone();
+        serve::converse(stream, self.peer, self.shared, stop).await;
+    }
+}
+
 /// A running API server.
 pub struct ApiServer {
     pub(crate) shared: Arc<Shared>,
@@ -149,20 +175,10 @@ impl ApiServer {
         self.shared.clone().answer(Peer::default(), request).await
     }
 
-    /// Answers one request of a user for whom the caller vouches.
-    pub async fn handle_as(&self, user: User, request: Request<Body>) -> Response<Body> {
-        self.shared.clone().answer(Peer::vouched(user), request).await
-    }
-
-    /// Serves a connection, already accepted and open, of a user for whom the caller vouches: where there are no
-    /// sockets.
-    pub fn serve(
-        &self,
-        user: User,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
-        serve::converse(stream, Peer::vouched(user), shared, stop)
+    /// A way in for a user for whom the caller vouches: where there are no sockets.
+    #[must_use]
+    pub fn door(&self, user: User) -> Door {
+        Door { shared: self.shared.clone(), peer: Peer::vouched(user) }
     }
 
     /// Whether what every cluster begins with (namespaces, default roles) is written, as far as this

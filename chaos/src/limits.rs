@@ -200,6 +200,9 @@ pub const SIM_SEEDS_NAMED_MAX: usize = 20;
 /// Changes that a compaction in a simulation leaves: no watcher is ever so far behind.
 pub const SIM_HISTORY_CHANGES: u64 = 300;
 
+/// The same where most changes are those of other objects, such as pods and nodes.
+pub const SIM_HISTORY_CHANGES_WITH_NODES: u64 = 5000;
+
 /// Simulated time between two compactions.
 pub const SIM_COMPACT_EVERY: Duration = Duration::from_secs(10);
 
@@ -230,3 +233,18 @@ pub const MEMORY_MIB_MAX: usize = 1 << 16;
 
 /// Until a master that was started on damaged files has ended, or serves. Beyond it, it counts as one that goes on.
 pub const DECIDED_MAX: Duration = Duration::from_secs(15);
+
+/// Simulated time for which a link carries nothing of a connection until that breaks.
+pub const SIM_LINE_STUCK_MAX: Duration = Duration::from_secs(15);
+
+/// Simulated time after the faults until Deployments, pods and nodes are as they are to be. Beyond it the run fails.
+pub const SIM_CONVERGED_MAX: Duration = Duration::from_secs(180);
+
+/// Simulated time after which a watch that ended begins anew.
+pub const SIM_WATCH_AGAIN: Duration = Duration::from_millis(10);
+
+/// Real time in which simulated time must go on. Beyond it the program ends.
+pub const SIM_STUCK_MAX: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+pub const SIM_WATCHED_EVERY: Duration = Duration::from_millis(500);

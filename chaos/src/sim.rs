@@ -6,19 +6,27 @@
 //! `host` what it stands on instead of a machine, `disk` its log's disk, `client` who uses it, `trace` what happened
 //! as one number, `judge` asks whether all promises were kept.
 
+mod agent;
+mod being;
 mod client;
 mod disk;
 mod faults;
 mod host;
 mod judge;
+mod kube;
+mod lines;
 mod node;
 mod panics;
+mod pipe;
 pub mod plan;
 mod trace;
+mod users;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -37,12 +45,16 @@ pub struct Options {
     pub seed: u64,
     /// How many masters, all voters.
     pub masters: usize,
+    /// How many nodes, each with an agent; without any there is no API and nothing that runs on the leader.
+    pub agents: usize,
     /// Clients, each with one operation at a time.
     pub clients: usize,
     /// What goes wrong.
     pub plan: Plan,
     /// A bug on purpose.
     pub mutant: Option<Mutant>,
+    /// Counts while simulated time passes: a simulation in which something never comes to an end stands still.
+    pub beat: Arc<AtomicU64>,
     /// Where the lines of the trace go, if anywhere.
     pub trace: Option<PathBuf>,
 }
@@ -59,6 +71,10 @@ pub struct Summary {
     pub masters: usize,
     /// Simulated time in all, in seconds.
     pub simulated_s: f64,
+    /// Nodes.
+    pub agents: usize,
+    /// What the user of Deployments did, with success.
+    pub deeds: BTreeMap<String, usize>,
     /// Time that it took, in seconds.
     pub took_s: f64,
     /// Time of the thread that simulated, in seconds.
@@ -79,6 +95,12 @@ pub struct Summary {
     pub broken: BTreeSet<&'static str>,
     /// Broken promises; when the result is unknown, why.
     pub found: Vec<String>,
+}
+
+/// How many nodes the simulation of a seed has, where nobody asks for another number.
+#[must_use]
+pub fn agents_of(seed: u64) -> usize {
+    if seed.is_multiple_of(3) { 3 } else { 0 }
 }
 
 /// Simulates a cluster under faults and checks what its clients, watchers and masters saw.
@@ -118,10 +140,21 @@ fn choose(mutant: Option<Mutant>) -> anyhow::Result<()> {
 }
 
 fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
+    let fits = |hit: &[usize], count: usize| hit.iter().all(|position| *position < count);
+    for step in &options.plan {
+        anyhow::ensure!(
+            fits(&step.masters, options.masters) && fits(&step.nodes, options.agents),
+            "the plan is for more than {} masters and {} nodes: give --masters and --agents",
+            options.masters,
+            options.agents
+        );
+    }
     let processor = processor_time();
     let directory = tempfile::tempdir().context("a directory for the masters' snapshots")?;
     let path = directory.path().to_owned();
-    let mut world = World::new(options.seed, options.masters, options.clients, path)?;
+    let start = (path, options.beat.clone());
+    let size = (options.masters, options.agents);
+    let mut world = World::new(options.seed, size, options.clients, start)?;
     if let Some(path) = &options.trace {
         world.trace.write_to(path).with_context(|| format!("{}", path.display()))?;
     }
@@ -130,6 +163,7 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
     world.suffer(options.plan.clone());
     world.pass(plan::over(&options.plan) + SIM_SETTLE)?;
     heal(&mut world)?;
+    let deeds = world.deeds();
     let found = judge::all(&mut world)?;
     let answered = world.answered();
     let unknown = world.history.len() - answered;
@@ -149,6 +183,8 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
         result,
         seed: options.seed,
         masters: options.masters,
+        agents: options.agents,
+        deeds,
         simulated_s: world.now.as_secs_f64(),
         took_s: began.elapsed().as_secs_f64(),
         processor_s: (processor_time() - processor).as_secs_f64(),
@@ -220,30 +256,50 @@ fn heal(world: &mut World) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn options(seed: u64, steps: usize) -> Options {
-        let plan = plan::draw(seed, 5, steps, Kind::all());
-        Options { seed, masters: 5, clients: 6, plan, mutant: None, trace: None }
+    fn options(seed: u64, agents: usize, steps: usize) -> Options {
+        let plan = plan::draw(seed, (5, agents), steps, Kind::all());
+        Options {
+            seed,
+            masters: 5,
+            agents,
+            clients: 6,
+            plan,
+            mutant: None,
+            beat: Arc::default(),
+            trace: None,
+        }
     }
 
     #[test]
     fn five_masters_keep_their_promises() {
         for seed in 1..=2 {
-            let summary = run(&options(seed, 8)).unwrap();
+            let summary = run(&options(seed, 0, 8)).unwrap();
             eprintln!("{}", serde_json::to_string(&summary).unwrap());
             assert_eq!(summary.result, Outcome::Pass, "seed {seed}: {:?}", summary.found);
             assert!(summary.answered > 50, "{summary:?}");
         }
     }
 
+    #[test]
+    fn a_whole_cluster_keeps_its_promises() {
+        for seed in 1..=1 {
+            let summary = run(&options(seed, 3, 6)).unwrap();
+            eprintln!("{}", serde_json::to_string(&summary).unwrap());
+            assert_eq!(summary.result, Outcome::Pass, "seed {seed}: {:?}", summary.found);
+            assert!(summary.deeds.values().sum::<usize>() > 5, "{summary:?}");
+        }
+    }
+
     #[cfg(tokio_unstable)]
     #[test]
     fn the_same_seed_is_the_same_run() {
-        for seed in 3..=4 {
+        for (seed, agents) in [(3, 0), (4, 2)] {
             let directory = tempfile::tempdir().unwrap();
             let runs = [1, 2].map(|number| {
                 let path = directory.path().join(format!("{number}.trace"));
                 let summary =
-                    run(&Options { trace: Some(path.clone()), ..options(seed, 4) }).unwrap();
+                    run(&Options { trace: Some(path.clone()), ..options(seed, agents, 4) })
+                        .unwrap();
                 (summary.events, summary.trace, std::fs::read_to_string(path).unwrap())
             });
             let lines = runs[0].2.lines().zip(runs[1].2.lines()).enumerate();

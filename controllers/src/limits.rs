@@ -39,6 +39,9 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1000);
 /// pods that become ready) then costs one status update instead of one each.
 pub(crate) const KEY_COOLDOWN: Duration = Duration::from_millis(20);
 
+/// A key that asks to be planned again at a time that has come is planned after this.
+pub(crate) const WAKE_AFTER_MIN: Duration = Duration::from_millis(50);
+
 /// How long one batch may take for admission and decision. Its keys are then planned again, from
 /// what the view shows.
 pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);

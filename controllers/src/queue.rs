@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{BACKOFF_BASE, BACKOFF_MAX, KEY_COOLDOWN};
+use crate::limits::{BACKOFF_BASE, BACKOFF_MAX, KEY_COOLDOWN, WAKE_AFTER_MIN};
 use crate::plan::WorkKey;
 
 /// The longest that a change of the world waits because its key's writes keep failing.
@@ -109,7 +109,8 @@ impl Queue {
         };
         state.in_flight = false;
         let woken = std::mem::take(&mut state.woken);
-        let mut at = wake_after.map(|after| now + after);
+        // A plan that sees the wall clock elsewhere than its timer did must not be made again and again.
+        let mut at = wake_after.map(|after| now + after.max(WAKE_AFTER_MIN));
         match finish {
             Finish::Done { wrote } => {
                 state.failures = 0;
@@ -259,6 +260,16 @@ mod tests {
         assert!(popped(&mut queue, now).is_empty());
         assert_eq!(queue.next_timer(), Some(now + KEY_COOLDOWN));
         assert_eq!(popped(&mut queue, now + KEY_COOLDOWN), ["a"]);
+    }
+
+    #[test]
+    fn who_asks_to_be_woken_at_once_is_woken_a_little_later() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.wake(key("a"), now);
+        popped(&mut queue, now);
+        queue.finish(&key("a"), Finish::Done { wrote: false }, Some(Duration::ZERO), now);
+        assert!(popped(&mut queue, now).is_empty(), "it would never end");
+        assert_eq!(popped(&mut queue, now + WAKE_AFTER_MIN), ["a"]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Runner {
                 _ = resync.tick() => self.resync(),
                 _ = pause_watch.tick() => self.notice_pause(),
                 _ = compaction.tick() => {
-                    let now = self.clock.now();
+                    let now = Instant::now();
                     if let Some(fatal) = compactor.run(&self.executor.store, &self.config, now).await {
                         return fatal;
                     }

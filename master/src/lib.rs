@@ -133,7 +133,7 @@ impl Prepared {
     /// When keys or listeners cannot be used.
     pub fn serve(self, services: Routes) -> anyhow::Result<Running> {
         let Self { started, parts, hub, stop, tasks, relay } = self;
-        let (store, masters) = (started.store.clone(), started.masters.clone());
+        let (store, masters) = (started.store, started.masters);
         let mut registry = parts.registry;
         let controllers_metrics = quorate_controllers::ControllersMetrics::default();
         controllers_metrics.register(&mut registry);

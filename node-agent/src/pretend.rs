@@ -1,5 +1,5 @@
-//! A runtime that runs nothing, for tests and for the simulated world of chaos: containers live and end as their command says, at once, and everything that is asked of
-//! it is remembered in order.
+//! A runtime that runs nothing, for tests and for the simulated world of chaos: containers live and end as their
+//! command says, at once, and everything that is asked of it is remembered in order.
 //!
 //! Commands: `run` lives until it is stopped (then ends with 0), `exit CODE [TERMINATION-MESSAGE] [LOG-LINE]` ends at
 //! once. `exec` of `flag NAME…` succeeds while one of those flags is set; being stopped sets `NAME-stopped`.
@@ -101,12 +101,12 @@ impl Pretend {
         })
     }
 
-    /// The machine starts anew: nothing runs any more.
-    pub fn reboot(&self) {
+    /// The machine goes off at a time: nothing runs any more.
+    pub fn reboot(&self, at: Timestamp) {
         self.with(|state| {
             for container in state.containers.values_mut() {
                 if container.state == ContainerState::Running {
-                    end(container, 255);
+                    end_at(container, 255, at);
                 }
             }
             state.sandboxes.values_mut().for_each(|sandbox| sandbox.ready = false);
@@ -167,9 +167,13 @@ impl Pretend {
 }
 
 fn end(container: &mut PretendedContainer, exit_code: i32) {
+    end_at(container, exit_code, quorate_chance::now());
+}
+
+fn end_at(container: &mut PretendedContainer, exit_code: i32, at: Timestamp) {
     container.state = ContainerState::Exited;
     container.exit_code = exit_code;
-    container.finished = Some(quorate_chance::now());
+    container.finished = Some(at);
 }
 
 /// Does what an ending command says.

@@ -1,5 +1,5 @@
 //! How little of memory, disk and process ids may be free: the kubelet's `--eviction-hard`, as far as this agent
-//! measures (<https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#hard-eviction-thresholds>).
+//! measures (kubernetes.io, "Node-pressure Eviction", hard eviction thresholds).
 //! Below one, the node says that it is under pressure and takes no pods that do not tolerate it.
 
 use std::str::FromStr;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use master::{Listening, Master, wait_until};
 use quorate_node_agent::pretend::Pretend;
-use quorate_node_agent::pretend::Pretend;
 use quorate_node_agent::{Agent, Config};
 use quorate_proto::agent::ObjectKind;
 use serde_json::{Value, json};
@@ -411,7 +410,7 @@ async fn a_changed_pod_reaches_its_containers() {
         })
         .await;
     let target = world.fake.config("d").unwrap().security.pid_target.unwrap();
-    assert_eq!(format!("fake://{target}"), id);
+    assert_eq!(format!("pretend://{target}"), id);
     world.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! What the store needs of whoever decides: Raft in production, one process in tests.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub struct PublishedViews {
     sessions: Mutex<Vec<SessionId>>,
     signal: signal::Sender<Published>,
     /// Who waits for changes of one resource is not woken by those of the others.
-    resources: Mutex<HashMap<GroupResource, signal::Sender<Revision>>>,
+    resources: Mutex<BTreeMap<GroupResource, signal::Sender<Revision>>>,
 }
 
 impl Default for PublishedViews {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,11 +13,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Output, Voice};
-use crate::limits::SIM_SEEDS_NAMED_MAX;
+use crate::limits::{SIM_SEEDS_NAMED_MAX, SIM_STUCK_MAX, SIM_WATCHED_EVERY};
 use crate::report::Result as Outcome;
 use crate::scenario::Span;
 use crate::sim::plan::{self, Kind, Plan};
-use crate::sim::{Options, Summary, minimise, run};
+use crate::sim::{Options, Summary, agents_of, minimise, run};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimArgs {
@@ -36,6 +36,9 @@ pub(super) struct SimArgs {
     /// How many masters
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
     masters: u8,
+    /// How many nodes with agents; each third seed has 3 if it is not given, the others none
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=50))]
+    agents: Option<u8>,
     /// How many clients, each with one operation at a time
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1000))]
     clients: u16,
@@ -144,6 +147,7 @@ pub(super) fn main(args: &SimArgs, voice: Voice, stop: &CancellationToken) -> an
                 return Ok(());
             }
             let options = args.options(first + number, given.as_ref());
+            let _watched = watch_over(&options, voice);
             let summary = run(&options)?;
             (voice.say)(&text(&summary));
             if summary.result == Outcome::Fail {
@@ -169,17 +173,52 @@ pub(super) fn main(args: &SimArgs, voice: Voice, stop: &CancellationToken) -> an
     Ok(total.result.exit_code())
 }
 
+/// Until it is dropped: a simulation that stands still ends the program, since nothing else can end it.
+struct Watched(Arc<AtomicBool>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn watch_over(options: &Options, voice: Voice) -> Watched {
+    let (over, beat, seed) = (Arc::new(AtomicBool::new(false)), options.beat.clone(), options.seed);
+    let is_over = over.clone();
+    std::thread::spawn(move || {
+        let (mut last, mut since) = (0, Instant::now());
+        while !is_over.load(Ordering::Relaxed) {
+            std::thread::sleep(SIM_WATCHED_EVERY);
+            let now = beat.load(Ordering::Relaxed);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() > SIM_STUCK_MAX {
+                (voice.say)(&format!(
+                    "seed {seed}: FAIL: time has stood still for {} s: a process of it never comes to an end",
+                    SIM_STUCK_MAX.as_secs()
+                ));
+                std::process::exit(i32::from(Outcome::Fail.exit_code()));
+            }
+        }
+    });
+    Watched(over)
+}
+
 impl SimArgs {
     fn options(&self, seed: u64, given: Option<&Plan>) -> Options {
         let kinds = if self.faults.is_empty() { Kind::all() } else { &self.faults };
         let masters = usize::from(self.masters);
-        let drawn = || plan::draw(seed, masters, usize::try_from(self.steps).unwrap_or(100), kinds);
+        let agents = self.agents.map_or_else(|| agents_of(seed), usize::from);
+        let steps = usize::try_from(self.steps).unwrap_or(100);
+        let drawn = || plan::draw(seed, (masters, agents), steps, kinds);
         Options {
             seed,
             masters,
+            agents,
             clients: usize::from(self.clients),
             plan: given.cloned().unwrap_or_else(drawn),
             mutant: self.mutant,
+            beat: Arc::default(),
             trace: self.trace.clone(),
         }
     }

@@ -6,7 +6,7 @@
 
 pub mod agents;
 pub mod ending;
-mod image;
+pub(crate) mod image;
 pub mod user;
 pub mod witness;
 

@@ -12,7 +12,6 @@ use quorate_store::{Consistency, Error, Store};
 
 use super::host::{Cursor, Outbox, Sent};
 use crate::check::watch::{self, Kind};
-use crate::limits::SIM_HISTORY_CHANGES;
 use crate::model::{RegisterInput, RegisterOutput};
 
 /// A watcher takes what comes next after this.
@@ -50,18 +49,26 @@ pub(super) fn resource() -> GroupResource {
     GroupResource::new("", "configmaps")
 }
 
+const NAMESPACE: &str = "default";
+const PREFIX: &str = "register-";
+
+/// Whether an object is a client's: a cluster with nodes has others of the same resource.
+pub(super) fn is_ours(key: &Key) -> bool {
+    &*key.object.namespace == NAMESPACE && key.object.name.starts_with(PREFIX)
+}
+
 /// The name of an object.
 pub(super) fn name(number: usize) -> String {
-    format!("register-{number}")
+    format!("{PREFIX}{number}")
 }
 
 fn key(number: usize) -> Key {
-    Key::new("", "configmaps", "default", &name(number))
+    Key::new("", "configmaps", NAMESPACE, &name(number))
 }
 
-fn image(value: u64) -> Image {
+fn image(key: usize, value: u64) -> Image {
     Image {
-        header: Header { uid: "u".to_owned(), ..Header::default() },
+        header: Header { uid: format!("u-{key}"), ..Header::default() },
         bytes: Bytes::from(format!("{{\"metadata\":{{}},\"data\":{{\"v\":\"{value}\"}}}}")),
         revision_offset: 13,
     }
@@ -88,9 +95,11 @@ pub(super) async fn carry_out(store: &Store, asked: &Asked) -> Told {
                 None => Told::Done(RegisterOutput::Absent, 0),
             };
         }
-        RegisterInput::Create(value) => Op::Create { key, image: image(value), namespace: None },
+        RegisterInput::Create(value) => {
+            Op::Create { key, image: image(asked.key, value), namespace: None }
+        }
         RegisterInput::Swap { to, .. } => {
-            Op::Update { key, expect: Revision(asked.at), image: image(to) }
+            Op::Update { key, expect: Revision(asked.at), image: image(asked.key, to) }
         }
         RegisterInput::Delete => Op::Delete { key, expect: None, uid: None },
         RegisterInput::Write(_) | RegisterInput::Patch(_) => return Told::Refused,
@@ -111,9 +120,9 @@ pub(super) async fn carry_out(store: &Store, asked: &Asked) -> Told {
 }
 
 /// In the master: if it leads, forgets old changes.
-pub(super) async fn compact(store: Store) {
+pub(super) async fn compact(store: Store, leave: u64) {
     let Some(lead) = store.lead() else { return };
-    let bound = store.view().revision().0.saturating_sub(SIM_HISTORY_CHANGES);
+    let bound = store.view().revision().0.saturating_sub(leave);
     // Whoever leads then tries again.
     drop(lead.compact(vec![(resource(), Revision(bound))]).await);
 }
@@ -124,7 +133,11 @@ pub(super) async fn follow(store: Store, after: u64, own: usize, cursor: Cursor,
     loop {
         match watch.next().await {
             Ok(batch) => {
-                let changes = batch.changes.iter().map(told).collect();
+                let ours = batch.changes.iter().filter(|change| {
+                    let version = change.current.as_ref().or(change.previous.as_ref());
+                    version.is_some_and(|stored| is_ours(&stored.key))
+                });
+                let changes = ours.map(told).collect();
                 outbox.send(Sent::Seen { from: own, cursor, changes, up_to: batch.up_to.0 });
                 // A watch that tells the same again and again must not stop the clock.
                 tokio::time::sleep(SEEN_PAUSE).await;

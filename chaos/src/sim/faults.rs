@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
+use super::agent::AGENTS;
+use super::being::TRUE_RATE;
 use super::node::{self, slot};
-use super::plan::{Kind, Step};
+use super::plan::{BACK, Kind, Step};
 use super::world::{Weather, World};
 
 /// Masters of which one may be lost for good.
@@ -32,7 +36,7 @@ impl World {
                 let until = self.now + lasts;
                 for master in &step.masters {
                     if let Some(life) = &mut self.nodes[*master].life {
-                        life.pause(until, step.fault == Kind::Pause);
+                        life.being.pause(until, step.fault == Kind::Pause);
                     }
                 }
             }
@@ -59,12 +63,40 @@ impl World {
             Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.harm(&step),
             Kind::BitFlip => happens = self.flip(&step),
             Kind::SplitVote => happens = self.split_vote(number),
+            Kind::ClockJump => self.set_clocks(&step),
+            Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause | Kind::NodePartition => {
+                self.begin_at_nodes(&step);
+            }
         }
         if happens {
             *self.faults.entry(step.fault).or_insert(0) += 1;
             self.ends(number, lasts);
         }
         Ok(())
+    }
+
+    /// Something happens to nodes.
+    fn begin_at_nodes(&mut self, step: &Step) {
+        let until = self.now + Duration::from_millis(step.lasts_ms);
+        match step.fault {
+            Kind::AgentKill | Kind::NodeLoss => {
+                for node in &step.nodes {
+                    self.crash_agent(*node, step.fault == Kind::NodeLoss);
+                }
+            }
+            Kind::AgentPause => {
+                for node in &step.nodes {
+                    if let Some(life) = &mut self.agents[*node].life {
+                        life.pause(until, true);
+                    }
+                }
+            }
+            _ => {
+                for link in self.links(step) {
+                    *self.cuts.entry(link).or_insert(0) += 1;
+                }
+            }
+        }
     }
 
     /// Something is wrong with disks.
@@ -87,6 +119,26 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn set_clocks(&mut self, step: &Step) {
+        let (back, seconds) = (step.much >= BACK, step.much % BACK);
+        let seconds = i64::try_from(seconds).unwrap_or_default();
+        let by = SignedDuration::from_secs(if back { -seconds } else { seconds });
+        for master in &step.masters {
+            let node = &mut self.nodes[*master];
+            node.wrong = node.wrong.saturating_add(by);
+            if let Some(life) = &mut node.life {
+                life.being.jump(by);
+            }
+        }
+        for node in &step.nodes {
+            let agent = &mut self.agents[*node];
+            agent.wrong = agent.wrong.saturating_add(by);
+            if let Some(life) = &mut agent.life {
+                life.jump(by);
+            }
         }
     }
 
@@ -136,6 +188,7 @@ impl World {
             | Kind::Bridge
             | Kind::Ring
             | Kind::MajoritiesRing
+            | Kind::NodePartition
             | Kind::SplitVote => {
                 for link in self.links(&step) {
                     if let Some(count) = self.cuts.get_mut(&link) {
@@ -159,15 +212,26 @@ impl World {
             }
             Kind::Drift => {
                 for master in &step.masters {
-                    self.nodes[*master].rate_permille = node::TRUE_RATE;
+                    self.nodes[*master].rate_permille = TRUE_RATE;
                 }
             }
-            Kind::Pause | Kind::Freeze | Kind::Transfer => {}
+            Kind::Pause
+            | Kind::Freeze
+            | Kind::Transfer
+            | Kind::ClockJump
+            | Kind::AgentKill
+            | Kind::NodeLoss
+            | Kind::AgentPause => {}
         }
         // Whoever is down is started again; those whom a later fault ended, too: somebody watches them.
         for master in &step.masters {
             if self.nodes[*master].life.is_none() && !self.nodes[*master].lost {
                 self.start(*master)?;
+            }
+        }
+        for node in &step.nodes {
+            if self.agents[*node].life.is_none() {
+                self.start_agent(*node)?;
             }
         }
         Ok(())
@@ -179,6 +243,18 @@ impl World {
         let side = |master: usize| step.masters.contains(&master);
         let far = |a: usize, b: usize| (b + count - a) % count;
         let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        // A node is where the master of its number is; what is between masters alone does not concern it.
+        let of_nodes = (0..self.agents.len()).flat_map(|node| {
+            (0..count)
+                .filter(move |master| match step.fault {
+                    Kind::NodePartition => step.nodes.contains(&node) && side(*master),
+                    Kind::Partition | Kind::OneWay => side(node % count) != side(*master),
+                    _ => false,
+                })
+                .map(move |master| (AGENTS + node, master))
+        });
+        let of_nodes: Vec<_> =
+            of_nodes.flat_map(|(node, master)| [(node, master), (master, node)]).collect();
         let cut = |(a, b): &(usize, usize)| match step.fault {
             Kind::Partition => side(*a) != side(*b),
             Kind::OneWay => side(*a) && !side(*b),
@@ -188,28 +264,34 @@ impl World {
                 let other = |master: usize| far(bridge, master) % 2 == 0;
                 *a != bridge && *b != bridge && other(*a) != other(*b)
             }
+            Kind::NodePartition => false,
             Kind::Ring => far(*a, *b) != 1,
             _ => (2..=count.saturating_sub(2)).contains(&far(*a, *b)),
         };
-        all.filter(|(a, b)| a != b).filter(cut).collect()
+        all.filter(|(a, b)| a != b).filter(cut).chain(of_nodes).collect()
     }
 
     /// As SIGTERM does it: leadership goes first.
     fn stop(&mut self, masters: &[usize]) {
         for master in masters {
-            let found = self.nodes[*master].started(|started| started.masters.clone());
+            let found = self.nodes[*master].up(|up| up.masters.clone());
             if let Some(group) = found {
                 if let Some(life) = &mut self.nodes[*master].life {
                     life.stopping = true;
                 }
-                self.nodes[*master].spawn(async move { group.shutdown().await });
+                match self.nodes[*master].take_running() {
+                    Some(running) => {
+                        self.nodes[*master].spawn(async move { running.shutdown().await })
+                    }
+                    None => self.nodes[*master].spawn(async move { group.shutdown().await }),
+                };
             }
         }
     }
 
     fn transfer(&mut self) {
         for master in 0..self.nodes.len() {
-            let found = self.nodes[master].started(|started| started.masters.clone());
+            let found = self.nodes[master].up(|up| up.masters.clone());
             if let Some(group) = found {
                 // Whoever does not lead refuses.
                 self.nodes[master].spawn(async move { drop(group.transfer_leader(None).await) });
@@ -217,21 +299,32 @@ impl World {
         }
     }
 
-    /// Everything that is still there is taken back, and every master runs.
+    /// Everything that is still there is taken back, and every master and agent runs. Clocks are right again.
     pub(super) fn heal(&mut self) -> anyhow::Result<()> {
+        for node in 0..self.agents.len() {
+            let agent = &mut self.agents[node];
+            let back = -std::mem::replace(&mut agent.wrong, SignedDuration::ZERO);
+            if let Some(life) = &mut agent.life {
+                life.pause(Duration::ZERO, true);
+                life.jump(back);
+            } else {
+                self.start_agent(node)?;
+            }
+        }
         self.cuts.clear();
         self.traps.clear();
         self.weather = Weather::FAIR;
         for master in 0..self.nodes.len() {
             let node = &mut self.nodes[master];
-            node.rate_permille = node::TRUE_RATE;
+            node.rate_permille = TRUE_RATE;
             node.disk.mend();
+            let back = -std::mem::replace(&mut node.wrong, SignedDuration::ZERO);
             if let Some(life) = &mut node.life {
-                life.pause(Duration::ZERO, true);
+                life.being.jump(back);
+                life.being.pause(Duration::ZERO, true);
             }
             // Whoever ended by itself, as one does whose disk failed, is started again.
-            let ended =
-                self.nodes[master].started(|started| started.masters.fatal().borrow().is_some());
+            let ended = self.nodes[master].up(|up| up.masters.fatal().borrow().is_some());
             let failed = self.nodes[master]
                 .life
                 .as_ref()

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use quorate_raft::NodeId;
@@ -16,7 +17,14 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::body::Body;
 
+use super::agent::Dialling;
 use super::disk::Disk;
+use super::kube::{Bound, Used};
+use super::lines;
+use super::pipe::{Line, Side};
+
+/// No error is longer.
+const ERROR_BYTES_MAX: usize = 4096;
 
 /// Number of an exchange between two masters.
 pub(super) type Exchange = u64;
@@ -41,6 +49,14 @@ pub(super) enum Sent {
     Seen { from: usize, cursor: Cursor, changes: Vec<super::client::Change>, up_to: u64 },
     /// Its watch ended.
     Lost { from: usize, cursor: Cursor, error: String },
+    /// An agent dials a master.
+    Dials { from: usize, to: usize, answer: Dialling },
+    /// One side of a connection writes; nothing: it closes.
+    Bytes { from: usize, line: Line, side: Side, bytes: Option<Bytes> },
+    /// A master has carried out what the user of Deployments asked for.
+    Used { from: usize, step: u64, used: Used },
+    /// A pod was on a node, as a master has it.
+    Bound { from: usize, bound: Bound },
     /// A master has applied the log up to an index: revision and hash of all objects then.
     Applied { from: usize, index: u64, revision: u64, hash: u128 },
 }
@@ -54,6 +70,10 @@ impl Sent {
             | Self::Told { from, .. }
             | Self::Seen { from, .. }
             | Self::Lost { from, .. }
+            | Self::Dials { from, .. }
+            | Self::Bytes { from, .. }
+            | Self::Used { from, .. }
+            | Self::Bound { from, .. }
             | Self::Applied { from, .. } => *from,
         }
     }
@@ -76,6 +96,9 @@ impl Sent {
             Self::Lost { from, cursor, error } => {
                 format!("m{} loses {cursor:?}: {error}", from + 1)
             }
+            Self::Dials { .. } | Self::Bytes { .. } => lines::told(self).unwrap_or_default(),
+            Self::Used { from, step, used } => format!("m{} did {step} {used:?}", from + 1),
+            Self::Bound { from, bound } => format!("m{} has {bound:?}", from + 1),
             Self::Applied { from, index, revision, hash } => {
                 format!("m{} applied {index}: {revision} {hash:032x}", from + 1)
             }
@@ -90,7 +113,7 @@ pub(super) type Waiting = oneshot::Sender<Result<PeerResponse, Undelivered>>;
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
     parts: http::request::Parts,
-    body: bytes::Bytes,
+    body: Bytes,
 }
 
 impl Packed {
@@ -140,12 +163,24 @@ pub(super) struct SimHost {
 pub(super) struct Wire {
     own: usize,
     outbox: Outbox,
+    /// Of all masters: another one each time.
+    directory: String,
     service: Mutex<Option<PeerService>>,
 }
 
 impl Wire {
-    pub(super) fn new(own: usize, outbox: Outbox) -> Self {
-        Self { own, outbox, service: Mutex::new(None) }
+    pub(super) fn new(own: usize, outbox: Outbox, directory: &Path) -> Self {
+        let directory = directory.to_string_lossy().into_owned();
+        Self { own, outbox, directory, service: Mutex::new(None) }
+    }
+
+    /// The same for the same answer, also when it tells of an error with a path in it.
+    fn digest(&self, body: &[u8]) -> u32 {
+        if body.len() > ERROR_BYTES_MAX {
+            return crc32fast::hash(body);
+        }
+        let text = String::from_utf8_lossy(body);
+        crc32fast::hash(text.replace(&self.directory, "").as_bytes())
     }
 
     pub(super) fn service(&self) -> Option<PeerService> {
@@ -219,7 +254,7 @@ pub(super) async fn answer(
     let Ok(body) = body.collect().await else { return };
     let trailers = body.trailers().cloned();
     let body = body.to_bytes();
-    let crc = crc32fast::hash(&body);
+    let crc = wire.digest(&body);
     let body = Full::new(body).with_trailers(std::future::ready(trailers.map(Ok)));
     let answer = http::Response::from_parts(parts, Body::new(body));
     wire.outbox.send(Sent::Answer { from: wire.own, exchange, answer, crc });

@@ -20,6 +20,7 @@ pub(super) fn all(world: &mut World) -> anyhow::Result<Vec<Found>> {
     found.extend(one_leader(world).into_iter().map(|text| ("leaders", text)));
     found.extend(linearizable(world).into_iter().map(|text| ("linearizable", text)));
     found.extend(watches(world).into_iter().map(|text| ("watches", text)));
+    found.extend(world.rest()?);
     found.extend(agreement(world)?.into_iter().map(|text| ("agreement", text)));
     Ok(found)
 }
@@ -81,11 +82,14 @@ fn agreement(world: &mut World) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     let lost: Vec<bool> = world.nodes.iter().map(|node| node.lost).collect();
     for master in (0..world.nodes.len()).filter(|master| !lost[*master]) {
-        let told = world.ask(master, |started| {
-            let store = started.store.clone();
+        let told = world.ask(master, |up| {
+            let store = up.store.clone();
             async move {
                 let view = store.read(Consistency::Linearizable).await.ok()?;
-                let objects = view.resource(&client::resource())?.range("", None);
+                let objects = view
+                    .resource(&client::resource())?
+                    .range("", None)
+                    .filter(|object| client::is_ours(&object.key));
                 Some(
                     objects
                         .map(|o| (o.key.clone(), o.revision, client::value(o)))

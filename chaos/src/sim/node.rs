@@ -1,37 +1,84 @@
 //! One simulated master: its disk, its files, and, while it lives, a runtime with a clock of its own
-//! in which the real store runs.
+//! in which the real store runs, and where there are nodes everything above it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
-use quorate_pki::{Authority, Subject};
+use ipnet::{IpNet, Ipv4Net};
+use jiff::SignedDuration;
+use quorate_api_server::identity::User;
+use quorate_api_server::server::Door;
+use quorate_api_server::{ClusterFacts, ServiceAccountKeys};
+use quorate_master::{Parts, Prepared, Running};
+use quorate_pki::{Authority, ClusterKeys, Subject};
 use quorate_raft::{Config, DiskRule, Member, NodeId, PeerTls, SnapshotRule, Timing};
-use quorate_store::{Masters, Started};
-use tokio::runtime::Runtime;
-use tokio::time::Instant;
+use quorate_store::{Clock, Masters, Started, Store};
 
+use super::being::{Being, TRUE_RATE};
 use super::client;
 use super::disk::Disk;
 use super::host::{Outbox, SimHost, Wire};
+use super::kube;
 
 const CLUSTER: &str = "51a7ed";
 
 /// A log of this size is worth a snapshot: small, so that snapshots come often.
 const SNAPSHOT_BYTES: u64 = 16 << 10;
 
+/// The same where the store has all that a cluster with nodes has.
+const SNAPSHOT_BYTES_WITH_NODES: u64 = 512 << 10;
+
 /// How far the start of a life has come.
 #[derive(Debug, Default)]
 pub(super) enum Start {
     #[default]
     Under,
-    Done(Started),
+    Done(Up),
     Failed(String),
 }
 
-fn whole(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+/// A master that is up.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) store: Store,
+    pub(super) masters: Masters,
+    above: Above,
+}
+
+/// What is above the store.
+#[derive(Debug)]
+enum Above {
+    Nothing(#[expect(dead_code, reason = "keeps what it has alive")] Started),
+    Everything(Running),
+    /// It stops.
+    Stopping,
+}
+
+impl Up {
+    /// A way to its API, if it has one.
+    pub(super) fn door(&self, user: User) -> Option<Door> {
+        match &self.above {
+            Above::Everything(running) => Some(running.server.door(user)),
+            Above::Nothing(_) | Above::Stopping => None,
+        }
+    }
+
+    /// What is above its store, to be stopped.
+    pub(super) fn take_running(&mut self) -> Option<Running> {
+        match std::mem::replace(&mut self.above, Above::Stopping) {
+            Above::Everything(running) => Some(running),
+            Above::Nothing(_) | Above::Stopping => None,
+        }
+    }
+}
+
+/// What all masters of a simulation have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) authority: Authority,
+    /// For clusters with nodes: signs tokens, which are nowhere in the store.
+    pub(super) keys: Option<ClusterKeys>,
 }
 
 /// What a master's runtime shares with the world.
@@ -46,61 +93,98 @@ pub(super) struct Node {
     pub(super) life: Option<Life>,
     /// How fast its clock goes, in thousandths.
     pub(super) rate_permille: u64,
+    /// How wrong its wall clock is.
+    pub(super) wrong: SignedDuration,
     /// A bit of its disk was flipped.
     pub(super) flipped: bool,
     /// It found that, and takes no part any more.
     pub(super) lost: bool,
     tls: PeerTls,
+    /// Signs tokens, if there is an API.
+    service_account_pem: Option<String>,
 }
 
 /// From a start to a crash.
 #[derive(Debug)]
 pub(super) struct Life {
-    runtime: Runtime,
+    pub(super) being: Being,
     pub(super) wire: Arc<Wire>,
     pub(super) slot: Slot,
-    /// When it began, on its own clock, and how much of that clock's time has passed.
-    began: Instant,
-    lived: Duration,
-    /// Does not run until then, of the world's time.
-    paused_until: Duration,
-    /// Whether its clock goes on meanwhile, and how far it has gone.
-    clock_goes_on: bool,
-    missed: Duration,
     /// It was asked to stop.
     pub(super) stopping: bool,
 }
 
-impl Life {
-    /// Does not run until then.
-    pub(super) fn pause(&mut self, until: Duration, clock_goes_on: bool) {
-        self.paused_until = until;
-        self.clock_goes_on = clock_goes_on;
-    }
-}
-
-/// The rate of a clock that is right.
-pub(super) const TRUE_RATE: u64 = 1000;
-
 pub(super) fn slot(slot: &Slot) -> MutexGuard<'_, Start> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the API of a master is said to be.
+pub(super) fn api_address(position: usize) -> String {
+    format!("10.0.0.{}:6443", position + 1)
+}
+
+/// The master with an address.
+pub(super) fn master_of(host: &str) -> Option<usize> {
+    host.strip_prefix("10.0.0.")?.parse::<usize>().ok()?.checked_sub(1)
 }
 
 pub(super) fn member(position: usize) -> Member {
     Member {
         name: format!("m{}", position + 1),
         peer_address: format!("m{}:6444", position + 1),
-        api_address: format!("m{}:6443", position + 1),
+        api_address: api_address(position),
     }
+}
+
+fn network(a: u8, b: u8) -> anyhow::Result<IpNet> {
+    Ok(IpNet::V4(Ipv4Net::new([a, b, 0, 0].into(), 16)?))
+}
+
+/// What a master has above its store.
+fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
+    Ok(Parts {
+        member,
+        facts: ClusterFacts {
+            cluster_id: CLUSTER.to_owned(),
+            service_cidrs: vec![network(10, 43)?],
+            ..ClusterFacts::default()
+        },
+        cluster_cidr: network(10, 42)?,
+        keys: ServiceAccountKeys {
+            signing_key_pem: service_account_pem,
+            also_accepted_pem: Vec::new(),
+        },
+        // It is in the store, where everything has to be the same each time.
+        root_ca_pem: "simulated".to_owned(),
+        clock: Clock::system(),
+        listeners: Vec::new(),
+        tls: None,
+        pod_facing: None,
+        registry: Default::default(),
+        documents: None,
+    })
+}
+
+fn raise(started: Started, parts: Option<Parts>) -> anyhow::Result<Up> {
+    let (store, masters) = (started.store.clone(), started.masters.clone());
+    let above = match parts {
+        None => Above::Nothing(started),
+        Some(parts) => {
+            let services = tonic::service::Routes::default();
+            Above::Everything(Prepared::new(started, parts).serve(services)?)
+        }
+    };
+    Ok(Up { store, masters, above })
 }
 
 impl Node {
     pub(super) fn new(
         position: usize,
         id: NodeId,
-        authority: &Authority,
+        common: &Common,
         seed: u64,
     ) -> anyhow::Result<Self> {
+        let authority = &common.authority;
         let subject = Subject::Peer { cluster_id: CLUSTER.to_owned(), node_id: id.0 };
         let issued = authority.issue(&subject, jiff::Timestamp::now())?;
         let tls = PeerTls {
@@ -114,9 +198,11 @@ impl Node {
             disk: Disk::new(seed),
             life: None,
             rate_permille: TRUE_RATE,
+            wrong: SignedDuration::ZERO,
             flipped: false,
             lost: false,
             tls,
+            service_account_pem: common.keys.as_ref().map(|keys| keys.service_account_pem.clone()),
         })
     }
 
@@ -124,18 +210,17 @@ impl Node {
     pub(super) fn start(
         &mut self,
         own: usize,
+        now: Duration,
         directory: &Path,
         outbox: &Outbox,
     ) -> anyhow::Result<()> {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().start_paused(true);
-        // What tokio itself draws lots for.
-        #[cfg(tokio_unstable)]
-        runtime
-            .rng_seed(tokio::runtime::RngSeed::from_bytes(&quorate_chance::number().to_le_bytes()));
-        let runtime = runtime.build().context("no runtime for a simulated master")?;
-        let wire = Arc::new(Wire::new(own, outbox.clone()));
+        let being = Being::new(now, self.wrong)?;
+        let wire = Arc::new(Wire::new(own, outbox.clone(), directory));
         let host = Arc::new(SimHost { disk: self.disk.clone(), wire: wire.clone() });
+        let pem = self.service_account_pem.clone();
+        let parts = pem.map(|pem| parts(self.member.clone(), pem)).transpose()?;
+        let has_nodes = parts.is_some();
+        let log_bytes_min = if has_nodes { SNAPSHOT_BYTES_WITH_NODES } else { SNAPSHOT_BYTES };
         let config = Config {
             data_dir: directory.join(&self.member.name),
             cluster_id: CLUSTER.to_owned(),
@@ -145,35 +230,29 @@ impl Node {
             listener: std::net::TcpListener::bind("127.0.0.1:0")?,
             tls: self.tls.clone(),
             timing: Timing::default(),
-            snapshots: SnapshotRule { log_bytes_min: SNAPSHOT_BYTES, follow_state_size: false },
+            snapshots: SnapshotRule { log_bytes_min, follow_state_size: false },
             disk: DiskRule::default(),
             host,
         };
         let (slot, outbox) = (Slot::default(), outbox.clone());
         let result = slot.clone();
-        runtime.spawn(async move {
-            let started = Masters::start(config).await;
-            let store = started.as_ref().ok().map(|started| started.store.clone());
-            *self::slot(&result) = match started {
-                Ok(started) => Start::Done(started),
-                Err(error) => Start::Failed(error.to_string()),
+        being.spawn(async move {
+            let up = match Masters::start(config).await {
+                Ok(started) => raise(started, parts).map_err(|error| format!("{error:#}")),
+                Err(error) => Err(error.to_string()),
             };
-            if let Some(store) = store {
-                client::report(store, own, outbox).await;
+            let store = up.as_ref().ok().map(|up| up.store.clone());
+            *self::slot(&result) = match up {
+                Ok(up) => Start::Done(up),
+                Err(error) => Start::Failed(error),
+            };
+            let Some(store) = store else { return };
+            if has_nodes {
+                tokio::spawn(kube::witness(store.clone(), own, outbox.clone()));
             }
+            client::report(store, own, outbox).await;
         });
-        let began = runtime.block_on(async { Instant::now() });
-        self.life = Some(Life {
-            runtime,
-            wire,
-            slot,
-            began,
-            lived: Duration::ZERO,
-            paused_until: Duration::ZERO,
-            clock_goes_on: true,
-            missed: Duration::ZERO,
-            stopping: false,
-        });
+        self.life = Some(Life { being, wire, slot, stopping: false });
         Ok(())
     }
 
@@ -181,45 +260,37 @@ impl Node {
     pub(super) fn crash(&mut self, power: bool) -> bool {
         let Some(life) = self.life.take() else { return false };
         self.disk.crash(power);
-        life.runtime.shutdown_background();
+        life.being.end();
         true
     }
 
-    /// Its store and masters, once they are there.
-    pub(super) fn started<T>(&self, with: impl FnOnce(&Started) -> T) -> Option<T> {
+    /// What it is, once it is up.
+    pub(super) fn up<T>(&self, with: impl FnOnce(&Up) -> T) -> Option<T> {
         match &*slot(&self.life.as_ref()?.slot) {
-            Start::Done(started) => Some(with(started)),
+            Start::Done(up) => Some(with(up)),
+            Start::Under | Start::Failed(_) => None,
+        }
+    }
+
+    /// What is above its store, to be stopped.
+    pub(super) fn take_running(&self) -> Option<Running> {
+        match &mut *slot(&self.life.as_ref()?.slot) {
+            Start::Done(up) => up.take_running(),
             Start::Under | Start::Failed(_) => None,
         }
     }
 
     /// Lets it live for a while, of the world's time.
     pub(super) fn run(&mut self, now: Duration, tick: Duration) {
-        let Some(life) = &mut self.life else { return };
-        let own = tick * u32::try_from(self.rate_permille).unwrap_or(1000) / 1000;
-        if life.paused_until > now {
-            if life.clock_goes_on {
-                life.missed += own;
-            }
-            return;
+        if let Some(life) = &mut self.life {
+            life.being.run(now, tick, self.rate_permille);
         }
-        // A jump of whole milliseconds: timers are no finer.
-        let missed = Duration::from_millis(whole(life.missed));
-        life.missed -= missed;
-        life.lived += own + missed;
-        let until = life.began + Duration::from_millis(whole(life.lived));
-        life.runtime.block_on(async move {
-            if !missed.is_zero() {
-                tokio::time::advance(missed).await;
-            }
-            tokio::time::sleep_until(until).await;
-        });
     }
 
     /// Runs something in it.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let Some(life) = &self.life else { return false };
-        life.runtime.spawn(work);
+        life.being.spawn(work);
         true
     }
 }

@@ -58,9 +58,25 @@ pub enum Kind {
     LossAfterAppend,
     /// A bit in the log of a master is not what it was; once in a run of five masters or more.
     BitFlip,
+    /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
+    ClockJump,
+    /// Agents end; what they run goes on, and is there when they start again.
+    AgentKill,
+    /// The machines of nodes lose power: what runs on them ends.
+    NodeLoss,
+    /// Agents hang.
+    AgentPause,
+    /// Nodes hear nothing of some masters, nor these of them.
+    NodePartition,
 }
 
 impl Kind {
+    /// Whether it needs nodes.
+    #[must_use]
+    pub fn is_of_nodes(self) -> bool {
+        matches!(self, Self::AgentKill | Self::NodeLoss | Self::AgentPause | Self::NodePartition)
+    }
+
     /// All of them.
     #[must_use]
     pub fn all() -> &'static [Self] {
@@ -87,8 +103,11 @@ pub struct Step {
     pub fault: Kind,
     /// Whom it hits, 0 is the first.
     pub masters: Vec<usize>,
-    /// How bad: milliseconds of a late message or a slow sync, thousandths of a clock's
-    /// rate, free bytes.
+    /// Which nodes it hits, 0 is the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<usize>,
+    /// How bad: milliseconds of a late message or a slow sync, thousandths of a clock's rate, free
+    /// bytes; seconds that a clock is set forwards, or, above [`BACK`], back.
     #[serde(default)]
     pub much: u64,
 }
@@ -96,9 +115,14 @@ pub struct Step {
 /// All faults of a run, by their time.
 pub type Plan = Vec<Step>;
 
-/// Draws so many faults of these kinds for so many masters.
+/// A clock is set back by what is above this.
+pub const BACK: u64 = 1 << 32;
+
+/// Draws so many faults of these kinds for so many masters and nodes.
 #[must_use]
-pub fn draw(seed: u64, masters: usize, count: usize, kinds: &[Kind]) -> Plan {
+pub fn draw(seed: u64, (masters, nodes): (usize, usize), count: usize, kinds: &[Kind]) -> Plan {
+    let kinds: Vec<Kind> =
+        kinds.iter().copied().filter(|kind| nodes > 0 || !kind.is_of_nodes()).collect();
     let mut random = StdRng::seed_from_u64(seed ^ 0x7055_1b1e_fa17);
     let mut plan = Vec::with_capacity(count);
     let (mut at, mut over) = (0, 0);
@@ -123,6 +147,8 @@ pub fn draw(seed: u64, masters: usize, count: usize, kinds: &[Kind]) -> Plan {
             | Kind::Network => masters,
             Kind::LossAfterVote | Kind::LossAfterAppend => random.random_range(1..=masters),
             Kind::PowerLoss | Kind::Partition | Kind::OneWay => random.random_range(1..=masters),
+            Kind::ClockJump | Kind::NodePartition => random.random_range(1..=masters),
+            Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause => 0,
             Kind::Kill | Kind::Pause | Kind::Freeze if random.random_range(0..4) == 0 => {
                 random.random_range(1..=masters)
             }
@@ -135,9 +161,21 @@ pub fn draw(seed: u64, masters: usize, count: usize, kinds: &[Kind]) -> Plan {
             Kind::Drift => random.random_range(500..1500),
             // From none to what is still enough to delete.
             Kind::FullDisk => random.random_range(0..5) * (16 << 20),
+            // From a little to a day and more.
+            Kind::ClockJump => {
+                let back = if random.random_range(0..2) == 0 { BACK } else { 0 };
+                let digits = random.random_range(0..6);
+                back + random.random_range(1..10) * 10u64.pow(digits)
+            }
             _ => 0,
         };
-        plan.push(Step { at_ms: at, lasts_ms, fault, masters: some, much });
+        let mut hit: Vec<usize> = match fault {
+            _ if fault.is_of_nodes() || fault == Kind::ClockJump => (0..nodes).collect(),
+            _ => Vec::new(),
+        };
+        hit.shuffle(&mut random);
+        hit.truncate(if nodes > 0 { random.random_range(1..=nodes) } else { 0 });
+        plan.push(Step { at_ms: at, lasts_ms, fault, masters: some, nodes: hit, much });
     }
     plan
 }
@@ -155,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_seed_has_one_plan_with_every_kind() {
-        let plan = draw(7, 5, 500, Kind::all());
-        assert_eq!(plan, draw(7, 5, 500, Kind::all()));
-        assert_ne!(plan, draw(8, 5, 500, Kind::all()));
+        let plan = draw(7, (5, 3), 500, Kind::all());
+        assert_eq!(plan, draw(7, (5, 3), 500, Kind::all()));
+        assert_ne!(plan, draw(8, (5, 3), 500, Kind::all()));
         for kind in Kind::all() {
             assert!(plan.iter().any(|step| step.fault == *kind), "{kind:?}");
         }

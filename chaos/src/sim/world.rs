@@ -3,35 +3,45 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
-use quorate_pki::Authority;
+use quorate_pki::{Authority, ClusterKeys};
 use quorate_raft::host::{PeerResponse, Presence, Undelivered};
 use quorate_raft::{FIRST_NODE_ID, NodeId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::agent::{AgentNode, Dialling};
 use super::client::{self, Asked, Told};
-use super::host::{self, Cursor, Exchange, Outbox, Packed, Sent, Waiting};
+use super::host::{self, Exchange, Outbox, Packed, Sent, Waiting};
 use super::judge::Found;
-use super::node::{self, Node, Start, slot};
+use super::kube::{Kube, Used};
+use super::lines::Connection;
+use super::node::{self, Common, Node, Start, Up, slot};
+use super::pipe::{Line, Side};
 use super::plan::{Kind, Plan};
 use super::trace::Trace;
-use crate::check::watch::{self, Sent as WatchSent, Watcher};
-use crate::history::{Operation, Outcome};
+use super::users::{Client, Follower, UnderWay};
+use crate::check::watch::{self, Watcher};
+use crate::history::Operation;
 use crate::limits::{
-    SIM_ANSWER_MAX, SIM_BOOT_MAX, SIM_BROKEN_MAX as BROKEN_MAX, SIM_COMPACT_EVERY,
-    SIM_STATES_MAX as STATES_MAX, SIM_TICK, SIM_TOLD_MAX as TOLD_MAX,
+    SIM_BOOT_MAX, SIM_BROKEN_MAX as BROKEN_MAX, SIM_COMPACT_EVERY, SIM_HISTORY_CHANGES,
+    SIM_HISTORY_CHANGES_WITH_NODES, SIM_STATES_MAX as STATES_MAX, SIM_TICK,
 };
 use crate::model::{RegisterInput, RegisterOutput};
 
 /// Ticks between two looks at every master.
 const LOOK_EVERY: u64 = 8;
 
+/// Ticks after which agents live for as many: they have less to do.
+const AGENTS_EVERY: u64 = 4;
+
 /// What happens at a time.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Arrives {
         from: usize,
         to: usize,
@@ -82,6 +92,26 @@ enum Event {
     },
     /// The leader forgets old changes.
     Compacts,
+    /// A call of an agent reaches a master.
+    Rings {
+        from: usize,
+        to: usize,
+        answer: Dialling,
+    },
+    /// What is under way on a connection arrives.
+    Flows {
+        line: Line,
+        to: Side,
+    },
+    /// The user of Deployments does the next thing.
+    Uses,
+    UserIsTold {
+        step: u64,
+        used: Used,
+    },
+    UserGivesUp {
+        step: u64,
+    },
 }
 
 struct Due {
@@ -129,36 +159,6 @@ impl Weather {
     };
 }
 
-struct Client {
-    master: usize,
-    /// What it read last of each object: value and revision.
-    known: BTreeMap<usize, (u64, u64)>,
-}
-
-/// Sees all changes, at one master after the other.
-pub(super) struct Follower {
-    pub(super) told: Watcher,
-    master: usize,
-    /// Of the watch that it has now.
-    number: u64,
-}
-
-impl Follower {
-    /// It was told everything up to there.
-    pub(super) fn at(&self) -> u64 {
-        self.told.sent.last().map_or(self.told.from, |sent| match sent {
-            WatchSent::Event(revision, _) | WatchSent::Bookmark(revision) => *revision,
-        })
-    }
-}
-
-struct UnderWay {
-    client: usize,
-    number: u32,
-    called: Duration,
-    asked: Asked,
-}
-
 /// A request on its way, or its answer.
 struct Exchanging {
     from: usize,
@@ -172,6 +172,11 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) random: StdRng,
     pub(super) nodes: Vec<Node>,
+    pub(super) agents: Vec<AgentNode>,
+    pub(super) lines: BTreeMap<Line, Connection>,
+    /// Calls that nobody hears.
+    pub(super) unanswered: Vec<(usize, Dialling)>,
+    pub(super) kube: Kube,
     pub(super) weather: Weather,
     /// Links that carry nothing, and how many faults want that: from, to.
     pub(super) cuts: BTreeMap<(usize, usize), u32>,
@@ -189,40 +194,45 @@ pub(super) struct World {
     pub(super) trace: Trace,
     queue: BinaryHeap<Reverse<Due>>,
     number: u64,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     waiting: BTreeMap<Exchange, Exchanging>,
     /// Who loses power when it has answered a request of this method.
     pub(super) traps: Vec<(usize, &'static str)>,
     doomed: Vec<usize>,
     connections: BTreeMap<(usize, usize), Presence>,
-    clients: Vec<Client>,
-    under_way: BTreeMap<u64, UnderWay>,
-    values: u64,
-    callers: u32,
-    directory: PathBuf,
-    calling: bool,
-    keys: usize,
+    pub(super) clients: Vec<Client>,
+    pub(super) under_way: BTreeMap<u64, UnderWay>,
+    pub(super) values: u64,
+    pub(super) callers: u32,
+    pub(super) directory: PathBuf,
+    pub(super) calling: bool,
+    pub(super) keys: usize,
     ticks: u64,
+    beat: Arc<AtomicU64>,
     /// How finely time is cut.
     tick: Duration,
 }
 
-fn tick_of(at: Duration) -> u64 {
+pub(super) fn tick_of(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl World {
-    /// A cluster of so many masters, all of them voters.
+    /// A cluster of so many masters, all of them voters, and so many nodes.
     pub(super) fn new(
         seed: u64,
-        masters: usize,
+        (masters, agents): (usize, usize),
         clients: usize,
-        directory: PathBuf,
+        (directory, beat): (PathBuf, Arc<AtomicU64>),
     ) -> anyhow::Result<Self> {
         let mut world = Self {
             now: Duration::ZERO,
             random: StdRng::seed_from_u64(seed),
             nodes: Vec::new(),
+            agents: Vec::new(),
+            lines: BTreeMap::new(),
+            unanswered: Vec::new(),
+            kube: Kube::default(),
             weather: Weather::FAIR,
             cuts: BTreeMap::new(),
             plan: Plan::new(),
@@ -249,12 +259,19 @@ impl World {
             calling: false,
             keys: 6,
             ticks: 0,
+            beat,
             tick: SIM_TICK * u32::try_from(1 + seed % 3).unwrap_or(1),
         };
-        let authority = Authority::generate("simulation", jiff::Timestamp::now())?;
-        world.found(&authority)?;
+        let now = jiff::Timestamp::now();
+        let keys = (agents > 0).then(|| ClusterKeys::generate("simulation", now)).transpose()?;
+        let common = Common { authority: Authority::generate("simulation", now)?, keys };
+        world.found(&common)?;
         for position in 1..masters {
-            world.join(position, &authority)?;
+            world.join(position, &common)?;
+        }
+        for agent in 0..agents {
+            world.agents.push(AgentNode::new(agent, &world.directory));
+            world.start_agent(agent)?;
         }
         for client in 0..clients {
             let master = client % masters;
@@ -269,34 +286,34 @@ impl World {
         Ok(world)
     }
 
-    fn found(&mut self, authority: &Authority) -> anyhow::Result<()> {
-        self.add(0, FIRST_NODE_ID, authority)?;
-        let founded = self.ask(0, |started| {
-            let masters = started.masters.clone();
+    fn found(&mut self, common: &Common) -> anyhow::Result<()> {
+        self.add(0, FIRST_NODE_ID, common)?;
+        let founded = self.ask(0, |up| {
+            let masters = up.masters.clone();
             async move { masters.initialize().await.map_err(|error| error.to_string()) }
         })?;
         founded.map_err(anyhow::Error::msg)
     }
 
-    fn add(&mut self, position: usize, id: NodeId, authority: &Authority) -> anyhow::Result<()> {
+    fn add(&mut self, position: usize, id: NodeId, common: &Common) -> anyhow::Result<()> {
         let seed = self.random.random();
-        self.nodes.push(Node::new(position, id, authority, seed)?);
+        self.nodes.push(Node::new(position, id, common, seed)?);
         self.start(position)
     }
 
     /// As `quorate server --join` has it: admitted, started empty, promoted when it is level.
-    fn join(&mut self, position: usize, authority: &Authority) -> anyhow::Result<()> {
+    fn join(&mut self, position: usize, common: &Common) -> anyhow::Result<()> {
         let member = node::member(position);
         let admitted = self.retry(|world| {
-            world.ask(0, |started| {
-                let (masters, member) = (started.masters.clone(), member.clone());
+            world.ask(0, |up| {
+                let (masters, member) = (up.masters.clone(), member.clone());
                 async move { masters.admit(&member).await.map_err(|error| error.to_string()) }
             })
         })?;
-        self.add(position, admitted, authority)?;
+        self.add(position, admitted, common)?;
         self.retry(|world| {
-            world.ask(0, |started| {
-                let masters = started.masters.clone();
+            world.ask(0, |up| {
+                let masters = up.masters.clone();
                 async move { masters.promote(admitted).await.map_err(|error| error.to_string()) }
             })
         })
@@ -317,18 +334,14 @@ impl World {
     }
 
     /// Runs something in a living master, and the world until it has ended.
-    pub(super) fn ask<T, F>(
-        &mut self,
-        master: usize,
-        work: impl Fn(&quorate_store::Started) -> F,
-    ) -> anyhow::Result<T>
+    pub(super) fn ask<T, F>(&mut self, master: usize, work: impl Fn(&Up) -> F) -> anyhow::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
         let until = self.now + SIM_BOOT_MAX;
         let work = loop {
-            if let Some(work) = self.nodes[master].started(&work) {
+            if let Some(work) = self.nodes[master].up(&work) {
                 break work;
             }
             if self.now > until {
@@ -360,6 +373,12 @@ impl World {
             for node in &mut self.nodes {
                 node.run(self.now, self.tick);
             }
+            if self.ticks.is_multiple_of(AGENTS_EVERY) {
+                let tick = self.tick * u32::try_from(AGENTS_EVERY).unwrap_or(1);
+                for agent in &mut self.agents {
+                    agent.run(self.now, tick);
+                }
+            }
             for sent in self.outbox.take() {
                 self.carry(sent);
             }
@@ -368,6 +387,7 @@ impl World {
                 self.starts_soon(master);
             }
             self.ticks += 1;
+            self.beat.store(self.ticks, Ordering::Relaxed);
             if self.ticks.is_multiple_of(LOOK_EVERY) {
                 self.look();
             }
@@ -375,17 +395,23 @@ impl World {
         Ok(())
     }
 
-    fn later(&mut self, after: Duration, event: Event) {
+    /// A number that nothing else has.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub(super) fn later(&mut self, after: Duration, event: Event) {
         self.number += 1;
         let due = Due { at: self.now + after, number: self.number, event };
         self.queue.push(Reverse(due));
     }
 
-    fn travel(&mut self) -> Duration {
+    pub(super) fn travel(&mut self) -> Duration {
         self.random.random_range(self.weather.least..=self.weather.most)
     }
 
-    fn chance(&mut self, of_thousand: u32) -> bool {
+    pub(super) fn chance(&mut self, of_thousand: u32) -> bool {
         of_thousand > 0 && self.random.random_range(0..1000) < of_thousand
     }
 
@@ -393,7 +419,7 @@ impl World {
         self.trace.note(self.now, what);
     }
 
-    fn carry(&mut self, sent: Sent) {
+    pub(super) fn carry(&mut self, sent: Sent) {
         let travel = self.travel();
         self.trace.note(self.now, format_args!("{}", sent.told()));
         match sent {
@@ -435,29 +461,17 @@ impl World {
             Sent::Told { operation, told, .. } => {
                 self.later(travel, Event::Tells { operation, told });
             }
-            Sent::Seen { cursor, changes, up_to, .. } => {
-                let follower = &mut self.watchers[cursor.watcher];
-                if follower.number != cursor.number {
-                    return;
-                }
-                if follower.told.sent.len() > TOLD_MAX {
-                    let text = format!("{} was told far more than happened", follower.told.name);
-                    if self.broken.len() < BROKEN_MAX {
-                        self.broken.push(("watches", text));
-                    }
-                    return;
-                }
-                for client::Change { revision, change } in changes {
-                    follower.told.sent.push(WatchSent::Event(revision, change));
-                }
-                follower.told.sent.push(WatchSent::Bookmark(up_to));
-            }
+            Sent::Seen { cursor, changes, up_to, .. } => self.seen(cursor, changes, up_to),
             Sent::Lost { cursor, error, .. } => {
                 if self.watchers[cursor.watcher].number == cursor.number {
                     let name = &self.watchers[cursor.watcher].told.name;
                     self.broken.push(("watches", format!("{name} was ended: {error}")));
                 }
             }
+            Sent::Dials { from, to, answer } => self.dials(from, to, answer),
+            Sent::Bytes { line, side, bytes, .. } => self.writes(line, side, bytes),
+            Sent::Used { step, used, .. } => self.later(travel, Event::UserIsTold { step, used }),
+            Sent::Bound { bound, .. } => self.bound(bound),
             Sent::Applied { from, index, revision, hash } => {
                 self.applied(from, index, (revision, hash))
             }
@@ -515,10 +529,19 @@ impl World {
             Event::Begins { step } => self.begin(step)?,
             Event::Ends { step } => self.end(step)?,
             Event::Follows { watcher } => self.follows(watcher),
+            Event::Rings { from, to, answer } => self.rings(from, to, answer),
+            Event::Flows { line, to } => self.flows(line, to),
+            Event::Uses => self.uses(),
+            Event::UserIsTold { step, used } => self.used(step, Some(used)),
+            Event::UserGivesUp { step } => self.used(step, None),
             Event::Compacts => {
+                let leave = match self.agents.len() {
+                    0 => SIM_HISTORY_CHANGES,
+                    _ => SIM_HISTORY_CHANGES_WITH_NODES,
+                };
                 for node in &self.nodes {
-                    if let Some(store) = node.started(|started| started.store.clone()) {
-                        node.spawn(client::compact(store));
+                    if let Some(store) = node.up(|up| up.store.clone()) {
+                        node.spawn(client::compact(store, leave));
                     }
                 }
                 self.later(SIM_COMPACT_EVERY, Event::Compacts);
@@ -549,7 +572,7 @@ impl World {
     pub(super) fn start(&mut self, master: usize) -> anyhow::Result<()> {
         self.trace.note(self.now, format_args!("m{} starts", master + 1));
         let (directory, outbox) = (self.directory.clone(), self.outbox.clone());
-        self.nodes[master].start(master, &directory, &outbox)
+        self.nodes[master].start(master, self.now, &directory, &outbox)
     }
 
     /// Somebody watches the process.
@@ -561,7 +584,7 @@ impl World {
     /// Who says that it leads.
     pub(super) fn leader(&self) -> Option<usize> {
         let leads = |node: &Node| {
-            let leadership = node.started(|started| started.store.leadership())?;
+            let leadership = node.up(|up| up.store.leadership())?;
             let leads = matches!(*leadership.borrow(), quorate_store::Leadership::Leader { .. });
             Some(leads)
         };
@@ -597,6 +620,7 @@ impl World {
                 self.moves(watcher);
             }
         }
+        self.hang_up(master, power);
         self.connections.retain(|(from, to), _| *from != master && *to != master);
         self.waiting.retain(|_, exchanging| exchanging.from != master);
         let broken: Vec<Exchange> = self
@@ -616,130 +640,6 @@ impl World {
         self.history.iter().filter(|(_, operation)| operation.output().is_some()).count()
     }
 
-    // === watchers ===
-
-    /// A watcher leaves the master that it is at, and asks another soon.
-    fn moves(&mut self, watcher: usize) {
-        self.watchers[watcher].number += 1;
-        let pause = self.pause();
-        self.later(pause, Event::Follows { watcher });
-    }
-
-    fn follows(&mut self, watcher: usize) {
-        let master = self.random.random_range(0..self.nodes.len());
-        let Some(store) = self.nodes[master].started(|started| started.store.clone()) else {
-            return self.moves(watcher);
-        };
-        let follower = &mut self.watchers[watcher];
-        follower.master = master;
-        follower.number += 1;
-        let cursor = Cursor { watcher, number: follower.number };
-        let (after, outbox) = (follower.at(), self.outbox.clone());
-        self.nodes[master].spawn(client::follow(store, after, master, cursor, outbox));
-        // Nobody stays anywhere for ever.
-        let stays = Duration::from_millis(self.random.random_range(2000..60_000));
-        self.later(stays, Event::Follows { watcher });
-    }
-
-    // === clients ===
-
-    /// Clients begin, or stop, to call.
-    pub(super) fn clients(&mut self, call: bool) {
-        self.calling = call;
-        for client in 0..if call { self.clients.len() } else { 0 } {
-            let pause = self.pause();
-            self.later(pause, Event::Calls { client });
-        }
-    }
-
-    fn pause(&mut self) -> Duration {
-        Duration::from_millis(self.random.random_range(50..900))
-    }
-
-    fn calls(&mut self, client: usize) {
-        if !self.calling {
-            return;
-        }
-        let key = self.random.random_range(0..self.keys);
-        self.values += 1;
-        let (value, master) = (self.values, self.clients[client].master);
-        let known = self.clients[client].known.get(&key).copied();
-        let (input, at) = match (self.random.random_range(0..100), known) {
-            (40..75, Some((from, at))) => (RegisterInput::Swap { from, to: value }, at),
-            (75..92, _) => (RegisterInput::Create(value), 0),
-            (92.., _) => (RegisterInput::Delete, 0),
-            _ => (RegisterInput::Read, 0),
-        };
-        let asked = Asked { key, input, at };
-        self.number += 1;
-        self.callers += 1;
-        let (operation, number) = (self.number, self.callers);
-        let under_way = UnderWay { client, number, called: self.now, asked: asked.clone() };
-        self.under_way.insert(operation, under_way);
-        let travel = self.travel();
-        self.later(travel, Event::Asks { operation, master, asked });
-        self.later(SIM_ANSWER_MAX, Event::GivesUp { operation });
-    }
-
-    fn asks(&mut self, operation: u64, master: usize, asked: Asked) {
-        let outbox = self.outbox.clone();
-        let found = self.nodes[master].started(|started| started.store.clone());
-        let Some(store) = found else {
-            return self.tells(operation, Some(Told::Refused));
-        };
-        self.nodes[master].spawn(async move {
-            let told = client::carry_out(&store, &asked).await;
-            outbox.send(Sent::Told { from: master, operation, told });
-        });
-    }
-
-    fn tells(&mut self, operation: u64, told: Option<Told>) {
-        let Some(UnderWay { client, number, called, asked }) = self.under_way.remove(&operation)
-        else {
-            return;
-        };
-        let outcome = match told {
-            Some(Told::Done(output, revision)) => {
-                let known = &mut self.clients[client].known;
-                match (&asked.input, &output) {
-                    (RegisterInput::Read, RegisterOutput::Value(value)) => {
-                        known.insert(asked.key, (*value, revision));
-                    }
-                    (
-                        RegisterInput::Create(value) | RegisterInput::Swap { to: value, .. },
-                        RegisterOutput::Written,
-                    ) => {
-                        known.insert(asked.key, (*value, revision));
-                        let kind = match asked.input {
-                            RegisterInput::Create(_) => watch::Kind::Added,
-                            _ => watch::Kind::Modified,
-                        };
-                        let key = client::name(asked.key);
-                        let change = watch::Change { key, kind, digest: *value };
-                        self.acknowledged.push((revision, change));
-                    }
-                    _ => drop(known.remove(&asked.key)),
-                }
-                Some(Outcome::Done { at: tick_of(self.now), output })
-            }
-            Some(Told::Refused) => None,
-            Some(Told::Unknown) | None => Some(Outcome::Unknown),
-        };
-        let answered = matches!(outcome, Some(Outcome::Done { .. }));
-        // A read without an answer tells nothing.
-        let tells = answered || asked.input != RegisterInput::Read;
-        if let Some(outcome) = outcome.filter(|_| tells) {
-            let input = asked.input;
-            let operation = Operation { client: number, called: tick_of(called), input, outcome };
-            self.history.push((asked.key, operation));
-        }
-        if !answered {
-            self.clients[client].master = self.random.random_range(0..self.nodes.len());
-        }
-        let pause = self.pause();
-        self.later(pause, Event::Calls { client });
-    }
-
     // === what is looked at all the time ===
 
     fn look(&mut self) {
@@ -747,12 +647,12 @@ impl World {
         for (position, node) in self.nodes.iter().enumerate() {
             let Some(life) = &node.life else { continue };
             let told = match &*slot(&life.slot) {
-                Start::Done(started) => {
-                    let leadership = started.store.leadership();
+                Start::Done(up) => {
+                    let leadership = up.store.leadership();
                     if let quorate_store::Leadership::Leader { term, .. } = *leadership.borrow() {
                         self.leaders.entry(term).or_default().insert(node.id.0);
                     }
-                    match &*started.masters.fatal().borrow() {
+                    match &*up.masters.fatal().borrow() {
                         Some(_) if node.disk.harmed() || life.stopping => continue,
                         Some(fatal) => format!("m{} ended by itself: {fatal}", position + 1),
                         None => continue,

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// What pods ask for. Of a tag that is not `latest`, so that an image which is there need not be pulled.
-pub(super) const NAME: &str = "docker.io/library/quorate-chaos:v1";
+pub(crate) const NAME: &str = "docker.io/library/quorate-chaos:v1";
 
 /// Where busybox is, on distributions that have it.
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];

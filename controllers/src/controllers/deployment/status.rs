@@ -164,7 +164,9 @@ fn wake_for_deadline(draft: &mut Draft<'_>, status: &DeploymentStatus) {
     let Some(progressing) = condition(status, PROGRESSING) else {
         return;
     };
-    let done = is_complete(draft.deployment, status) || progressing.reason == TIMED_OUT;
+    // What was complete once times out no more, also when pods of it fail later.
+    let done = is_complete(draft.deployment, status)
+        || matches!(progressing.reason.as_str(), COMPLETE | TIMED_OUT);
     if has_deadline(draft.deployment) && !done {
         draft.wake_at = deadline(draft, progressing).map(|at| after(at, Duration::from_secs(1)));
     }

@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use quorate_state_machine::Key;
+
+use crate::plan::Controller;
 use crate::resources::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use crate::testing::{Cluster, deployment, text};
 
@@ -213,6 +216,32 @@ async fn a_stuck_rollout_exceeds_its_deadline() {
     let (status, reason, message) = condition(&cluster, "Progressing");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ProgressDeadlineExceeded"));
     assert!(message.ends_with("has timed out progressing."), "{message}");
+}
+
+/// A rollout that was complete long ago has no deadline any more, whatever becomes of its pods: a plan that asked to be
+/// made again at a time that has passed would be made without end.
+#[tokio::test]
+async fn a_complete_rollout_with_a_failing_pod_waits_for_nothing() {
+    let mut cluster = Cluster::new().await;
+    cluster.put_node("n1", json!({})).await;
+    cluster.put(DEPLOYMENTS, deployment(2, "a")).await;
+    finish(&mut cluster).await;
+    cluster.advance(7200);
+    cluster.settle().await;
+    let pod = text(&cluster.list(PODS)[0]["metadata"]["name"]);
+    cluster
+        .edit(PODS, "default", &pod, |pod| {
+            for condition in pod["status"]["conditions"].as_array_mut().unwrap() {
+                condition["status"] = json!("False");
+            }
+        })
+        .await;
+    cluster.settle().await;
+    assert_eq!(web(&cluster)["status"]["readyReplicas"], 1);
+    let key = Key::new("apps", "deployments", "default", "web");
+    let plan = cluster.plan(Controller::Deployment, &key);
+    assert!(plan.steps.is_empty(), "{plan:?}");
+    assert_eq!(plan.wake_after, None, "it would be planned again at once, for ever");
 }
 
 #[tokio::test]

@@ -1,0 +1,372 @@
+//! Kubernetes in the simulated world: a user of Deployments, who watches pods, and what there is in the end. The same
+//! evidence as of a run with real processes, for the same checks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use quorate_api_server::identity::User;
+use quorate_api_server::server::Door;
+use quorate_state_machine::object::StoredRef;
+use quorate_state_machine::{GroupResource, Revision};
+use quorate_store::{Consistency, Store};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use super::host::{Outbox, Sent};
+use super::judge::Found;
+use super::world::{Event, World, tick_of};
+use crate::check::kube as checks;
+use crate::limits::{SIM_ANSWER_MAX, SIM_CONVERGED_MAX, SIM_WATCH_AGAIN};
+use crate::real::kube::ending::Last;
+use crate::real::kube::{Binding, DEPLOYMENTS, Evidence, LABEL, ROUND, Wanted, image, name, user};
+use crate::report::Result as Outcome;
+
+const DEPLOYMENTS_PATH: &str = "/apis/apps/v1/namespaces/default/deployments";
+const SERVICES_PATH: &str = "/api/v1/namespaces/default/services";
+
+/// Most pods of one Deployment.
+const REPLICAS_MAX: u64 = 4;
+
+/// A step of the user, drawn by the world.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    name: String,
+    seed: u64,
+    /// Its Service is to be made first.
+    serve: bool,
+    round: u64,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone)]
+pub(super) struct Used {
+    /// What was there before; nothing when that was not told.
+    found: Option<Wanted>,
+    /// The Service is there.
+    served: bool,
+    verb: &'static str,
+    then: Wanted,
+    told: Told,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Done,
+    /// As it was.
+    Refused,
+    Unknown,
+}
+
+/// A pod on a node, as a master has it.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    uid: String,
+    pod: String,
+    node: String,
+}
+
+/// What the user knows, and what was seen.
+#[derive(Debug, Default)]
+pub(super) struct Kube {
+    evidence: Evidence,
+    bindings: BTreeMap<(String, String), Binding>,
+    served: BTreeSet<String>,
+    master: usize,
+    round: u64,
+    /// The step that is under way.
+    under_way: Option<(u64, Step)>,
+}
+
+/// Who may do everything.
+pub(super) fn admin() -> User {
+    User {
+        name: "kubernetes-admin".to_owned(),
+        groups: vec!["system:masters".to_owned()],
+        ..User::default()
+    }
+}
+
+/// Code and body of an answer.
+async fn call(door: &Door, method: Method, path: &str, body: &Value) -> (u16, Value) {
+    let kind = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+    let request = Request::builder().method(method).uri(path).header("content-type", kind);
+    let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
+    let Ok(request) = request.body(body) else { return (0, Value::Null) };
+    let response = door.call(request).await;
+    let code = response.status().as_u16();
+    let body = response.into_body().collect().await.map(|body| body.to_bytes());
+    (code, serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
+}
+
+fn deployment(name: &str, replicas: u64, round: u64) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": {LABEL: name}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {LABEL: name}},
+            "template": {
+                "metadata": {"labels": {LABEL: name}, "annotations": {ROUND: round.to_string()}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "automountServiceAccountToken": false,
+                    "containers": [{"name": "main", "image": image::NAME, "command": ["run"]}],
+                },
+            },
+        },
+    })
+}
+
+/// In the master: one change, under the `resourceVersion` that was just read.
+async fn step(door: Door, step: Step) -> Used {
+    let Step { name, seed, serve, round } = step;
+    let mut used = Used {
+        found: None,
+        served: !serve,
+        verb: "",
+        then: Wanted::default(),
+        told: Told::Refused,
+    };
+    if serve {
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": {LABEL: name}, "ports": [{"port": 80}]},
+        });
+        let (code, _) = call(&door, Method::POST, SERVICES_PATH, &service).await;
+        used.served = matches!(code, 201 | 409);
+        if !used.served {
+            return used;
+        }
+    }
+    let path = format!("{DEPLOYMENTS_PATH}/{name}");
+    let (code, body) = call(&door, Method::GET, &path, &Value::Null).await;
+    let found = match code {
+        200 => user::of(&body),
+        404 => Wanted { known: true, ..Wanted::default() },
+        _ => return used,
+    };
+    used.found = Some(found.clone());
+    let version = body["metadata"]["resourceVersion"].clone();
+    let mut random = StdRng::seed_from_u64(seed);
+    let replicas = random.random_range(0..=REPLICAS_MAX);
+    let patch = |spec: Value| json!({"metadata": {"resourceVersion": version}, "spec": spec});
+    let (verb, method, path, body, then) = match random.random_range(0..100) {
+        _ if !found.exists => {
+            let replicas = replicas.max(1);
+            let then = Wanted { exists: true, replicas, round, known: true };
+            let body = deployment(&name, replicas, round);
+            ("created", Method::POST, DEPLOYMENTS_PATH.to_owned(), body, then)
+        }
+        0..50 => {
+            let body = patch(json!({"replicas": replicas}));
+            ("scaled", Method::PATCH, path, body, Wanted { replicas, ..found })
+        }
+        50..85 => {
+            let template = json!({"metadata": {"annotations": {ROUND: round.to_string()}}});
+            let body = patch(json!({"template": template}));
+            ("rolled", Method::PATCH, path, body, Wanted { round, ..found })
+        }
+        _ => {
+            let preconditions = json!({"resourceVersion": version});
+            let body = json!({"propagationPolicy": "Background", "preconditions": preconditions});
+            ("deleted", Method::DELETE, path, body, Wanted::default())
+        }
+    };
+    (used.verb, used.then) = (verb, then);
+    used.told = match call(&door, method, &path, &body).await.0 {
+        200..=202 => Told::Done,
+        408 | 0 | 500.. => Told::Unknown,
+        _ => Told::Refused,
+    };
+    used
+}
+
+fn bound(stored: &StoredRef) -> Option<Bound> {
+    let pod: Value = serde_json::from_slice(&stored.image.bytes).ok()?;
+    Some(Bound {
+        uid: pod["metadata"]["uid"].as_str()?.to_owned(),
+        pod: stored.key.object.name.to_string(),
+        node: pod["spec"]["nodeName"].as_str()?.to_owned(),
+    })
+}
+
+/// In the master: tells on which nodes pods are, for as long as the master lives.
+pub(super) async fn witness(store: Store, own: usize, outbox: Outbox) {
+    let pods = GroupResource::new("", "pods");
+    let tell = |stored: &StoredRef| {
+        if let Some(bound) = bound(stored) {
+            outbox.send(Sent::Bound { from: own, bound });
+        }
+    };
+    loop {
+        let view = store.view();
+        if let Some(all) = view.resource(&pods) {
+            all.range("", None).for_each(tell);
+        }
+        let mut watch = store.watch(pods.clone(), Revision(view.revision().0));
+        while let Ok(batch) = watch.next().await {
+            let changes = batch.changes.iter();
+            changes.filter_map(|change| change.current.as_ref()).for_each(tell);
+        }
+        // What it missed is forgotten: it looks at everything again.
+        tokio::time::sleep(SIM_WATCH_AGAIN).await;
+    }
+}
+
+/// In the master: all there is, as its API tells it.
+async fn look(store: Store, door: Door) -> Option<Last> {
+    store.read(Consistency::Linearizable).await.ok()?;
+    let list = async |path: &str| {
+        let (code, mut body) = call(&door, Method::GET, path, &Value::Null).await;
+        let items = body.get_mut("items").map(Value::take);
+        match items {
+            Some(Value::Array(items)) if code == 200 => Some(items),
+            Some(Value::Null) | None if code == 200 => Some(Vec::new()),
+            _ => None,
+        }
+    };
+    Some(Last {
+        deployments: list("/apis/apps/v1/namespaces/default/deployments").await?,
+        replicasets: list("/apis/apps/v1/namespaces/default/replicasets").await?,
+        pods: list("/api/v1/namespaces/default/pods").await?,
+        services: list("/api/v1/namespaces/default/services").await?,
+        slices: list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await?,
+        nodes: list("/api/v1/nodes").await?,
+        containers: BTreeMap::new(),
+    })
+}
+
+impl World {
+    /// The user does the next thing.
+    pub(super) fn uses(&mut self) {
+        if !self.is_calling() || self.agents.is_empty() {
+            return;
+        }
+        let master = self.kube.master % self.nodes.len();
+        let Some(door) = self.nodes[master].up(|up| up.door(admin())).flatten() else {
+            self.kube.master = self.random.random_range(0..self.nodes.len());
+            let pause = self.pause();
+            return self.later(pause, Event::Uses);
+        };
+        let name = name(self.random.random_range(0..DEPLOYMENTS));
+        self.kube.round += 1;
+        let drawn = Step {
+            serve: !self.kube.served.contains(&name),
+            name,
+            seed: self.random.random(),
+            round: self.kube.round,
+        };
+        let (number, outbox) = (self.next_number(), self.outbox.clone());
+        self.kube.under_way = Some((number, drawn.clone()));
+        self.nodes[master].spawn(async move {
+            let used = step(door, drawn).await;
+            outbox.send(Sent::Used { from: master, step: number, used });
+        });
+        self.later(SIM_ANSWER_MAX, Event::UserGivesUp { step: number });
+    }
+
+    /// The user is told, or waits no longer.
+    pub(super) fn used(&mut self, number: u64, used: Option<Used>) {
+        let Some((_, drawn)) = self.kube.under_way.take_if(|(known, _)| *known == number) else {
+            return;
+        };
+        let (name, wanted) = (drawn.name, &mut self.kube.evidence.wanted);
+        match used {
+            // Whatever it was.
+            None => {
+                wanted.insert(name, Wanted::default());
+                self.kube.master = self.random.random_range(0..self.nodes.len());
+            }
+            Some(used) => {
+                if used.served {
+                    self.kube.served.insert(name.clone());
+                }
+                if let (Some(found), Some(wanted)) = (&used.found, wanted.get(&name))
+                    && wanted.known
+                    && wanted != found
+                {
+                    let what =
+                        format!("{name}: what was acknowledged is {wanted}; {found} is there");
+                    self.kube.evidence.surprises.push(what);
+                }
+                let known = used.told == Told::Done;
+                if used.told != Told::Refused {
+                    wanted.insert(name, Wanted { known, ..used.then });
+                }
+                if known {
+                    *self.kube.evidence.done.entry(used.verb.to_owned()).or_default() += 1;
+                } else {
+                    self.kube.master = self.random.random_range(0..self.nodes.len());
+                }
+            }
+        }
+        let pause = self.pause() * 2;
+        self.later(pause, Event::Uses);
+    }
+
+    /// A pod was seen on a node.
+    pub(super) fn bound(&mut self, bound: Bound) {
+        let Bound { uid, pod, node } = bound;
+        let at = tick_of(self.now);
+        let binding = Binding { uid: uid.clone(), pod, node: node.clone(), at };
+        self.kube.bindings.entry((uid, node)).or_insert(binding);
+    }
+
+    /// After the faults: all comes to rest, and the checks of it.
+    pub(super) fn rest(&mut self) -> anyhow::Result<Vec<Found>> {
+        if self.agents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut evidence = std::mem::take(&mut self.kube.evidence);
+        let (began, agents) = (self.now, self.agents.len());
+        while evidence.converged.is_none() && self.now - began < SIM_CONVERGED_MAX {
+            evidence.last = self.last()?;
+            if let Some(last) = &evidence.last
+                && checks::restless(last, &evidence.wanted, agents).is_empty()
+            {
+                evidence.converged = Some(self.now - began);
+            }
+            self.pass(Duration::from_millis(500))?;
+        }
+        evidence.bindings = std::mem::take(&mut self.kube.bindings).into_values().collect();
+        let broken = checks::all(&evidence, agents).into_iter();
+        let broken = broken.filter(|check| check.result == Outcome::Fail);
+        Ok(broken
+            .flat_map(|check| check.found.into_iter().map(move |text| (check.name, text)))
+            .collect())
+    }
+
+    fn last(&mut self) -> anyhow::Result<Option<Last>> {
+        let Some(master) = (0..self.nodes.len()).find(|master| !self.nodes[*master].lost) else {
+            return Ok(None);
+        };
+        let mut last = self.ask(master, |up| {
+            let (store, door) = (up.store.clone(), up.door(admin()));
+            async move { look(store, door?).await }
+        })?;
+        if let Some(last) = &mut last {
+            for agent in &self.agents {
+                for (uid, count) in agent.containers.running() {
+                    *last.containers.entry(uid).or_default() += count;
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    /// What the user did, with success.
+    pub(super) fn deeds(&self) -> BTreeMap<String, usize> {
+        self.kube.evidence.done.clone()
+    }
+}
