@@ -38,6 +38,9 @@ use plan::{Kind, Plan};
 use quorate_mutants::Mutant;
 use world::World;
 
+/// The beat of a simulation in which no more time passes.
+pub const OVER: u64 = u64::MAX;
+
 /// What a simulation is to be.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -17,7 +17,7 @@ use crate::limits::{SIM_SEEDS_NAMED_MAX, SIM_STUCK_MAX, SIM_WATCHED_EVERY};
 use crate::report::Result as Outcome;
 use crate::scenario::Span;
 use crate::sim::plan::{self, Kind, Plan};
-use crate::sim::{Options, Summary, agents_of, minimise, run};
+use crate::sim::{OVER, Options, Summary, agents_of, minimise, run};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimArgs {
@@ -190,6 +190,9 @@ fn watch_over(options: &Options, voice: Voice) -> Watched {
         while !is_over.load(Ordering::Relaxed) {
             std::thread::sleep(SIM_WATCHED_EVERY);
             let now = beat.load(Ordering::Relaxed);
+            if now == OVER {
+                return;
+            }
             if now != last {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() > SIM_STUCK_MAX {

@@ -17,11 +17,12 @@ pub(super) type Found = (&'static str, String);
 /// Everything that can be said when all is quiet.
 pub(super) fn all(world: &mut World) -> anyhow::Result<Vec<Found>> {
     let mut found = std::mem::take(&mut world.broken);
+    found.extend(world.rest()?);
+    found.extend(agreement(world)?.into_iter().map(|text| ("agreement", text)));
+    world.over();
     found.extend(one_leader(world).into_iter().map(|text| ("leaders", text)));
     found.extend(linearizable(world).into_iter().map(|text| ("linearizable", text)));
     found.extend(watches(world).into_iter().map(|text| ("watches", text)));
-    found.extend(world.rest()?);
-    found.extend(agreement(world)?.into_iter().map(|text| ("agreement", text)));
     Ok(found)
 }
 

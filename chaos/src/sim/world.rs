@@ -14,6 +14,7 @@ use quorate_raft::{FIRST_NODE_ID, NodeId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::OVER;
 use super::agent::{AgentNode, Dialling};
 use super::client::{self, Asked, Told};
 use super::host::{self, Exchange, Outbox, Packed, Sent, Waiting};
@@ -393,6 +394,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// No more time passes, and nobody need watch whether it does.
+    pub(super) fn over(&self) {
+        self.beat.store(OVER, Ordering::Relaxed);
     }
 
     /// A number that nothing else has.
