@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tonic::transport::Channel;
 
 use crate::common::{Pki, World};
-use crate::fake::{Agent, dial};
+use crate::fake::dial;
 use crate::world::Master;
 
 struct Masters(Vec<(&'static str, Channel)>);
@@ -61,7 +61,7 @@ async fn echo(world: &World) -> Result<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_master_reaches_any_node() {
     let (one, two) = two().await;
-    let agent = Agent::connect(&two.world, "n1").await.unwrap();
+    let agent = two.node("n1").await;
     one.pod("p", "n1").await;
     one.running("p").await;
     relay(&two.hub, &one.hub);
@@ -70,7 +70,7 @@ async fn any_master_reaches_any_node() {
 
     // The node moves; the first master has not heard of it when it is asked.
     drop(agent);
-    let third = Agent::connect(&one.world, "n1").await.unwrap();
+    let third = one.node("n1").await;
     assert_eq!(echo(&one.world).await.unwrap(), "hi\n");
     drop(third);
 }
@@ -80,12 +80,12 @@ async fn a_node_that_moves_is_found_on_its_new_master() {
     let (one, two) = two().await;
     one.pod("p", "n1").await;
     one.running("p").await;
-    let agent = Agent::connect(&two.world, "n1").await.unwrap();
+    let agent = two.node("n1").await;
     relay(&two.hub, &one.hub);
     drop(agent);
     crate::world::eventually("it has left", async || !two.hub.holds("n1")).await;
     let asking = echo(&one.world);
-    let moving = async { Agent::connect(&one.world, "n1").await.unwrap() };
+    let moving = async { one.node("n1").await };
     let (answer, _agent) = tokio::join!(asking, moving);
     assert_eq!(answer.unwrap(), "hi\n");
 }
@@ -93,7 +93,7 @@ async fn a_node_that_moves_is_found_on_its_new_master() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_survives_the_way() {
     let (one, two) = two().await;
-    let _agent = Agent::connect(&two.world, "n1").await.unwrap();
+    let _agent = two.node("n1").await;
     let request = quorate_proto::agent::PortForwardRequest { port: 9 };
     let open = OpenChannel {
         request: Some(quorate_proto::agent::open_channel::Request::PortForward(request)),

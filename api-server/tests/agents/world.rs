@@ -47,10 +47,18 @@ impl Master {
     /// A running pod `p` with container `c` on node `n1`, whose agent is connected.
     pub async fn with_pod() -> (Self, Agent) {
         let master = Self::start().await;
-        let agent = Agent::connect(&master.world, "n1").await.unwrap();
+        let agent = master.node("n1").await;
         master.pod("p", "n1").await;
         master.running("p").await;
         (master, agent)
+    }
+
+    /// A node whose agent is connected to this master, and known to it: the stream is answered
+    /// before the node is registered.
+    pub async fn node(&self, name: &str) -> Agent {
+        let agent = Agent::connect(&self.world, name).await.unwrap();
+        eventually("the node is there", async || self.hub.holds(name)).await;
+        agent
     }
 
     pub async fn pod(&self, name: &str, node: &str) -> Value {
