@@ -182,6 +182,7 @@ fn find(
             format!("--seed={seed}"),
             format!("--steps={steps}"),
             format!("--mutant={}", mutant.name()),
+            "--agents=0".to_owned(),
             format!("--directory={}", root().join("target/chaos-mutants").display()),
         ];
         arguments.extend(focus.map(|(_, faults)| format!("--faults={faults}")));
@@ -217,6 +218,10 @@ fn simulate(program: &Path, arguments: &[String]) -> anyhow::Result<Value> {
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("run {}", program.display()))?;
+    // A simulation that stands still ends the program, which then has no more to say.
+    if output.stdout.is_empty() && output.status.code() == Some(1) {
+        return Ok(serde_json::json!({"result": "fail", "failed": [{"broken": ["stands still"]}]}));
+    }
     serde_json::from_slice(&output.stdout)
         .with_context(|| format!("chaos sim {} ended with {}", arguments.join(" "), output.status))
 }

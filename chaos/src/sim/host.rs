@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
+use prost::Message as _;
+use quorate_proto::raft::VoteReply;
 use quorate_raft::NodeId;
 use quorate_raft::host::{
     Host, LogEngine, Network, PeerRequest, PeerResponse, PeerService, Runtime, Undelivered, Work,
@@ -22,6 +24,9 @@ use super::disk::Disk;
 use super::kube::{Bound, Used};
 use super::lines;
 use super::pipe::{Line, Side};
+
+/// Before the message in a body of gRPC: whether it is compressed, and its length.
+const GRPC_HEADER_BYTES: usize = 5;
 
 /// No error is longer.
 const ERROR_BYTES_MAX: usize = 4096;
@@ -57,6 +62,8 @@ pub(super) enum Sent {
     Used { from: usize, step: u64, used: Used },
     /// A pod was on a node, as a master has it.
     Bound { from: usize, bound: Bound },
+    /// A master has answered a candidate: the vote that it stands by then, as term and candidate.
+    Voted { from: usize, vote: (u64, u64) },
     /// A master has applied the log up to an index: revision and hash of all objects then.
     Applied { from: usize, index: u64, revision: u64, hash: u128 },
 }
@@ -74,6 +81,7 @@ impl Sent {
             | Self::Bytes { from, .. }
             | Self::Used { from, .. }
             | Self::Bound { from, .. }
+            | Self::Voted { from, .. }
             | Self::Applied { from, .. } => *from,
         }
     }
@@ -99,6 +107,7 @@ impl Sent {
             Self::Dials { .. } | Self::Bytes { .. } => lines::told(self).unwrap_or_default(),
             Self::Used { from, step, used } => format!("m{} did {step} {used:?}", from + 1),
             Self::Bound { from, bound } => format!("m{} has {bound:?}", from + 1),
+            Self::Voted { from, vote } => format!("m{} stands by {vote:?}", from + 1),
             Self::Applied { from, index, revision, hash } => {
                 format!("m{} applied {index}: {revision} {hash:032x}", from + 1)
             }
@@ -249,12 +258,20 @@ pub(super) async fn answer(
     exchange: Exchange,
     request: Packed,
 ) {
+    let asks_for_a_vote = matches!(request.method(), "Vote" | "PreVote");
     let (parts, body) = service.answer(from, request.unpack()).await.into_parts();
     // With its trailers, where gRPC has its status. The body of one that fails is never asked for.
     let Ok(body) = body.collect().await else { return };
     let trailers = body.trailers().cloned();
     let body = body.to_bytes();
     let crc = wire.digest(&body);
+    if asks_for_a_vote
+        && let Some(reply) = body.get(GRPC_HEADER_BYTES..).map(VoteReply::decode)
+        && let Some(vote) = reply.ok().and_then(|reply| reply.vote)
+    {
+        let vote = (vote.term, vote.node_id);
+        wire.outbox.send(Sent::Voted { from: wire.own, vote });
+    }
     let body = Full::new(body).with_trailers(std::future::ready(trailers.map(Ok)));
     let answer = http::Response::from_parts(parts, Body::new(body));
     wire.outbox.send(Sent::Answer { from: wire.own, exchange, answer, crc });

@@ -190,6 +190,8 @@ pub(super) struct World {
     /// Who led in each term, as masters said.
     pub(super) leaders: BTreeMap<u64, BTreeSet<u64>>,
     pub(super) broken: Vec<Found>,
+    /// Of each master: the highest vote that it stood by, and those of just now, with their times.
+    votes: Vec<Vec<(Duration, (u64, u64))>>,
     /// Revision and hash after an index, and who said so first.
     states: BTreeMap<u64, (usize, u64, u128)>,
     pub(super) trace: Trace,
@@ -243,6 +245,7 @@ impl World {
             acknowledged: Vec::new(),
             leaders: BTreeMap::new(),
             broken: Vec::new(),
+            votes: vec![Vec::new(); masters],
             states: BTreeMap::new(),
             trace: Trace::default(),
             queue: BinaryHeap::new(),
@@ -478,10 +481,34 @@ impl World {
             Sent::Bytes { line, side, bytes, .. } => self.writes(line, side, bytes),
             Sent::Used { step, used, .. } => self.later(travel, Event::UserIsTold { step, used }),
             Sent::Bound { bound, .. } => self.bound(bound),
+            Sent::Voted { from, vote } => self.voted(from, vote),
             Sent::Applied { from, index, revision, hash } => {
                 self.applied(from, index, (revision, hash))
             }
         }
+    }
+
+    /// Persistent state (Raft, figure 2): a vote that was answered is on disk, and none is lower after it.
+    fn voted(&mut self, from: usize, vote: (u64, u64)) {
+        // Of answers of one moment it is not known which was made first.
+        let before = self.now.saturating_sub(self.tick * 2);
+        let votes = &mut self.votes[from];
+        let highest = votes.iter().filter(|(at, _)| *at < before).map(|(_, vote)| *vote).max();
+        if let Some(highest) = highest.filter(|highest| *highest > vote)
+            && self.broken.len() < BROKEN_MAX
+        {
+            let text = format!(
+                "m{} stood by a vote for {} in term {}, and later by one for {} in term {}",
+                from + 1,
+                highest.1,
+                highest.0,
+                vote.1,
+                vote.0
+            );
+            self.broken.push(("votes", text));
+        }
+        votes.retain(|(at, known)| *at >= before || Some(*known) == highest);
+        votes.push((self.now, vote));
     }
 
     /// State machine safety (Raft, figure 3): whoever has applied the same entries has the same state.
