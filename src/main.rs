@@ -30,6 +30,7 @@ mod tls;
 mod tokens;
 
 fn main() -> ExitCode {
+    quorate_points::obey();
     quiet_when_the_log_opens();
     cli::run()
 }

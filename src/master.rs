@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use quorate_api_server::{ClusterFacts, ServiceAccountKeys, TlsMaterial};
 use quorate_master::{Parts, Prepared, Running};
 use quorate_pki::{Certified, ClusterKeys, Subject, authority, files};
-use quorate_raft::{Member, NodeId, PeerTls};
+use quorate_points::{self as points, Point};
+use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
 use quorate_store::{Clock, Masters, Started, Store};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -188,7 +189,7 @@ async fn start_store(
         listener: listener.into_std()?,
         tls: peer_tls(keys, cluster)?,
         timing: settings.timing,
-        snapshots: quorate_raft::SnapshotRule::default(),
+        snapshots: snapshot_rule(),
         disk: quorate_raft::DiskRule::of_masters(),
         host: Arc::new(quorate_raft::host::Machine),
     })
@@ -291,11 +292,13 @@ async fn identity(
             let mut told = |why: &str| progress.line(&format!("    {why}"));
             let wish = &settings.network;
             let admission = join::join_master(url, token, member, wish, &mut told).await?;
+            points::pass(Point::JoinAdmitted);
             progress.done(&format!("admitted as master {} (learner)", admission.node_id));
             (admission.cluster_id, admission.node_id, admission.keys, admission.network)
         }
     };
     keys.save(&data.pki())?;
+    points::pass(Point::JoinKeysWritten);
     let cluster = ClusterFile {
         version: 1,
         cluster_id,
@@ -309,6 +312,14 @@ async fn identity(
     // Last: a directory with this file is complete.
     data.save_cluster(&cluster)?;
     Ok((cluster, keys))
+}
+
+/// The usual one, unless a test of faults wants snapshots sooner.
+fn snapshot_rule() -> SnapshotRule {
+    match points::snapshot_bytes() {
+        Some(log_bytes_min) => SnapshotRule { log_bytes_min, follow_state_size: false },
+        None => SnapshotRule::default(),
+    }
 }
 
 /// The serving certificate, made anew when its names or its time ask for it.

@@ -191,3 +191,44 @@ schedule:
     assert_eq!((code, &course["name"]), (Some(1), &"course".into()), "{report:#}");
     assert!(found.contains("raft has stopped: Raft has panicked"), "{found}");
 }
+
+#[test]
+fn masters_end_at_points_of_their_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let version = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .arg("version")
+        .env("QUORATE_CRASH_POINTS", directory.path())
+        .output()
+        .unwrap();
+    assert!(version.status.success());
+    if !directory.path().join("listens").exists() {
+        eprintln!("SKIPPED: the program was built without crash points");
+        return;
+    }
+    step("25 s of them on 3 masters");
+    let (code, report) = run("\
+name: points
+masters: 3
+schedule:
+- {at: 1s, for: 2s, fault: crash-point, target: leader, point: log.before-sync, times: 5}
+- {at: 5s, for: 2s, fault: crash-point, target: follower, point: log.opened}
+- {at: 9s, for: 3s, fault: kill, target: leader}
+- {at: 9s, for: 3s, fault: crash-point, target: all, point: leader.ready}
+- {at: 16s, for: 4s, fault: crash-point, target: all, point: snapshot.before-rename}
+- {at: 24s, for: 1s, fault: crash-point, target: m1, point: log.superseded, required: false}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    for (fault, shown) in [
+        (0, "it ends at log.before-sync, the time of number 5; met 1 times; m"),
+        (1, "saying \"crash point log.opened: this process ends here, "),
+        (3, "saying \"crash point leader.ready: this process ends here, "),
+        (4, "saying \"crash point snapshot.before-rename: this process ends here, "),
+    ] {
+        let text = report["faults"][fault]["shown"].as_str().unwrap();
+        assert!(text.contains(shown), "{text}");
+    }
+    assert_eq!(
+        report["skipped"][0]["why"], "it met nobody",
+        "who does not come there has not met it"
+    );
+}

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::ValueEnum as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -19,6 +20,7 @@ use crate::real::existing::reach::{Reach, quoted};
 use crate::real::{Options, lacks, run};
 use crate::report::{Evidence, Report, Result, file, page};
 use crate::scenario::fault::Need;
+use crate::scenario::fault::place::Place;
 use crate::scenario::generate::{Wish, generate};
 use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
 use existing::ExistingArgs;
@@ -59,6 +61,8 @@ enum Command {
     Replay(ReplayArgs),
     /// List the scenarios that come with the program, or print one
     Scenarios(ScenariosArgs),
+    /// List the kinds of faults, and the places at which masters can be made to end
+    Faults,
 }
 
 #[derive(Debug, clap::Args)]
@@ -208,6 +212,10 @@ pub async fn main(args: ChaosArgs, voice: Voice, stop: CancellationToken) -> any
         Command::Minimise(args) => run_scenario(args.into(), voice, &stop).await,
         Command::Replay(args) => replay(&args, voice),
         Command::Scenarios(args) => scenarios(args, voice.print),
+        Command::Faults => {
+            faults(voice.print);
+            Ok(0)
+        }
     }
 }
 
@@ -229,6 +237,26 @@ fn scenarios(args: ScenariosArgs, print: fn(&str)) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// All kinds with their details, and all places of `crash-point`.
+fn faults(print: fn(&str)) {
+    for fault in Fault::all() {
+        let help = fault.to_possible_value().and_then(|value| value.get_help().cloned());
+        let about = help.map(|help| help.to_string()).unwrap_or_default();
+        let details = match fault.parameters() {
+            [] => String::new(),
+            some => format!(" ({})", some.join(", ")),
+        };
+        print(&format!("{:<16} {about}{details}", fault.to_string()));
+    }
+    print(
+        "\npoint: of crash-point, a call of the system, or a point of the code with a dot in its name, which a",
+    );
+    print("program has that was built with --features crash-points, or without optimisation:\n");
+    for place in Place::all() {
+        print(&format!("{:<28} {}", place.to_string(), place.what()));
+    }
 }
 
 impl From<MinimiseArgs> for RunArgs {
@@ -409,7 +437,8 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
             kinds.join(","),
             names.join(","),
         );
-        return Ok((generate(&Wish { seed, masters, lasts, faults, workload }), from));
+        let places = places(args, &faults)?;
+        return Ok((generate(&Wish { seed, masters, lasts, faults, workload, places }), from));
     };
     let own = args.existing.kubeconfig.is_none();
     anyhow::ensure!(!own || counted.is_none(), "--masters is said by the scenario {name}");
@@ -432,19 +461,33 @@ fn drawn_workload(seed: u64, clients: usize) -> Vec<Family> {
     [Family::Register].into_iter().chain(others).take(clients.min(3)).collect()
 }
 
+/// Where masters may end that meet a drawn `crash-point`; the calls when nothing can be had: the run tells why.
+fn places(args: &RunArgs, faults: &[Fault]) -> anyhow::Result<Vec<Place>> {
+    if !faults.contains(&Fault::CrashPoint) {
+        return Ok(Vec::new());
+    }
+    let binary = args.binary.clone().map_or_else(std::env::current_exe, Ok)?;
+    let lacks = lacks(&binary, args.older_binary.as_deref());
+    let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
+    let (calls, code) = (has(Need::Shim), has(Need::Points));
+    Ok(Place::frequent(calls || !code, code))
+}
+
 fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec<Fault>> {
     let binary = args.binary.clone().map_or_else(std::env::current_exe, Ok)?;
     let lacks = lacks(&binary, args.older_binary.as_deref());
-    for (_, why) in lacks.iter().filter(|(need, _)| !matches!(need, Need::Disks | Need::Older)) {
+    let told = |(need, _): &&(Need, String)| !matches!(need, Need::Disks | Need::Older);
+    for (_, why) in lacks.iter().filter(told) {
         say(&format!("{why}; leaving those faults out"));
     }
     // Disks that can be filled are in memory, of one that lies or goes back nobody can be saved, and a run with joins
     // begins with fewer masters: only who asks gets them.
+    let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
         !matches!(
             fault,
             Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join | Fault::Rollback
-        ) && lacks.iter().all(|(need, _)| *need != fault.need())
+        ) && (has(fault.need()) || (*fault == Fault::CrashPoint && has(Need::Points)))
     };
     let all = Fault::all().iter().copied();
     Ok(all.filter(|fault| fault.masters_min() <= masters).filter(can).collect())

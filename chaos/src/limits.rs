@@ -248,3 +248,6 @@ pub const SIM_STUCK_MAX: Duration = Duration::from_secs(60);
 
 /// How often that is looked at.
 pub const SIM_WATCHED_EVERY: Duration = Duration::from_millis(500);
+
+/// Bytes of log after which masters take a snapshot in a run whose scenario has points of their code.
+pub const POINTS_SNAPSHOT_BYTES: u64 = 256 << 10;

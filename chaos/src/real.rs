@@ -18,6 +18,7 @@ pub mod memory;
 pub mod nemesis;
 pub mod network;
 pub mod observer;
+pub mod points;
 pub mod power;
 pub mod processor;
 pub mod proxy;
@@ -55,6 +56,7 @@ use masters::{Broke, Masters};
 use memory::Memories;
 use network::Network;
 use observer::{Observed, Observer};
+use points::Points;
 use shim::Shims;
 use workload::{Resource, Shared, lock};
 
@@ -437,6 +439,9 @@ pub fn lacks(binary: &Path, older: Option<&Path>) -> Vec<(Need, String)> {
     }
     if let Err(why) = Shims::possible(binary) {
         lacks.push((Need::Shim, why));
+    }
+    if let Err(why) = Points::possible(binary) {
+        lacks.push((Need::Points, why));
     }
     if let Err(why) = Memories::possible() {
         lacks.push((Need::Memory, why));

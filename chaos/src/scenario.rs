@@ -17,7 +17,8 @@ use serde::Serialize;
 
 use crate::model::Family;
 pub use expect::Expect;
-use fault::machine::{CrashPoint, DiskCall, DiskError, HarmedFile};
+use fault::machine::{DiskCall, DiskError, HarmedFile};
+use fault::place::Place;
 pub use fault::{Direction, Fault, Target};
 pub use span::{Shift, Span};
 
@@ -131,13 +132,24 @@ pub struct Parameters {
     pub times: Option<u32>,
     /// Of `crash-point`: where.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub point: Option<CrashPoint>,
+    pub point: Option<Place>,
     /// Of `memory`: MiB that there are beside what the master has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mib: Option<u32>,
     /// Of `bit-flip` and `truncate-tail`: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<HarmedFile>,
+}
+
+impl Step {
+    /// What the host must have.
+    #[must_use]
+    pub fn need(&self) -> fault::Need {
+        match (self.fault, self.with.point) {
+            (Fault::CrashPoint, Some(Place::Code(_) | Place::Any)) => fault::Need::Points,
+            (fault, _) => fault.need(),
+        }
+    }
 }
 
 impl Scenario {
@@ -180,6 +192,6 @@ impl Scenario {
     /// Whether it needs any of these.
     #[must_use]
     pub fn needs(&self, need: fault::Need) -> bool {
-        self.schedule.iter().any(|step| step.fault.need() == need)
+        self.schedule.iter().any(|step| step.need() == need)
     }
 }

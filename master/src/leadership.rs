@@ -13,6 +13,7 @@ use quorate_api_server::admit::ControllerAdmit;
 use quorate_api_server::agents::AgentHub;
 use quorate_api_server::bootstrap;
 use quorate_controllers::{Controllers, ControllersConfig, ControllersMetrics, NodeLiveness};
+use quorate_points::{self as points, Point};
 use quorate_scheduler::{Config as SchedulerConfig, Parts, Scheduler, Seed};
 use quorate_store::{Clock, LeaderStore, Leadership, Masters, Recorder, Store};
 use tokio::sync::watch;
@@ -53,6 +54,7 @@ pub(crate) async fn follow(roles: Roles, stop: CancellationToken) {
         if let Some(lead) = lead {
             let term = lead.term();
             tracing::info!(term, "this master leads");
+            points::pass(Point::LeaderRoles);
             run(&roles, lead, &mut leadership, &stop).await;
             if stop.is_cancelled() {
                 return;

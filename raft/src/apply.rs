@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use quorate_mutants::{self as mutants, Mutant};
+use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::Fatal;
@@ -138,6 +139,7 @@ impl<M: StateMachine> Worker<M> {
     }
 
     fn apply(&mut self, batch: Vec<Item>) {
+        points::pass(Point::ApplyBeforeBatch);
         let mut entries = Vec::with_capacity(batch.len());
         let mut responders = Vec::with_capacity(batch.len());
         for (entry, responder) in batch {
@@ -146,6 +148,7 @@ impl<M: StateMachine> Worker<M> {
                 EntryPayload::Normal(_) if mutants::armed(Mutant::SkipAfterSnapshot) => None,
                 EntryPayload::Normal(data) => Some(data.0),
                 EntryPayload::Membership(membership) => {
+                    points::pass(Point::MembershipApplied);
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     None
                 }
@@ -162,11 +165,13 @@ impl<M: StateMachine> Worker<M> {
         let replies = self.machine.apply(entries);
         assert_eq!(replies.len(), count, "the machine must answer each entry");
         self.publish();
+        points::pass(Point::ApplyBeforeAnswer);
         for (responder, reply) in responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(Reply(reply));
             }
         }
+        points::pass(Point::ApplyAfterAnswer);
     }
 
     fn restore(&mut self, file: &SnapshotFile) -> Result<(), RestoreError> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{Applied, Command, View};
@@ -100,7 +101,10 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let file =
             in_background(&*self.host, "raft-install", move || snapshots.install(&snapshot.path))
                 .await?;
-        self.ask(|done| Command::Restore { file, done }).await?.map_err(io::Error::other)
+        points::pass(Point::SnapshotBeforeRestore);
+        self.ask(|done| Command::Restore { file, done }).await?.map_err(io::Error::other)?;
+        points::pass(Point::SnapshotAfterRestore);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Taken>> {

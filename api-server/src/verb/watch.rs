@@ -9,6 +9,7 @@ use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use quorate_api::status::Status;
+use quorate_points::{self as points, Point};
 use quorate_state_machine::history::ChangeRef;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Expired, ObjectKey, Revision};
@@ -207,6 +208,7 @@ type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>
 fn frames(watcher: Watcher) -> Frames {
     stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
+        points::pass(Point::WatchBeforeSend);
         Some((Ok(Frame::data(bytes)), watcher))
     })
     .boxed()

@@ -31,6 +31,7 @@ use super::kubeconfig::Credentials;
 use super::links::{Place, places};
 use super::memory::Memories;
 use super::network::Network;
+use super::points::Points;
 use super::processor::Processors;
 use super::proxy::Proxies;
 use super::shim::Shims;
@@ -111,6 +112,8 @@ pub struct Masters {
     proxies: Option<Proxies>,
     processors: Option<Processors>,
     shims: Option<Shims>,
+    /// When masters are to end at points of their code.
+    points: Option<Points>,
     /// When logs can be blocked: one for each.
     logs: Vec<LogPipe>,
     flood: Flood,
@@ -142,6 +145,7 @@ impl Masters {
 
         let absent = scenario.absent();
         let shims = shims(binary, directory, &directories, scenario)?;
+        let points = points(binary, directory, scenario)?;
         let logs = log_pipes(scenario, directory)?;
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
@@ -163,10 +167,9 @@ impl Masters {
                 masters.push(Master { name, api, data, log, arguments, is_older, process });
                 continue;
             }
-            let environment = shims.iter().flat_map(|shims| shims.environment(index)).collect();
-            let place = (network.as_ref(), index);
+            let environment = environment(shims.as_ref(), points.as_ref(), index);
             let program = older.as_ref().filter(|_| is_older).unwrap_or(binary);
-            let sinks = sinks(logs.get(index), &log)?;
+            let (sinks, place) = (sinks(logs.get(index), &log)?, (network.as_ref(), index));
             let process = spawn(program, &arguments, environment, sinks, place)?;
             proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
             let process = Some(process);
@@ -178,7 +181,6 @@ impl Masters {
             masters.push(master);
         }
         let tls = tls.context("a cluster has at least one master")?;
-        let processors = scenario.needs(Need::Processor).then(Processors::default);
         let (acts, at_first) = beginning(&masters);
         let masters = Self {
             count: masters.len(),
@@ -192,8 +194,9 @@ impl Masters {
             network,
             acts,
             proxies,
-            processors,
+            processors: scenario.needs(Need::Processor).then(Processors::default),
             shims,
+            points,
             logs,
             flood: Flood::default(),
             watchers: SlowWatchers::default(),
@@ -313,14 +316,15 @@ impl Masters {
         let found = &mut self.masters[master];
         if found.process.is_none() {
             let (arguments, log) = (&found.arguments, &found.log);
-            // Agents have none.
-            let shims = self.shims.iter().filter(|_| master < self.count);
-            let environment = shims.flat_map(|shims| shims.environment(master));
+            let environment = match master < self.count {
+                true => environment(self.shims.as_ref(), self.points.as_ref(), master),
+                false => Vec::new(),
+            };
             let place = (self.network.as_ref(), master);
             let older = self.older.as_ref().filter(|_| found.is_older);
             let program = older.unwrap_or(&self.binary);
             let sinks = sinks(self.logs.get(master), log)?;
-            let process = spawn(program, arguments, environment.collect(), sinks, place)?;
+            let process = spawn(program, arguments, environment, sinks, place)?;
             self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
             self.note(master, Act::Started);
@@ -564,6 +568,24 @@ fn shims(
     }
     let journals = scenario.schedule.iter().any(|step| step.fault == Fault::PowerLoss);
     Shims::make(directory, roots, journals).map(Some)
+}
+
+/// The directories through which masters are told where to end, when the scenario needs it and the program can.
+fn points(binary: &Path, directory: &Path, scenario: &Scenario) -> anyhow::Result<Option<Points>> {
+    if !scenario.needs(Need::Points) || Points::possible(binary).is_err() {
+        return Ok(None);
+    }
+    Points::make(directory, scenario.masters).map(Some)
+}
+
+/// What a master is started with.
+fn environment(
+    shims: Option<&Shims>,
+    points: Option<&Points>,
+    master: usize,
+) -> Vec<(&'static str, OsString)> {
+    let shims = shims.into_iter().flat_map(|shims| shims.environment(master));
+    shims.chain(points.into_iter().flat_map(|points| points.environment(master))).collect()
 }
 
 async fn token(binary: &Path, data: &Path, role: &str) -> anyhow::Result<String> {

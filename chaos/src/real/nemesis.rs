@@ -205,7 +205,7 @@ impl<'a> Nemesis<'a> {
         (tick, begin): (&dyn Fn() -> Tick, Instant),
     ) -> anyhow::Result<()> {
         let step = &self.scenario.schedule[index];
-        let lack = self.lacks.iter().find(|(need, _)| *need == step.fault.need());
+        let lack = self.lacks.iter().find(|(need, _)| *need == step.need());
         if let Some((_, why)) = lack {
             self.skip(step, why.clone());
             return Ok(());
@@ -442,9 +442,11 @@ pub(super) fn random_of(seed: u64, step: &Step) -> StdRng {
 }
 
 fn words(step: &Step, names: &[String]) -> String {
-    match step.target {
-        Some(_) => format!("{} of {}", step.fault, names.join(", ")),
-        None => step.fault.to_string(),
+    let names = names.join(", ");
+    match (&step.target, step.with.point) {
+        (Some(_), Some(place)) => format!("{} {place} of {names}", step.fault),
+        (Some(_), None) => format!("{} of {names}", step.fault),
+        (None, _) => step.fault.to_string(),
     }
 }
 

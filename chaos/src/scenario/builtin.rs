@@ -35,6 +35,7 @@ builtin!(
     "power-loss-hundred",
     "disk-lies",
     "crash-points",
+    "code-points",
     "damage",
     "stop",
     "nuisances",

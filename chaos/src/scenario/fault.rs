@@ -4,11 +4,13 @@
 //! It is computed here, without a clock and without a cluster; `real::nemesis` makes it true.
 
 pub mod machine;
+pub mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use machine::{Clock, Damage, Disk, Harm, HarmedFile};
+use quorate_points::Point;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -134,6 +136,8 @@ pub enum Need {
     Memory,
     /// A library between masters and libc.
     Shim,
+    /// A program with crash points in its code.
+    Points,
     /// An older program.
     Older,
 }
@@ -210,6 +214,8 @@ pub struct Effect {
     pub clocks: BTreeMap<usize, Clock>,
     /// Disks that go wrong.
     pub disks: BTreeMap<usize, Disk>,
+    /// Who ends at which point of its code, when it passes it for which time.
+    pub points: BTreeMap<usize, (Point, u32)>,
     /// Those of `down` that lost their power; the number chooses what of the unsynced is left.
     pub dark: BTreeMap<usize, u64>,
     /// Those of `down` that were asked to end.
@@ -240,6 +246,7 @@ impl Effect {
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
+        self.points.extend(&other.points);
         self.dark.extend(&other.dark);
         self.asked.extend(&other.asked);
         self.damaged.extend(&other.damaged);
@@ -261,6 +268,7 @@ impl Effect {
                     && !self.throttled.contains_key(master)
                     && !self.clocks.contains_key(master)
                     && !self.disks.contains_key(master)
+                    && !self.points.contains_key(master)
                     && !self.damaged.contains_key(master)
                     && !self.starved.contains_key(master)
             })
@@ -395,6 +403,7 @@ impl Fault {
             | Need::Processor
             | Need::Memory
             | Need::Shim
+            | Need::Points
             | Need::Older => 1,
             Need::Links if self == Self::MajoritiesRing => 5,
             Need::Links if matches!(self, Self::Bridge | Self::Ring) => 3,
@@ -504,14 +513,15 @@ impl Fault {
                 let older = targets.iter().map(|master| (*master, is_older)).collect();
                 at_once(Effect { older, ..Effect::default() })
             }
+            Self::CrashPoint => place::phases(targets, lasts, with, random)
+                .unwrap_or_else(|| at_once(self.machine(targets, with))),
             Self::ClockJump
             | Self::ClockDrift
             | Self::ClockStrobe
             | Self::DiskSlow
             | Self::DiskError
             | Self::DiskReadonly
-            | Self::DiskLies
-            | Self::CrashPoint => at_once(self.machine(targets, with)),
+            | Self::DiskLies => at_once(self.machine(targets, with)),
         }
     }
 

@@ -1,9 +1,10 @@
 //! A scenario from a seed.
 
+use quorate_points::Who;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::fault::machine::CrashPoint;
+use super::fault::place::Place;
 use super::fault::{Direction, Fault, Target};
 use super::{Expect, Parameters, Scenario, Shift, Span, Step, Workload, read};
 
@@ -26,6 +27,8 @@ pub struct Wish {
     pub faults: Vec<Fault>,
     /// What clients do.
     pub workload: Workload,
+    /// Where masters may end that meet a `crash-point`; at one at least.
+    pub places: Vec<Place>,
 }
 
 /// One fault after the other; each kind comes before any comes twice. The leader is met two times of three.
@@ -60,9 +63,14 @@ pub fn generate(wish: &Wish) -> Scenario {
             step.with.by = Some(Shift(if random.random::<bool>() { far } else { -far }));
         }
         if step.fault == Fault::CrashPoint {
-            let frequent = CrashPoint::FREQUENT;
-            step.with.point = Some(frequent[random.random_range(0..frequent.len())]);
-            step.with.times = Some(random.random_range(1..20));
+            let place = wish.places.get(random.random_range(0..wish.places.len().max(1)));
+            step.with.point = place.copied();
+            step.with.times = Some(random.random_range(1..6));
+            if let Some(Place::Code(point)) = place
+                && point.who() == Who::Leader
+            {
+                step.target = Some(Target::Leader);
+            }
         }
         if step.fault == Fault::ClockDrift {
             let slow = random.random::<bool>();
@@ -102,6 +110,7 @@ mod tests {
             lasts: Span(60_000),
             faults: Fault::all().to_vec(),
             workload: Workload::default(),
+            places: Place::frequent(true, true),
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
-use super::fault::machine::{CrashPoint, DiskCall, DiskError, HarmedFile};
+use super::fault::machine::{DiskCall, DiskError, HarmedFile};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
@@ -391,7 +391,8 @@ impl Reader {
         let times = self.count(&path("times"), raw.times.as_ref(), DISK_ERRORS_MAX);
         let mib = self.count(&path("mib"), raw.mib.as_ref(), MEMORY_MIB_MAX);
         let point = raw.point.as_ref();
-        let point = point.and_then(|raw| self.read(&path("point"), raw, |text| one_of(text)));
+        let point =
+            point.and_then(|raw| self.read(&path("point"), raw, |text| text.parse().map(Some)));
         let file = raw.file.as_ref();
         let file = file.and_then(|raw| self.read(&path("file"), raw, |text| harmed(text)));
         Parameters {
@@ -514,14 +515,6 @@ fn is_near(a: &str, b: &str) -> bool {
         || tail(a, 1) == tail(b, 1)
         || tail(a, 0) == tail(b, 1)
         || tail(a, 1) == tail(b, 0)
-}
-
-fn one_of(text: &str) -> Result<Option<CrashPoint>, String> {
-    CrashPoint::from_str(text, false).map(Some).map_err(|_| {
-        let all: Vec<String> =
-            CrashPoint::value_variants().iter().map(ToString::to_string).collect();
-        format!("there is no point {text:?}; there are {}", all.join(", "))
-    })
 }
 
 fn harmed(text: &str) -> Result<Option<HarmedFile>, String> {

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use async_trait::async_trait;
+use quorate_points::{self as points, Point};
 
 use super::engine::{Batch, LogEngine, Visit};
 use crate::limits::{
@@ -97,6 +98,7 @@ impl LogEngine for SledEngine {
 
     async fn sync(&mut self) -> io::Result<()> {
         guarded(|| self.db.flush().map_err(other))?;
+        points::pass(Point::LogStoreFlushed);
         self.file.sync_data()
     }
 

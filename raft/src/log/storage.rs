@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::Lock;
@@ -98,6 +99,7 @@ impl LogStore {
             return Ok(());
         }
         tracing::warn!(?snapshot, "the log conflicts with the snapshot that replaced it: dropped");
+        points::pass(Point::LogSuperseded);
         self.truncate_after(purged).await
     }
 

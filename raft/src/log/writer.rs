@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use quorate_mutants::{self as mutants, Mutant};
+use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine::{Batch, LogEngine};
@@ -238,6 +239,7 @@ impl Writer {
         self.state.last = last.map(Into::into);
         self.truncations += 1;
         self.urgent = true;
+        points::pass(Point::LogTruncation);
     }
 
     /// Marks as purged; the records go later, a few at a time, unless all of them go.
@@ -253,6 +255,7 @@ impl Writer {
             self.first = upto.index + 1;
             self.state.last = Some(upto.into());
         }
+        points::pass(Point::LogPurge);
     }
 
     fn remove_first(&mut self) {
@@ -272,7 +275,9 @@ impl Writer {
     fn sweep(&mut self) -> io::Result<()> {
         self.collect_garbage();
         let batch = std::mem::take(&mut self.batch);
-        self.engine.apply(batch)
+        self.engine.apply(batch)?;
+        points::pass(Point::LogSweep);
+        Ok(())
     }
 
     fn collect_garbage(&mut self) {
@@ -300,14 +305,30 @@ impl Writer {
         batch.put(STATE_KEY.to_vec(), record::seal(STATE_KEY, &state));
         self.bytes = 0;
         self.dirty = false;
-        self.urgent = false;
+        let marks = std::mem::take(&mut self.urgent);
+        let votes = self.waiters.iter().any(|waiter| matches!(waiter, Waiter::Vote(..)));
+        points::pass(Point::LogBeforeWrite);
+        if votes {
+            points::pass(Point::VoteBeforeWrite);
+        }
         let started = Instant::now();
         self.engine.apply(batch)?;
-        let votes = self.waiters.iter().any(|waiter| matches!(waiter, Waiter::Vote(..)));
+        points::pass(Point::LogBeforeSync);
+        if votes {
+            points::pass(Point::VoteBeforeSync);
+        }
+        if marks {
+            points::pass(Point::LogMarkerWritten);
+        }
         let lax = if votes { Mutant::VoteBeforeSync } else { Mutant::AckBeforeSync };
         if !mutants::is(lax) {
             self.engine.sync().await?;
+            points::pass(Point::LogAfterSync);
             self.witness.write(Synced { sequence: self.state.sequence, vote: self.state.vote })?;
+        }
+        points::pass(Point::LogBeforeAnswer);
+        if votes {
+            points::pass(Point::VoteBeforeAnswer);
         }
         let mut tail = self.shared.lock();
         tail.record_sync(started.elapsed());

@@ -3,6 +3,7 @@
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use quorate_points::{self as points, Point};
 use tokio::sync::watch;
 
 use super::{Inner, Metrics, Raft, RaftNode};
@@ -60,8 +61,22 @@ pub(crate) fn follow(raft: &Raft) -> watch::Receiver<LeadershipState> {
     let (state, states) = watch::channel(LeadershipState::Follower { leader: None });
     let mut metrics = raft.metrics();
     tokio::spawn(async move {
+        let mut was_elected = false;
         loop {
-            let now = state_of(&metrics.borrow_and_update());
+            let (now, elected) = {
+                let metrics = metrics.borrow_and_update();
+                (state_of(&metrics), metrics.state == ServerState::Leader)
+            };
+            if elected && !was_elected {
+                points::pass(Point::LeaderElected);
+            }
+            was_elected = elected;
+            let led = matches!(*state.borrow(), LeadershipState::Leader(_));
+            match (led, matches!(now, LeadershipState::Leader(_))) {
+                (false, true) => points::pass(Point::LeaderReady),
+                (true, false) => points::pass(Point::LeaderSteppedDown),
+                (false, false) | (true, true) => {}
+            }
             state.send_if_modified(|old| {
                 let changed = *old != now;
                 *old = now;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition, ServerState};
+use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
 use super::{Inner, Metrics, RaftNode};
@@ -43,7 +44,9 @@ impl RaftNode {
             }
             let blank = inner.limited(inner.raft.write_blank()).await?;
             let id = NodeId(blank.log_id.index);
+            points::pass(Point::MembershipNumbered);
             inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
+            points::pass(Point::MembershipLearner);
             tracing::info!(%id, name = member.name, "added a learner");
             Ok(id)
         })
@@ -99,6 +102,7 @@ impl RaftNode {
             inner.wait_caught_up(&nodes).await?;
             let _one_at_a_time = inner.membership_lock.lock().await;
             inner.leader_metrics()?;
+            points::pass(Point::MembershipBeforePromotion);
             let change = ChangeMembers::AddVoterIds(nodes.clone());
             inner.limited(inner.raft.change_membership(change, true)).await?;
             tracing::info!(?nodes, "promoted to voters");
@@ -207,6 +211,7 @@ impl Inner {
         let Ok(metrics) = self.leader_metrics() else { return };
         let configs = metrics.membership_config.membership().get_joint_config();
         let [_, .., goal] = configs.as_slice() else { return };
+        points::pass(Point::MembershipFinish);
         let goal = ChangeMembers::ReplaceAllVoters(goal.clone());
         let last_membership_log_id = *metrics.membership_config.log_id();
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
+use quorate_points::{self as points, Point};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::leadership::Leadership;
@@ -122,6 +123,7 @@ impl Inner {
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
         let permits = self.proposals.enter(payload.len())?;
+        points::pass(Point::ProposalBeforeLog);
         let (answer, outcome) = oneshot::channel();
         let mut request = self.raft.write(AppData(payload)).responder(Answer(answer));
         if let Some(fence) = fence {
@@ -139,11 +141,14 @@ impl Inner {
         };
         drop(permits);
         match outcome {
-            Ok(Ok(done)) => Ok(Proposed {
-                index: LogIndex(done.log_id.index),
-                term: term_of(&done.log_id),
-                reply: done.data.0,
-            }),
+            Ok(Ok(done)) => {
+                points::pass(Point::ProposalBeforeAnswer);
+                Ok(Proposed {
+                    index: LogIndex(done.log_id.index),
+                    term: term_of(&done.log_id),
+                    reply: done.data.0,
+                })
+            }
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
                 let leader = forward.leader_id.zip(forward.leader_node);
                 // While a transfer runs, or without a quorum, this master may still name itself.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use quorate_mutants::{self as mutants, Mutant};
+use quorate_points::{self as points, Point};
 use quorate_proto::raft as pb;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -131,6 +132,7 @@ async fn leader_rounds(raft: Raft, mut queue: mpsc::Receiver<Waiter>) {
         let index = confirmed
             .map(|linearizer| LogIndex(linearizer.read_log_id().log_id().index))
             .map_err(|error| error.to_string());
+        points::pass(Point::ReadConfirmed);
         answer(&mut waiting, &index);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::WatchReceiver;
+use quorate_points::{self as points, Point};
 use tokio::sync::{oneshot, watch};
 
 use super::election::Watcher;
@@ -125,6 +126,7 @@ async fn open_stores(
         let (log, log_thread) =
             LogStore::open(&raft, lock, &identity, space.clone(), fatal.clone(), engine, &*host)
                 .await?;
+        points::pass(Point::LogOpened);
         let purged = log.shared().lock().purged.map(|id| id.index);
         let snapshots = config.data_dir.join("snapshots");
         let snapshots = SnapshotStore::open(&snapshots, &config.cluster_id, purged)?;

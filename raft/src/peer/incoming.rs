@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use openraft::Snapshot;
 use openraft::async_runtime::WatchReceiver;
+use quorate_points::{self as points, Point};
 use quorate_proto::raft as pb;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tonic::Status;
@@ -130,9 +131,13 @@ impl Incoming {
             if chunk.offset != at || at + chunk.data.len() as u64 > offer.bytes {
                 return Err(Status::out_of_range("the chunks do not fit together"));
             }
+            let was_half = at >= offer.bytes / 2;
             at += chunk.data.len() as u64;
             // Into the page cache; the sync comes with the check, in the background.
             output.write_all(&chunk.data).map_err(internal)?;
+            if !was_half && at >= offer.bytes / 2 {
+                points::pass(Point::SnapshotHalfReceived);
+            }
             next = next_chunk(chunks).await?;
         }
         if at == offer.bytes {
@@ -145,6 +150,7 @@ impl Incoming {
     async fn install(&self, offer: Offer) -> Result<pb::SnapshotReply, Status> {
         let cluster_id = self.snapshots.cluster_id().to_owned();
         let path = offer.path.clone();
+        points::pass(Point::SnapshotReceived);
         let checked = in_background(&*self.host, "raft-snap-check", move || {
             let checked = file::verify(&path, &cluster_id);
             if checked.is_err() {

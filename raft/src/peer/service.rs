@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
 use quorate_mutants::{self as mutants, Mutant};
+use quorate_points::{self as points, Point};
 use quorate_proto::raft as pb;
 use quorate_proto::raft::raft_server::Raft as RaftService;
 use tonic::{Request, Response, Status, Streaming};
@@ -74,7 +75,11 @@ impl RaftService for Service {
             // The leader asks again later; its heartbeats, which carry no entries, still arrive.
             return Err(Status::resource_exhausted("the disk of this master is full"));
         }
+        let carries = !request.entries.is_empty();
         let reply = self.raft.append_entries(request).await.map_err(stopped)?;
+        if carries {
+            points::pass(Point::AppendBeforeAnswer);
+        }
         Ok(Response::new(wire::append_reply_out(reply)))
     }
 

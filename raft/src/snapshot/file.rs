@@ -12,6 +12,8 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use quorate_points::{self as points, Point};
+
 use crate::codec::{self, Kind, SnapshotHeader};
 use crate::error::Corruption;
 use crate::machine::SnapshotWriter;
@@ -129,6 +131,7 @@ pub(crate) fn write(path: &Path, header: &SnapshotHeader, state: SnapshotWriter)
     state(&mut body)?;
     let state_bytes = body.bytes;
     body.inner.finish()?;
+    points::pass(Point::SnapshotHalfWritten);
     let mut trailer = Vec::with_capacity(24);
     trailer.extend_from_slice(END);
     trailer.extend_from_slice(&state_bytes.to_le_bytes());

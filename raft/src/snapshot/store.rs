@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use quorate_points::{self as points, Point};
+
 use super::file::{self, SnapshotFile};
 use crate::codec::SnapshotHeader;
 use crate::error::{Corruption, StartError};
@@ -116,6 +118,7 @@ impl SnapshotStore {
     ) -> io::Result<SnapshotFile> {
         let path = self.directory.join(file::name(header.last_log_id.map(Into::into)));
         let temporary = path.with_extension("tmp");
+        points::pass(Point::SnapshotBeforeWrite);
         if let Err(error) = file::write(&temporary, header, state) {
             drop(fs::remove_file(&temporary));
             return Err(error);
@@ -130,7 +133,9 @@ impl SnapshotStore {
         let path = self.directory.join(file::name(checked.last_log_id()));
         if path != from {
             File::open(from)?.sync_all()?;
+            points::pass(Point::SnapshotBeforeRename);
             fs::rename(from, &path)?;
+            points::pass(Point::SnapshotAfterRename);
             directory::sync(&self.directory)?;
         }
         let installed = checked.renamed(path.clone());
@@ -143,6 +148,7 @@ impl SnapshotStore {
             files.drain(..excess).collect()
         };
         for file in gone {
+            points::pass(Point::SnapshotBeforeRemoval);
             match fs::remove_file(&file.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

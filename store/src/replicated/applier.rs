@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_points::{self as points, Point};
 use quorate_raft::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 use quorate_state_machine::{LogIndex, Machine, codec};
 
@@ -29,7 +30,9 @@ impl StateMachine for Applier {
             .into_iter()
             .map(|entry| {
                 let index = LogIndex(entry.index.0);
-                match self.machine.apply(index, entry.payload.as_deref()) {
+                let applied = self.machine.apply(index, entry.payload.as_deref());
+                points::pass(Point::ApplyBetween);
+                match applied {
                     Ok(replies) => codec::encode_replies(&replies).map(Bytes::from),
                     // Skipping the entry would make this master differ from the others: stop.
                     Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),

@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use quorate_points::{self as points, Point};
 use quorate_raft::{ProposeError, RaftNode};
 use quorate_state_machine::codec;
 
@@ -51,6 +52,7 @@ pub(crate) async fn serve(raft: &RaftNode, freeing: bool, body: Bytes) -> Result
         Err(error @ ProposeError::TooLarge { .. }) => return Err(error.to_string()),
         Err(ProposeError::Unknown { .. } | ProposeError::Fatal(_)) => Answer::Unknown,
     };
+    points::pass(Point::ForwardBeforeAnswer);
     codec::encode(&answer).map(Bytes::from).map_err(|error| error.to_string())
 }
 

@@ -38,8 +38,15 @@ impl Cluster for Existing {
 
     fn lacks(&self) -> Vec<(Need, String)> {
         let elsewhere = "it cannot be done to a cluster that is already there".to_owned();
-        let needs =
-            [Need::Proxies, Need::Disks, Need::Processor, Need::Memory, Need::Shim, Need::Older];
+        let needs = [
+            Need::Proxies,
+            Need::Disks,
+            Need::Processor,
+            Need::Memory,
+            Need::Shim,
+            Need::Points,
+            Need::Older,
+        ];
         let mut lacks: Vec<_> = needs.map(|need| (need, elsewhere.clone())).into();
         if let Some(master) = self.masters.iter().find(|master| !master.can_cut) {
             let why = format!("cutting links needs nft and root at {}", master.name);

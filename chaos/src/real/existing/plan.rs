@@ -101,7 +101,7 @@ impl Existing {
         let mut guards = 0;
         for step in &scenario.schedule {
             let _ = writeln!(text, "\n# {}: {} for {}", step.at, step.fault, step.lasts);
-            if let Some((_, why)) = lacks.iter().find(|(need, _)| *need == step.fault.need()) {
+            if let Some((_, why)) = lacks.iter().find(|(need, _)| *need == step.need()) {
                 let _ = writeln!(text, "#   would be left out: {why}");
                 continue;
             }

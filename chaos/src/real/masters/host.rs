@@ -14,7 +14,7 @@ use super::{Act, Broke, Masters};
 use crate::limits::{ENDED_MAX, SHOWN_MAX};
 use crate::real::damage::Damaged;
 use crate::scenario::fault::Effect;
-use crate::scenario::fault::machine::{Disk, Harm};
+use crate::scenario::fault::machine::Harm;
 
 impl Masters {
     /// Makes `to` true, where `from` was.
@@ -37,13 +37,11 @@ impl Masters {
         self.ask_to_end(&asked).await?;
         self.change_files(from, to).await?;
         self.change_programs(from, to).await?;
-        let bad = to.disks.iter().filter(|(_, disk)| disk.may_end());
-        for (master, _) in bad {
+        let bad = to.disks.iter().filter(|(_, disk)| disk.may_end()).map(|(master, _)| master);
+        for master in bad.chain(to.points.keys()) {
             self.may_end.entry(*master).or_default();
         }
-        if let Some(shims) = &mut self.shims {
-            shims.set(to)?;
-        }
+        self.tell_processes(to)?;
         for master in from.down.difference(&to.down) {
             self.restart(*master)?;
         }
@@ -88,6 +86,12 @@ impl Masters {
             processors.set(ids)?;
         }
         self.change_memory(to)
+    }
+
+    /// Which clocks and disks go wrong, and who ends at which point of its code.
+    fn tell_processes(&mut self, to: &Effect) -> anyhow::Result<()> {
+        let shims = self.shims.as_mut().map_or(Ok(()), |shims| shims.set(to));
+        shims.and(self.points.as_mut().map_or(Ok(()), |points| points.set(to)))
     }
 
     /// Logs that are read or not, and connections that only stand.
@@ -168,25 +172,37 @@ impl Masters {
         Ok(())
     }
 
-    /// Those whose disks are good again: who was given an error ends, and is started again.
+    /// Those whose disks are good again, or who no longer end at a point of their code: who was given an error, or came
+    /// there, ends, and is started again.
     async fn end_of_bad_disks(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
-        let ends = |disk: Option<&Disk>| disk.is_some_and(|disk| disk.may_end());
-        let was = from.disks.iter().filter(|(master, disk)| {
-            ends(Some(disk)) && !ends(to.disks.get(master)) && self.may_end.contains_key(master)
-        });
-        for master in was.map(|(master, _)| *master).collect::<Vec<usize>>() {
+        let ends = |effect: &Effect, master: &usize| {
+            effect.points.contains_key(master)
+                || effect.disks.get(master).is_some_and(|disk| disk.may_end())
+        };
+        let all: BTreeSet<usize> = from.disks.keys().chain(from.points.keys()).copied().collect();
+        let was = |master: &usize| {
+            ends(from, master) && !ends(to, master) && self.may_end.contains_key(master)
+        };
+        for master in all.into_iter().filter(was).collect::<Vec<usize>>() {
             let begin = Instant::now();
-            let shims = self.shims.as_ref();
-            if shims.map_or(Ok(false), |shims| shims.gave_errors(master))? {
+            let (shims, points) = (self.shims.as_ref(), self.points.as_ref());
+            let failed = shims.map_or(Ok(false), |shims| shims.gave_errors(master))?;
+            let died = from.points.contains_key(&master)
+                && points.is_some_and(|points| points.died(master));
+            if failed || died {
                 while self.state(master).is_some() && begin.elapsed() < ENDED_MAX {
                     tokio::time::sleep(crate::real::POLL).await;
                 }
             }
             self.all_live()?;
-            self.may_end.remove(&master);
-            if let Some(shims) = &mut self.shims {
-                shims.set(to)?;
+            if let Some(Some(said)) = self.may_end.remove(&master)
+                && !from.disks.contains_key(&master)
+                && !died
+            {
+                // Not where it was to.
+                bail!(Broke(said));
             }
+            self.tell_processes(to)?;
             if !to.down.contains(&master) && !from.down.contains(&master) {
                 self.restart(master)?;
             }
@@ -212,10 +228,8 @@ impl Masters {
             let back = memories.set(&BTreeMap::new());
             done = done.and(back);
         }
-        if let Some(shims) = &mut self.shims {
-            let back = shims.set(&Effect::default());
-            done = done.and(back);
-        }
+        let back = self.tell_processes(&Effect::default());
+        done = done.and(back);
         for master in 0..self.count {
             if let Some(disks) = &self.disks {
                 let back = disks.empty(master);
@@ -243,6 +257,9 @@ impl Masters {
         if let (Some(shims), true) = (&self.shims, strange) {
             met = Some(met.unwrap_or(0) + shims.met(effect).unwrap_or(0));
         }
+        if let (Some(points), false) = (&self.points, effect.points.is_empty()) {
+            met = Some(met.unwrap_or(0) + points.met(effect));
+        }
         met
     }
 
@@ -261,8 +278,8 @@ impl Masters {
             let losses = self.shims.as_ref().map(|shims| shims.losses(*master));
             told.extend(losses.map(|losses| format!("{}: {losses}", self.name(*master))));
         }
-        let may_end = effect.disks.keys().chain(effect.damaged.keys());
-        for master in may_end.chain(effect.starved.keys()) {
+        let may_end = effect.disks.keys().chain(effect.points.keys());
+        for master in may_end.chain(effect.damaged.keys()).chain(effect.starved.keys()) {
             if let Some(Some(said)) = self.may_end.get(master) {
                 let line = said.lines().next_back().unwrap_or_default();
                 told.push(format!("{} ended by itself, saying {line:?}", self.name(*master)));
@@ -328,6 +345,12 @@ impl Masters {
                 // An errand of a moment ago may have ended it.
                 let id = id.filter(|_| state(id).is_some());
                 let shown_now = shims.shown(master, id)?;
+                shown.extend(shown_now.map(|what| format!("{name}: {what}")));
+            }
+            if let Some(points) = &self.points {
+                let id = self.masters[master].process.as_ref().and_then(Child::id);
+                let id = id.filter(|_| state(id).is_some());
+                let shown_now = points.shown(master, id)?;
                 shown.extend(shown_now.map(|what| format!("{name}: {what}")));
             }
             let held = self.processors.as_ref().and_then(|processors| processors.shown(master));

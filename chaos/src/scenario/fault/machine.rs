@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::place::Place;
 use super::{Direction, Fault};
 use crate::scenario::span::Shift;
 use crate::scenario::{Parameters, Span};
@@ -226,7 +227,10 @@ impl Disk {
             ),
             Fault::DiskReadonly => Self::ReadOnly,
             Fault::CrashPoint => {
-                let point = with.point.unwrap_or(CrashPoint::BeforeLogSync);
+                let point = match with.point {
+                    Some(Place::Call(point)) => point,
+                    Some(Place::Code(_) | Place::Any) | None => CrashPoint::BeforeLogSync,
+                };
                 Self::Crash(point, with.times.unwrap_or(1))
             }
             Fault::DiskLies => Self::Lies,

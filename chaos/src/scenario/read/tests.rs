@@ -1,6 +1,10 @@
 //! What is read, and in which words everything else is refused.
 
+use quorate_points::Point;
+
 use super::*;
+use crate::scenario::fault::Need;
+use crate::scenario::fault::place::Place;
 
 const GOOD: &str = "\
 name: leader-loss
@@ -276,12 +280,18 @@ schedule:
 - {at: 3s, for: 1s, fault: clock-strobe, by: 1h, every: 50ms}
 - {at: 4s, for: 1s, fault: disk-error, on: write, error: enospc, times: 3}
 - {at: 5s, for: 9s, fault: power-loss, target: all, every: 3s}
+- {at: 6s, for: 9s, fault: crash-point, target: all, point: vote.before-sync, times: 2}
+- {at: 7s, for: 9s, fault: crash-point, point: any}
+- {at: 8s, for: 9s, fault: crash-point, point: after-witness}
 ";
     let scenario = text("s.yaml", content, 1).unwrap();
     let with: Vec<Parameters> = scenario.schedule.iter().map(|step| step.with).collect();
     assert_eq!((with[0].by, with[1].monotonic), (Some(super::super::Shift(-90_000)), true));
     assert_eq!((with[1].direction, with[3].times), (Some(Direction::Slow), Some(3)));
     assert_eq!((with[3].on, with[3].error), (Some(DiskCall::Write), Some(DiskError::Enospc)));
+    assert_eq!(with[5].point, Some(Place::Code(Point::VoteBeforeSync)));
+    let needs: Vec<Need> = scenario.schedule[5..].iter().map(super::super::Step::need).collect();
+    assert_eq!(needs, [Need::Points, Need::Points, Need::Shim]);
     let yaml = scenario.to_yaml().unwrap();
     assert_eq!(text("again.yaml", &yaml, 2).unwrap(), scenario, "{yaml}");
 }
@@ -293,6 +303,10 @@ fn details_of_machines_say_what_is_allowed() {
         (
             step("fault: crash-point, point: lunch"),
             "schedule[0].point: there is no point \"lunch\"; there are before-log-sync, ",
+        ),
+        (
+            step("fault: crash-point, point: log.lunch"),
+            "there is no point \"log.lunch\"; there are before-log-sync, ",
         ),
         (
             step("fault: bit-flip, file: pki"),
