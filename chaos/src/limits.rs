@@ -176,6 +176,9 @@ pub const CONNECTIONS_MAX: u32 = 5000;
 /// what they send goes out when all have run.
 pub const SIM_TICK: Duration = Duration::from_millis(5);
 
+/// To how many masters a simulated cluster grows: the largest that is common.
+pub const SIM_MASTERS_MAX: usize = 5;
+
 /// Simulated time until a simulated cluster is up. Beyond it the run fails.
 pub const SIM_BOOT_MAX: Duration = Duration::from_secs(60);
 

@@ -12,6 +12,7 @@ mod client;
 mod disk;
 mod faults;
 mod host;
+mod joins;
 mod judge;
 mod kube;
 mod lines;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::limits::{SIM_ANSWER_MAX, SIM_HEALED_MAX, SIM_SETTLE};
+use crate::limits::{SIM_ANSWER_MAX, SIM_HEALED_MAX, SIM_MASTERS_MAX, SIM_SETTLE};
 use crate::report::Result as Outcome;
 use plan::{Kind, Plan};
 use quorate_mutants::Mutant;
@@ -70,7 +71,7 @@ pub struct Summary {
     pub result: Outcome,
     /// The seed.
     pub seed: u64,
-    /// Masters.
+    /// Masters, in the end.
     pub masters: usize,
     /// Simulated time in all, in seconds.
     pub simulated_s: f64,
@@ -104,6 +105,13 @@ pub struct Summary {
 #[must_use]
 pub fn agents_of(seed: u64) -> usize {
     if seed.is_multiple_of(3) { 3 } else { 0 }
+}
+
+/// How many masters the simulation of a seed begins with, where nobody asks for another number: some grow from three
+/// to five.
+#[must_use]
+pub fn masters_of(seed: u64) -> usize {
+    if seed % 5 == 2 { 3 } else { 5 }
 }
 
 /// Simulates a cluster under faults and checks what its clients, watchers and masters saw.
@@ -146,7 +154,8 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
     let fits = |hit: &[usize], count: usize| hit.iter().all(|position| *position < count);
     for step in &options.plan {
         anyhow::ensure!(
-            fits(&step.masters, options.masters) && fits(&step.nodes, options.agents),
+            fits(&step.masters, options.masters.max(SIM_MASTERS_MAX))
+                && fits(&step.nodes, options.agents),
             "the plan is for more than {} masters and {} nodes: give --masters and --agents",
             options.masters,
             options.agents
@@ -185,7 +194,7 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
     Ok(Summary {
         result,
         seed: options.seed,
-        masters: options.masters,
+        masters: world.nodes.len(),
         agents: options.agents,
         deeds,
         simulated_s: world.now.as_secs_f64(),
@@ -251,6 +260,10 @@ fn heal(world: &mut World) -> anyhow::Result<()> {
         }
         world.pass(Duration::from_millis(200))?;
     }
+    while !world.all_vote() && world.now <= until {
+        world.pass(Duration::from_millis(200))?;
+    }
+    world.last_word()?;
     world.clients(false);
     world.pass(SIM_ANSWER_MAX)
 }
@@ -260,10 +273,11 @@ mod tests {
     use super::*;
 
     fn options(seed: u64, agents: usize, steps: usize) -> Options {
-        let plan = plan::draw(seed, (5, agents), steps, Kind::all());
+        let masters = masters_of(seed);
+        let plan = plan::draw(seed, (masters, agents), steps, Kind::all());
         Options {
             seed,
-            masters: 5,
+            masters,
             agents,
             clients: 6,
             plan,
@@ -293,10 +307,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn three_masters_become_five() {
+        let kinds = [Kind::Join, Kind::Kill, Kind::Partition];
+        let plan = plan::draw(1, (3, 0), 12, &kinds);
+        let summary = run(&Options { masters: 3, plan, ..options(1, 0, 0) }).unwrap();
+        assert_eq!(summary.result, Outcome::Pass, "{:?}", summary.found);
+        assert_eq!((summary.masters, summary.faults[&Kind::Join]), (5, 2), "{summary:?}");
+    }
+
     #[cfg(tokio_unstable)]
     #[test]
     fn the_same_seed_is_the_same_run() {
-        for (seed, agents) in [(3, 0), (4, 2)] {
+        // The other has nodes, and a master that joins.
+        for (seed, agents) in [(3, 0), (17, 2)] {
             let directory = tempfile::tempdir().unwrap();
             let runs = [1, 2].map(|number| {
                 let path = directory.path().join(format!("{number}.trace"));

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_store::{Clock, Error, Published};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -119,7 +120,11 @@ impl Runner {
             return;
         }
         let now = Instant::now();
+        let forgets = self.world.view().revision().0 == 0 && mutants::is(Mutant::LeaderForgets);
         let changes = self.world.follow(view, self.clock.now(), now);
+        if forgets {
+            return;
+        }
         let queue = &mut self.queue;
         wake::wakes(&self.world, &changes, &mut |key| queue.wake(key, now));
         self.metrics.set_ready(self.queue.ready());

@@ -112,7 +112,7 @@ async fn run(
         roles.controllers_metrics.clone(),
     );
     // 4. Learners that have caught up become voters.
-    let membership = tokio::spawn(promote(roles.masters.clone(), ended.clone()));
+    let membership = tokio::spawn(promote_learners(roles.masters.clone(), ended.clone()));
 
     let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
@@ -171,7 +171,8 @@ async fn bootstrap(
     );
 }
 
-async fn promote(masters: Masters, ended: CancellationToken) {
+/// Makes learners voters once they are level, for as long as it is not ended; only a leader can.
+pub async fn promote_learners(masters: Masters, ended: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(PROMOTION_INTERVAL) => {}

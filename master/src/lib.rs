@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use leadership::Roles;
+pub use leadership::promote_learners;
 pub use living::own_address;
 
 /// Each master relays its nodes' heartbeats to the leader this often.

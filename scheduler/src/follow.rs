@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{GroupResource, ObjectKey, Revision, View};
 use quorate_store::{Mirror, MirrorChange};
@@ -129,7 +130,11 @@ fn take_pod(
     };
     let pod = typed.object.0.clone();
     changes.extend(cluster.set_pod(pod.clone()));
-    if pod.node_name.is_none() && !pod.finished && !pod.deleting {
+    let bound = pod.node_name.is_some();
+    if bound && change.old.is_none() && !pod.deleting && mutants::is(Mutant::BindTwice) {
+        return Seen::Pending(Arc::new(PodInfo { node_name: None, ..(*pod).clone() }));
+    }
+    if !bound && !pod.finished && !pod.deleting {
         Seen::Pending(pod)
     } else {
         Seen::Settled(pod.key.clone())

@@ -20,8 +20,12 @@ const ROUND_SEEDS: u64 = 20;
 const SAMPLE_SEEDS_MAX: u64 = 5;
 
 /// Faults that a mutant needs which seldom meet by chance.
-const FOCUS: &[(Mutant, &str)] =
-    &[(Mutant::VoteBeforeSync, "split-vote"), (Mutant::PerhapsIsNotSent, "ring,bridge")];
+const FOCUS: &[(Mutant, &str)] = &[
+    (Mutant::VoteBeforeSync, "split-vote"),
+    (Mutant::PerhapsIsNotSent, "ring,bridge"),
+    (Mutant::ReuseNodeId, "wipe,kill"),
+    (Mutant::ChecksumIgnored, "bit-flip,kill,power-loss"),
+];
 
 /// Options of `cargo xtask chaos-soak`.
 #[derive(clap::Args)]
@@ -29,9 +33,9 @@ pub(crate) struct SoakArgs {
     /// How long, of real time
     #[arg(long)]
     hours: f64,
-    /// How many masters
-    #[arg(long, default_value_t = 5)]
-    masters: u8,
+    /// How many masters at the beginning; some seeds begin with 3 if it is not given, the others with 5
+    #[arg(long)]
+    masters: Option<u8>,
     /// Faults of each simulation
     #[arg(long, default_value_t = 400)]
     steps: u32,
@@ -67,17 +71,15 @@ pub(crate) fn soak(args: &SoakArgs) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs_f64(args.hours * 3600.0);
     let failures = state.failures.len();
     while Instant::now() < until {
-        let total = simulate(
-            &program,
-            &[
-                format!("--seed={}", state.next_seed),
-                format!("--seeds={ROUND_SEEDS}"),
-                format!("--masters={}", args.masters),
-                format!("--steps={}", args.steps),
-                "--minimise=60".to_owned(),
-                format!("--directory={}", directory.display()),
-            ],
-        )?;
+        let mut arguments = vec![
+            format!("--seed={}", state.next_seed),
+            format!("--seeds={ROUND_SEEDS}"),
+            format!("--steps={}", args.steps),
+            "--minimise=60".to_owned(),
+            format!("--directory={}", directory.display()),
+        ];
+        arguments.extend(args.masters.map(|masters| format!("--masters={masters}")));
+        let total = simulate(&program, &arguments)?;
         state.next_seed += ROUND_SEEDS;
         state.simulations += total["simulations"].as_u64().unwrap_or_default();
         state.simulated_hours += total["simulatedHours"].as_f64().unwrap_or_default();
@@ -88,10 +90,9 @@ pub(crate) fn soak(args: &SoakArgs) -> anyhow::Result<()> {
         std::fs::write(&beside, serde_json::to_vec_pretty(&state)?)?;
         std::fs::rename(&beside, &path)?;
         say(&format!(
-            "{} simulations, {:.1} simulated hours of {} masters, {} answers, failures: {:?}; {:.0} x for each processor",
+            "{} simulations, {:.1} simulated hours, {} answers, failures: {:?}; {:.0} x for each processor",
             state.simulations,
             state.simulated_hours,
-            args.masters,
             state.answered,
             state.failures,
             total["speed"].as_f64().unwrap_or_default(),
@@ -182,10 +183,13 @@ fn find(
             format!("--seed={seed}"),
             format!("--steps={steps}"),
             format!("--mutant={}", mutant.name()),
-            "--agents=0".to_owned(),
+            format!("--agents={}", if mutant.needs_nodes() { 3 } else { 0 }),
             format!("--directory={}", root().join("target/chaos-mutants").display()),
         ];
         arguments.extend(focus.map(|(_, faults)| format!("--faults={faults}")));
+        if mutant == Mutant::LearnerVotes {
+            arguments.push("--masters=3".to_owned());
+        }
         let total = simulate(program, &arguments)?;
         if total["result"] == "fail" {
             let checks = total["failed"][0]["broken"].as_array().cloned().unwrap_or_default();

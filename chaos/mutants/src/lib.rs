@@ -55,6 +55,14 @@ pub enum Mutant {
     ChecksumIgnored,
     /// A compaction takes one change more than it says (etcd #18089).
     WatchLosesAtCompaction,
+    /// A master that has lost its disk comes back under the number that it had.
+    ReuseNodeId,
+    /// A master that joins votes before it has anything.
+    LearnerVotes,
+    /// A new leader's scheduler takes pods that are bound for pods that are not.
+    BindTwice,
+    /// A new leader's controllers look only at what changes from then on.
+    LeaderForgets,
 }
 
 impl Mutant {
@@ -84,6 +92,10 @@ impl Mutant {
         (Self::WatchGoesBack, "watch-goes-back"),
         (Self::ChecksumIgnored, "checksum-ignored"),
         (Self::WatchLosesAtCompaction, "watch-loses-at-compaction"),
+        (Self::ReuseNodeId, "reuse-node-id"),
+        (Self::LearnerVotes, "learner-votes"),
+        (Self::BindTwice, "bind-twice"),
+        (Self::LeaderForgets, "leader-forgets"),
     ];
 
     /// The one of that name.
@@ -96,6 +108,12 @@ impl Mutant {
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(mutant, _)| *mutant == self).map_or("", |(_, name)| name)
+    }
+
+    /// Whether only clusters with nodes show it.
+    #[must_use]
+    pub fn needs_nodes(self) -> bool {
+        matches!(self, Self::BindTwice | Self::LeaderForgets)
     }
 
     /// What it does wrong.
@@ -153,6 +171,16 @@ impl Mutant {
             Self::ChecksumIgnored => "Damage of a record is not noticed",
             Self::WatchLosesAtCompaction => {
                 "A compaction takes one change more than it says (etcd #18089)"
+            }
+            Self::ReuseNodeId => {
+                "A master that has lost its disk comes back under the number that it had"
+            }
+            Self::LearnerVotes => "A master that joins votes before it has anything",
+            Self::BindTwice => {
+                "A new leader's scheduler takes pods that are bound for pods that are not"
+            }
+            Self::LeaderForgets => {
+                "A new leader's controllers look only at what changes from then on"
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::limits::{SIM_SEEDS_NAMED_MAX, SIM_STUCK_MAX, SIM_WATCHED_EVERY};
 use crate::report::Result as Outcome;
 use crate::scenario::Span;
 use crate::sim::plan::{self, Kind, Plan};
-use crate::sim::{OVER, Options, Summary, agents_of, minimise, run};
+use crate::sim::{OVER, Options, Summary, agents_of, masters_of, minimise, run};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimArgs {
@@ -33,9 +33,9 @@ pub(super) struct SimArgs {
     /// Faults of each simulation
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
-    /// How many masters
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
-    masters: u8,
+    /// How many masters at the beginning; each fifth seed begins with 3 if it is not given, the others with 5
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
+    masters: Option<u8>,
     /// How many nodes with agents; each third seed has 3 if it is not given, the others none
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=50))]
     agents: Option<u8>,
@@ -75,7 +75,6 @@ struct Total {
     result: Outcome,
     first_seed: u64,
     simulations: usize,
-    masters: u8,
     simulated_hours: f64,
     /// Real time, of all of them together, and of all processors that were used.
     took_s: f64,
@@ -210,7 +209,7 @@ fn watch_over(options: &Options, voice: Voice) -> Watched {
 impl SimArgs {
     fn options(&self, seed: u64, given: Option<&Plan>) -> Options {
         let kinds = if self.faults.is_empty() { Kind::all() } else { &self.faults };
-        let masters = usize::from(self.masters);
+        let masters = self.masters.map_or_else(|| masters_of(seed), usize::from);
         let agents = self.agents.map_or_else(|| agents_of(seed), usize::from);
         let steps = usize::try_from(self.steps).unwrap_or(100);
         let drawn = || plan::draw(seed, (masters, agents), steps, kinds);
@@ -241,8 +240,8 @@ impl SimArgs {
             .with_context(|| format!("write {}", path.display()))?;
         let (faults, path) = (smallest.len(), path.display());
         (voice.say)(&format!(
-            "  again with {faults} faults: quorate chaos sim --seed {} --masters {} --clients {} --plan {path}",
-            summary.seed, self.masters, self.clients
+            "  again with {faults} faults: quorate chaos sim --seed {} --masters {} --agents {} --clients {} --plan {path}",
+            summary.seed, options.masters, options.agents, self.clients
         ));
         Ok(())
     }
@@ -252,7 +251,6 @@ impl SimArgs {
             result: all.iter().map(|summary| summary.result).max().unwrap_or(Outcome::Unknown),
             first_seed: first,
             simulations: all.len(),
-            masters: self.masters,
             simulated_hours: 0.0,
             took_s: took.as_secs_f64(),
             processor_s: 0.0,
@@ -292,13 +290,12 @@ impl std::fmt::Display for Total {
         }
         write!(
             f,
-            "{}: {} simulations from seed {}, {:.2} simulated hours of {} masters in {:.0} s ({:.0} x for each \
+            "{}: {} simulations from seed {}, {:.2} simulated hours in {:.0} s ({:.0} x for each \
              processor), {} answers; {faults}",
             word(self.result),
             self.simulations,
             self.first_seed,
             self.simulated_hours,
-            self.masters,
             self.took_s,
             self.speed,
             self.answered,

@@ -1,5 +1,6 @@
 //! Faults of the simulated world: how each begins, and how it is taken back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,12 +12,17 @@ use super::plan::{BACK, Kind, Step};
 use super::world::{Weather, World};
 
 /// Masters of which one may be lost for good.
-const FLIP_MASTERS_MIN: usize = 5;
+const LOSING_MASTERS_MIN: usize = 5;
 
 impl World {
     /// A fault of the plan begins.
     pub(super) fn begin(&mut self, number: usize) -> anyhow::Result<()> {
-        let Some(step) = self.plan.get(number).cloned() else { return Ok(()) };
+        let Some(mut step) = self.plan.get(number).cloned() else { return Ok(()) };
+        // A plan is for as many masters as there may be one day.
+        let count = self.nodes.len();
+        let hit: BTreeSet<usize> = step.masters.iter().map(|master| master % count).collect();
+        step.masters = hit.into_iter().collect();
+        self.plan[number].masters.clone_from(&step.masters);
         self.note(format_args!("{:?} {:?} begins", step.fault, step.masters));
         let lasts = Duration::from_millis(step.lasts_ms);
         let mut happens = true;
@@ -41,9 +47,7 @@ impl World {
                 }
             }
             Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring | Kind::MajoritiesRing => {
-                for link in self.links(&step) {
-                    *self.cuts.entry(link).or_insert(0) += 1;
-                }
+                self.cut(number, &step);
             }
             Kind::Network => {
                 let most = Duration::from_millis(step.much);
@@ -62,10 +66,18 @@ impl World {
             }
             Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.harm(&step),
             Kind::BitFlip => happens = self.flip(&step),
+            Kind::Wipe => match step.masters.first() {
+                Some(master) if self.one_may_be_lost() => self.wipe(*master)?,
+                _ => happens = false,
+            },
+            Kind::Join => match self.another_master()? {
+                Some(position) => self.plan[number].masters = vec![position],
+                None => happens = false,
+            },
             Kind::SplitVote => happens = self.split_vote(number),
             Kind::ClockJump => self.set_clocks(&step),
             Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause | Kind::NodePartition => {
-                self.begin_at_nodes(&step);
+                self.begin_at_nodes(number, &step);
             }
         }
         if happens {
@@ -75,8 +87,17 @@ impl World {
         Ok(())
     }
 
+    /// Links carry nothing until the step ends.
+    fn cut(&mut self, number: usize, step: &Step) {
+        let links = self.links(step);
+        for link in &links {
+            *self.cuts.entry(*link).or_insert(0) += 1;
+        }
+        self.cut_by.insert(number, links);
+    }
+
     /// Something happens to nodes.
-    fn begin_at_nodes(&mut self, step: &Step) {
+    fn begin_at_nodes(&mut self, number: usize, step: &Step) {
         let until = self.now + Duration::from_millis(step.lasts_ms);
         match step.fault {
             Kind::AgentKill | Kind::NodeLoss => {
@@ -91,11 +112,7 @@ impl World {
                     }
                 }
             }
-            _ => {
-                for link in self.links(step) {
-                    *self.cuts.entry(link).or_insert(0) += 1;
-                }
-            }
+            _ => self.cut(number, step),
         }
     }
 
@@ -142,16 +159,21 @@ impl World {
         }
     }
 
+    /// Whether enough are left without it.
+    fn one_may_be_lost(&self) -> bool {
+        let whole = self.nodes.iter().filter(|node| node.takes_part() && !node.hurt).count();
+        whole == self.nodes.len() && whole >= LOSING_MASTERS_MIN && self.all_vote()
+    }
+
     /// One bit of one master, if enough are left without it.
     fn flip(&mut self, step: &Step) -> bool {
-        let enough = self.nodes.len() >= FLIP_MASTERS_MIN;
-        if !enough || self.nodes.iter().any(|node| node.flipped) {
+        if !self.one_may_be_lost() {
             return false;
         }
         for master in &step.masters {
             self.crash(*master, false);
             self.nodes[*master].disk.flip();
-            self.nodes[*master].flipped = true;
+            self.nodes[*master].hurt = true;
         }
         true
     }
@@ -159,9 +181,8 @@ impl World {
     fn split_vote(&mut self, number: usize) -> bool {
         let Some(leader) = self.leader() else { return false };
         self.plan[number].masters = vec![leader];
-        for link in self.links(&self.plan[number]) {
-            *self.cuts.entry(link).or_insert(0) += 1;
-        }
+        let step = self.plan[number].clone();
+        self.cut(number, &step);
         self.traps.push((leader, "Vote"));
         self.crash(leader, true);
         self.starts_soon(leader);
@@ -173,7 +194,8 @@ impl World {
         let Some(step) = self.plan.get(number).cloned() else { return Ok(()) };
         self.note(format_args!("{:?} {:?} ends", step.fault, step.masters));
         match step.fault {
-            Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll | Kind::BitFlip => {}
+            Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll => {}
+            Kind::BitFlip | Kind::Wipe | Kind::Join => {}
             Kind::LossAfterVote | Kind::LossAfterAppend => {
                 self.traps.retain(|(master, _)| !step.masters.contains(master));
             }
@@ -190,7 +212,7 @@ impl World {
             | Kind::MajoritiesRing
             | Kind::NodePartition
             | Kind::SplitVote => {
-                for link in self.links(&step) {
+                for link in self.cut_by.remove(&number).unwrap_or_default() {
                     if let Some(count) = self.cuts.get_mut(&link) {
                         *count -= 1;
                         if *count == 0 {
@@ -225,7 +247,7 @@ impl World {
         }
         // Whoever is down is started again; those whom a later fault ended, too: somebody watches them.
         for master in &step.masters {
-            if self.nodes[*master].life.is_none() && !self.nodes[*master].lost {
+            if self.nodes[*master].life.is_none() && self.nodes[*master].takes_part() {
                 self.start(*master)?;
             }
         }
@@ -312,6 +334,7 @@ impl World {
             }
         }
         self.cuts.clear();
+        self.cut_by.clear();
         self.traps.clear();
         self.weather = Weather::FAIR;
         for master in 0..self.nodes.len() {
@@ -332,7 +355,7 @@ impl World {
             if ended == Some(true) || failed {
                 self.crash(master, false);
             }
-            if self.nodes[master].life.is_none() && !self.nodes[master].lost {
+            if self.nodes[master].life.is_none() && self.nodes[master].takes_part() {
                 self.start(master)?;
             }
         }

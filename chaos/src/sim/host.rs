@@ -21,6 +21,7 @@ use tonic::body::Body;
 
 use super::agent::Dialling;
 use super::disk::Disk;
+use super::joins::Admitted;
 use super::kube::{Bound, Used};
 use super::lines;
 use super::pipe::{Line, Side};
@@ -54,6 +55,8 @@ pub(super) enum Sent {
     Seen { from: usize, cursor: Cursor, changes: Vec<super::client::Change>, up_to: u64 },
     /// Its watch ended.
     Lost { from: usize, cursor: Cursor, error: String },
+    /// A master tells one that wants to join.
+    Joined { from: usize, joiner: usize, number: u64, admitted: Admitted },
     /// An agent dials a master.
     Dials { from: usize, to: usize, answer: Dialling },
     /// One side of a connection writes; nothing: it closes.
@@ -77,6 +80,7 @@ impl Sent {
             | Self::Told { from, .. }
             | Self::Seen { from, .. }
             | Self::Lost { from, .. }
+            | Self::Joined { from, .. }
             | Self::Dials { from, .. }
             | Self::Bytes { from, .. }
             | Self::Used { from, .. }
@@ -103,6 +107,9 @@ impl Sent {
             }
             Self::Lost { from, cursor, error } => {
                 format!("m{} loses {cursor:?}: {error}", from + 1)
+            }
+            Self::Joined { from, joiner, number, admitted } => {
+                format!("m{} tells m{} {number} {admitted:?}", from + 1, joiner + 1)
             }
             Self::Dials { .. } | Self::Bytes { .. } => lines::told(self).unwrap_or_default(),
             Self::Used { from, step, used } => format!("m{} did {step} {used:?}", from + 1),

@@ -18,6 +18,7 @@ pub(super) type Found = (&'static str, String);
 pub(super) fn all(world: &mut World) -> anyhow::Result<Vec<Found>> {
     let mut found = std::mem::take(&mut world.broken);
     found.extend(world.rest()?);
+    found.extend(world.membership());
     found.extend(agreement(world)?.into_iter().map(|text| ("agreement", text)));
     world.over();
     found.extend(one_leader(world).into_iter().map(|text| ("leaders", text)));

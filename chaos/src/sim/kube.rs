@@ -20,7 +20,7 @@ use super::host::{Outbox, Sent};
 use super::judge::Found;
 use super::world::{Event, World, tick_of};
 use crate::check::kube as checks;
-use crate::limits::{SIM_ANSWER_MAX, SIM_CONVERGED_MAX, SIM_WATCH_AGAIN};
+use crate::limits::{SIM_ANSWER_MAX, SIM_CONVERGED_MAX, SIM_HEALED_MAX, SIM_WATCH_AGAIN};
 use crate::real::kube::ending::Last;
 use crate::real::kube::{Binding, DEPLOYMENTS, Evidence, LABEL, ROUND, Wanted, image, name, user};
 use crate::report::Result as Outcome;
@@ -79,6 +79,8 @@ pub(super) struct Kube {
     round: u64,
     /// The step that is under way.
     under_way: Option<(u64, Step)>,
+    /// The next success is the last.
+    ends: bool,
 }
 
 /// Who may do everything.
@@ -304,6 +306,13 @@ impl World {
                 if used.told != Told::Refused {
                     wanted.insert(name, Wanted { known, ..used.then });
                 }
+                if known && std::mem::take(&mut self.kube.ends) {
+                    self.clients(false);
+                    if let Some(leader) = self.leader() {
+                        self.crash(leader, false);
+                        self.starts_soon(leader);
+                    }
+                }
                 if known {
                     *self.kube.evidence.done.entry(used.verb.to_owned()).or_default() += 1;
                 } else {
@@ -313,6 +322,18 @@ impl World {
         }
         let pause = self.pause() * 2;
         self.later(pause, Event::Uses);
+    }
+
+    /// The leader ends in the moment after the user was told of the last success: what it has begun is for the next one
+    /// to finish, and nobody changes anything any more.
+    pub(super) fn last_word(&mut self) -> anyhow::Result<()> {
+        let until = self.now + SIM_HEALED_MAX;
+        self.kube.ends = !self.agents.is_empty();
+        while self.kube.ends && self.now < until {
+            self.pass(Duration::from_millis(200))?;
+        }
+        self.kube.ends = false;
+        Ok(())
     }
 
     /// A pod was seen on a node.

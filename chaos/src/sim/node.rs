@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ipnet::{IpNet, Ipv4Net};
 use jiff::SignedDuration;
 use quorate_api_server::identity::User;
@@ -14,6 +15,7 @@ use quorate_master::{Parts, Prepared, Running};
 use quorate_pki::{Authority, ClusterKeys, Subject};
 use quorate_raft::{Config, DiskRule, Member, NodeId, PeerTls, SnapshotRule, Timing};
 use quorate_store::{Clock, Masters, Started, Store};
+use tokio_util::sync::CancellationToken;
 
 use super::being::{Being, TRUE_RATE};
 use super::client;
@@ -95,11 +97,14 @@ pub(super) struct Node {
     pub(super) rate_permille: u64,
     /// How wrong its wall clock is.
     pub(super) wrong: SignedDuration,
-    /// A bit of its disk was flipped.
-    pub(super) flipped: bool,
-    /// It found that, and takes no part any more.
+    /// Its disk is not what it was: a bit was flipped, or it is another one.
+    pub(super) hurt: bool,
+    /// That was found, and it takes no part any more.
     pub(super) lost: bool,
-    tls: PeerTls,
+    /// It was there once.
+    pub(super) has_lived: bool,
+    /// Once it has a number.
+    tls: Option<PeerTls>,
     /// Signs tokens, if there is an API.
     service_account_pem: Option<String>,
 }
@@ -178,32 +183,50 @@ fn raise(started: Started, parts: Option<Parts>) -> anyhow::Result<Up> {
 }
 
 impl Node {
-    pub(super) fn new(
-        position: usize,
-        id: NodeId,
-        common: &Common,
-        seed: u64,
-    ) -> anyhow::Result<Self> {
-        let authority = &common.authority;
-        let subject = Subject::Peer { cluster_id: CLUSTER.to_owned(), node_id: id.0 };
-        let issued = authority.issue(&subject, jiff::Timestamp::now())?;
-        let tls = PeerTls {
-            ca_pem: authority.certificate_pem().to_owned(),
-            certificate_pem: issued.certificate_pem,
-            key_pem: issued.key_pem,
-        };
-        Ok(Self {
-            id,
+    /// One that is not a member yet.
+    pub(super) fn new(position: usize, common: &Common, seed: u64) -> Self {
+        Self {
+            id: NodeId(0),
             member: member(position),
             disk: Disk::new(seed),
             life: None,
             rate_permille: TRUE_RATE,
             wrong: SignedDuration::ZERO,
-            flipped: false,
+            hurt: false,
             lost: false,
-            tls,
+            has_lived: false,
+            tls: None,
             service_account_pem: common.keys.as_ref().map(|keys| keys.service_account_pem.clone()),
-        })
+        }
+    }
+
+    /// It has a number from now on.
+    pub(super) fn admit(&mut self, id: NodeId, common: &Common) -> anyhow::Result<()> {
+        let authority = &common.authority;
+        let subject = Subject::Peer { cluster_id: CLUSTER.to_owned(), node_id: id.0 };
+        let issued = authority.issue(&subject, jiff::Timestamp::now())?;
+        self.tls = Some(PeerTls {
+            ca_pem: authority.certificate_pem().to_owned(),
+            certificate_pem: issued.certificate_pem,
+            key_pem: issued.key_pem,
+        });
+        self.id = id;
+        Ok(())
+    }
+
+    /// It has lost its number.
+    pub(super) fn expel(&mut self) {
+        self.tls = None;
+    }
+
+    /// Whether it has a number.
+    pub(super) fn is_member(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether it is to run.
+    pub(super) fn takes_part(&self) -> bool {
+        self.is_member() && !self.lost
     }
 
     /// Begins a life: the store starts, and tells the world how far it comes.
@@ -214,7 +237,9 @@ impl Node {
         directory: &Path,
         outbox: &Outbox,
     ) -> anyhow::Result<()> {
+        let tls = self.tls.clone().context("a master without a number was started")?;
         let being = Being::new(now, self.wrong)?;
+        self.has_lived = true;
         let wire = Arc::new(Wire::new(own, outbox.clone(), directory));
         let host = Arc::new(SimHost { disk: self.disk.clone(), wire: wire.clone() });
         let pem = self.service_account_pem.clone();
@@ -228,7 +253,7 @@ impl Node {
             member: self.member.clone(),
             // Nobody listens on it: the wire takes its place.
             listener: std::net::TcpListener::bind("127.0.0.1:0")?,
-            tls: self.tls.clone(),
+            tls,
             timing: Timing::default(),
             snapshots: SnapshotRule { log_bytes_min, follow_state_size: false },
             disk: DiskRule::default(),
@@ -242,6 +267,12 @@ impl Node {
                 Err(error) => Err(error.to_string()),
             };
             let store = up.as_ref().ok().map(|up| up.store.clone());
+            // What the leader does with learners, where nothing else runs on it.
+            if let Some(masters) =
+                up.as_ref().ok().filter(|_| !has_nodes).map(|up| up.masters.clone())
+            {
+                tokio::spawn(quorate_master::promote_learners(masters, CancellationToken::new()));
+            }
             *self::slot(&result) = match up {
                 Ok(up) => Start::Done(up),
                 Err(error) => Start::Failed(error),

@@ -7,6 +7,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::SIM_MASTERS_MAX;
+
 /// What can go wrong in the simulated world.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
@@ -58,6 +60,11 @@ pub enum Kind {
     LossAfterAppend,
     /// A bit in the log of a master is not what it was; once in a run of five masters or more.
     BitFlip,
+    /// A master's disk is replaced by an empty one, and the master asks to be let in again, which it must not be
+    /// under the number that it had; once in a run of five masters or more.
+    Wipe,
+    /// Another master joins, while there are fewer than five.
+    Join,
     /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
     ClockJump,
     /// Agents end; what they run goes on, and is there when they start again.
@@ -123,6 +130,8 @@ pub const BACK: u64 = 1 << 32;
 pub fn draw(seed: u64, (masters, nodes): (usize, usize), count: usize, kinds: &[Kind]) -> Plan {
     let kinds: Vec<Kind> =
         kinds.iter().copied().filter(|kind| nodes > 0 || !kind.is_of_nodes()).collect();
+    let joins = masters < SIM_MASTERS_MAX && kinds.contains(&Kind::Join);
+    let masters = if joins { SIM_MASTERS_MAX } else { masters };
     let mut random = StdRng::seed_from_u64(seed ^ 0x7055_1b1e_fa17);
     let mut plan = Vec::with_capacity(count);
     let (mut at, mut over) = (0, 0);
@@ -148,7 +157,7 @@ pub fn draw(seed: u64, (masters, nodes): (usize, usize), count: usize, kinds: &[
             Kind::LossAfterVote | Kind::LossAfterAppend => random.random_range(1..=masters),
             Kind::PowerLoss | Kind::Partition | Kind::OneWay => random.random_range(1..=masters),
             Kind::ClockJump | Kind::NodePartition => random.random_range(1..=masters),
-            Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause => 0,
+            Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause | Kind::Join => 0,
             Kind::Kill | Kind::Pause | Kind::Freeze if random.random_range(0..4) == 0 => {
                 random.random_range(1..=masters)
             }

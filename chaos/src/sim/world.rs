@@ -18,6 +18,7 @@ use super::OVER;
 use super::agent::{AgentNode, Dialling};
 use super::client::{self, Asked, Told};
 use super::host::{self, Exchange, Outbox, Packed, Sent, Waiting};
+use super::joins::Admitted;
 use super::judge::Found;
 use super::kube::{Kube, Used};
 use super::lines::Connection;
@@ -79,6 +80,15 @@ pub(super) enum Event {
     },
     Starts {
         master: usize,
+    },
+    /// A master without a number asks for one.
+    Joins {
+        joiner: usize,
+    },
+    JoinerIsTold {
+        joiner: usize,
+        number: u64,
+        admitted: Admitted,
     },
     /// A fault of the plan.
     Begins {
@@ -181,6 +191,13 @@ pub(super) struct World {
     pub(super) weather: Weather,
     /// Links that carry nothing, and how many faults want that: from, to.
     pub(super) cuts: BTreeMap<(usize, usize), u32>,
+    /// Those that each step of the plan has cut.
+    pub(super) cut_by: BTreeMap<usize, Vec<(usize, usize)>>,
+    pub(super) common: Common,
+    /// Who waits for a number, and for the answer to which question.
+    pub(super) joining: BTreeMap<usize, u64>,
+    /// All that were ever given.
+    pub(super) numbers: BTreeSet<NodeId>,
     pub(super) plan: Plan,
     /// What happened, how often.
     pub(super) faults: BTreeMap<Kind, usize>,
@@ -191,7 +208,7 @@ pub(super) struct World {
     pub(super) leaders: BTreeMap<u64, BTreeSet<u64>>,
     pub(super) broken: Vec<Found>,
     /// Of each master: the highest vote that it stood by, and those of just now, with their times.
-    votes: Vec<Vec<(Duration, (u64, u64))>>,
+    pub(super) votes: Vec<Vec<(Duration, (u64, u64))>>,
     /// Revision and hash after an index, and who said so first.
     states: BTreeMap<u64, (usize, u64, u128)>,
     pub(super) trace: Trace,
@@ -228,6 +245,8 @@ impl World {
         clients: usize,
         (directory, beat): (PathBuf, Arc<AtomicU64>),
     ) -> anyhow::Result<Self> {
+        let now = jiff::Timestamp::now();
+        let keys = (agents > 0).then(|| ClusterKeys::generate("simulation", now)).transpose()?;
         let mut world = Self {
             now: Duration::ZERO,
             random: StdRng::seed_from_u64(seed),
@@ -238,6 +257,10 @@ impl World {
             kube: Kube::default(),
             weather: Weather::FAIR,
             cuts: BTreeMap::new(),
+            cut_by: BTreeMap::new(),
+            common: Common { authority: Authority::generate("simulation", now)?, keys },
+            joining: BTreeMap::new(),
+            numbers: BTreeSet::new(),
             plan: Plan::new(),
             faults: BTreeMap::new(),
             history: Vec::new(),
@@ -266,12 +289,9 @@ impl World {
             beat,
             tick: SIM_TICK * u32::try_from(1 + seed % 3).unwrap_or(1),
         };
-        let now = jiff::Timestamp::now();
-        let keys = (agents > 0).then(|| ClusterKeys::generate("simulation", now)).transpose()?;
-        let common = Common { authority: Authority::generate("simulation", now)?, keys };
-        world.found(&common)?;
+        world.found()?;
         for position in 1..masters {
-            world.join(position, &common)?;
+            world.join(position)?;
         }
         for agent in 0..agents {
             world.agents.push(AgentNode::new(agent, &world.directory));
@@ -290,8 +310,8 @@ impl World {
         Ok(world)
     }
 
-    fn found(&mut self, common: &Common) -> anyhow::Result<()> {
-        self.add(0, FIRST_NODE_ID, common)?;
+    fn found(&mut self) -> anyhow::Result<()> {
+        self.add(0, FIRST_NODE_ID)?;
         let founded = self.ask(0, |up| {
             let masters = up.masters.clone();
             async move { masters.initialize().await.map_err(|error| error.to_string()) }
@@ -299,14 +319,17 @@ impl World {
         founded.map_err(anyhow::Error::msg)
     }
 
-    fn add(&mut self, position: usize, id: NodeId, common: &Common) -> anyhow::Result<()> {
+    fn add(&mut self, position: usize, id: NodeId) -> anyhow::Result<()> {
         let seed = self.random.random();
-        self.nodes.push(Node::new(position, id, common, seed)?);
+        let mut node = Node::new(position, &self.common, seed);
+        node.admit(id, &self.common)?;
+        self.numbers.insert(id);
+        self.nodes.push(node);
         self.start(position)
     }
 
     /// As `quorate server --join` has it: admitted, started empty, promoted when it is level.
-    fn join(&mut self, position: usize, common: &Common) -> anyhow::Result<()> {
+    fn join(&mut self, position: usize) -> anyhow::Result<()> {
         let member = node::member(position);
         let admitted = self.retry(|world| {
             world.ask(0, |up| {
@@ -314,7 +337,7 @@ impl World {
                 async move { masters.admit(&member).await.map_err(|error| error.to_string()) }
             })
         })?;
-        self.add(position, admitted, common)?;
+        self.add(position, admitted)?;
         self.retry(|world| {
             world.ask(0, |up| {
                 let masters = up.masters.clone();
@@ -477,6 +500,9 @@ impl World {
                     self.broken.push(("watches", format!("{name} was ended: {error}")));
                 }
             }
+            Sent::Joined { joiner, number, admitted, .. } => {
+                self.later(travel, Event::JoinerIsTold { joiner, number, admitted });
+            }
             Sent::Dials { from, to, answer } => self.dials(from, to, answer),
             Sent::Bytes { line, side, bytes, .. } => self.writes(line, side, bytes),
             Sent::Used { step, used, .. } => self.later(travel, Event::UserIsTold { step, used }),
@@ -555,9 +581,13 @@ impl World {
             Event::Tells { operation, told } => self.tells(operation, Some(told)),
             Event::GivesUp { operation } => self.tells(operation, None),
             Event::Starts { master } => {
-                if self.nodes[master].life.is_none() && !self.nodes[master].lost {
+                if self.nodes[master].life.is_none() && self.nodes[master].takes_part() {
                     self.start(master)?;
                 }
+            }
+            Event::Joins { joiner } => self.joins(joiner),
+            Event::JoinerIsTold { joiner, number, admitted } => {
+                self.joiner_is_told(joiner, number, admitted)?;
             }
             Event::Begins { step } => self.begin(step)?,
             Event::Ends { step } => self.end(step)?,
@@ -676,6 +706,11 @@ impl World {
     // === what is looked at all the time ===
 
     fn look(&mut self) {
+        if self.nodes.len() > self.watchers.len()
+            && let Some(leader) = self.leader()
+        {
+            self.look_at_voters(leader);
+        }
         let mut refused = Vec::new();
         for (position, node) in self.nodes.iter().enumerate() {
             let Some(life) = &node.life else { continue };
@@ -692,7 +727,7 @@ impl World {
                     }
                 }
                 Start::Failed(_) if node.disk.harmed() => continue,
-                Start::Failed(_) if node.flipped => {
+                Start::Failed(_) if node.hurt => {
                     refused.push(position);
                     continue;
                 }

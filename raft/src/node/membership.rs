@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition, ServerState};
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
@@ -35,6 +36,10 @@ impl RaftNode {
         self.on_runtime(async move {
             let _one_at_a_time = inner.membership_lock.lock().await;
             let metrics = inner.leader_metrics()?;
+            let known = inner.members_of(&metrics).into_iter().find(|known| known.member == member);
+            if let Some(known) = known.filter(|_| mutants::is(Mutant::ReuseNodeId)) {
+                return Ok(known.id);
+            }
             let stillborn = inner.never_answered(&metrics, &member);
             inner.check_addresses(&metrics, stillborn, &member)?;
             if let Some(id) = stillborn {
@@ -47,6 +52,10 @@ impl RaftNode {
             points::pass(Point::MembershipNumbered);
             inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
             points::pass(Point::MembershipLearner);
+            if mutants::is(Mutant::LearnerVotes) {
+                let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
+                inner.limited(inner.raft.change_membership(change, true)).await?;
+            }
             tracing::info!(%id, name = member.name, "added a learner");
             Ok(id)
         })
