@@ -20,6 +20,7 @@ mod node;
 mod panics;
 mod pipe;
 pub mod plan;
+mod points;
 mod trace;
 mod users;
 mod world;
@@ -91,6 +92,8 @@ pub struct Summary {
     pub terms: usize,
     /// Faults, by their kind.
     pub faults: BTreeMap<Kind, usize>,
+    /// Points of the code at which masters ended, how often.
+    pub points: BTreeMap<&'static str, usize>,
     /// Events in the trace, and the number that stands for all of them: the same for the same run.
     pub events: u64,
     /// See `events`.
@@ -204,6 +207,7 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
         unknown,
         terms: world.leaders.len(),
         faults: world.faults,
+        points: world.passed,
         events,
         trace,
         broken,
@@ -314,6 +318,16 @@ mod tests {
         let summary = run(&Options { masters: 3, plan, ..options(1, 0, 0) }).unwrap();
         assert_eq!(summary.result, Outcome::Pass, "{:?}", summary.found);
         assert_eq!((summary.masters, summary.faults[&Kind::Join]), (5, 2), "{summary:?}");
+    }
+
+    #[test]
+    fn masters_end_at_points_of_the_code() {
+        let plan = plan::draw(1, (3, 0), 16, &[Kind::CrashPoint]);
+        let summary = run(&Options { masters: 3, plan, ..options(1, 0, 0) }).unwrap();
+        assert_eq!(summary.result, Outcome::Pass, "{:?}", summary.found);
+        let count = summary.points.values().sum::<usize>();
+        assert_eq!(summary.faults.get(&Kind::CrashPoint), Some(&count), "{summary:?}");
+        assert!(summary.points.len() >= 3, "{:?}", summary.points);
     }
 
     #[cfg(tokio_unstable)]

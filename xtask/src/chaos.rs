@@ -57,7 +57,7 @@ struct State {
 
 /// Simulates one seed after the other, from where the last one stopped, and keeps what fails.
 pub(crate) fn soak(args: &SoakArgs) -> anyhow::Result<()> {
-    let program = build("quick", &[])?;
+    let program = build("quick", &["--features=quorate-chaos/crash-points"])?;
     let directory = root().join("target/chaos-soak");
     std::fs::create_dir_all(&directory)?;
     let path = directory.join("state.json");
@@ -120,7 +120,7 @@ pub(crate) struct MutantsArgs {
 
 /// Simulates with each mutant until it is found, and prints which check found it after how many seeds.
 pub(crate) fn mutants(args: &MutantsArgs) -> anyhow::Result<()> {
-    let program = build("quick", &["--features=quorate-chaos/mutants"])?;
+    let program = build("quick", &["--features=quorate-chaos/mutants,quorate-chaos/crash-points"])?;
     let steps = format!("--steps={}", args.steps);
     let seeds = format!("--seeds={}", args.seeds);
     say("first without any, which must pass");

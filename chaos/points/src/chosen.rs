@@ -4,19 +4,16 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{DIED, DIRECTORY, LISTENS, ORDER, Point, SNAPSHOT_BYTES, TAKEN};
+use super::{DIED, DIRECTORY, Hook, LISTENS, ORDER, Point, SNAPSHOT_BYTES, TAKEN};
 
 /// Whether this program has its points.
 pub const BUILT: bool = true;
 
 /// Between two looks at the order.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-type Hook = Rc<dyn Fn(Point)>;
 
 thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
@@ -121,6 +118,7 @@ fn die(directory: &Path, order: &str, point: Point) -> ! {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::rc::Rc;
 
     use super::*;
 

@@ -27,6 +27,9 @@ pub const DIED: &str = "died";
 /// Environment variable: bytes of log after which a master takes a snapshot, so that short runs pass the points there.
 pub const SNAPSHOT_BYTES: &str = "QUORATE_SNAPSHOT_LOG_BYTES";
 
+/// What a thread calls at each point that it passes.
+pub type Hook = std::rc::Rc<dyn Fn(Point)>;
+
 #[cfg(not(any(feature = "on", debug_assertions)))]
 mod chosen {
     use super::Point;
@@ -37,6 +40,10 @@ mod chosen {
     /// The code comes by this point.
     #[inline(always)]
     pub fn pass(_: Point) {}
+
+    /// What a thread would call at each point that it passes: it passes none.
+    #[inline(always)]
+    pub fn hook(_: Option<super::Hook>) {}
 
     /// Looks for orders; there are none.
     #[inline(always)]

@@ -83,6 +83,8 @@ struct Total {
     speed: f64,
     answered: usize,
     faults: BTreeMap<Kind, usize>,
+    /// Points of the code at which masters ended.
+    points: BTreeMap<&'static str, usize>,
     failed: Vec<Summary>,
 }
 
@@ -257,12 +259,16 @@ impl SimArgs {
             speed: 0.0,
             answered: 0,
             faults: BTreeMap::new(),
+            points: BTreeMap::new(),
             failed: Vec::new(),
         };
         for summary in all {
             total.simulated_hours += summary.simulated_s / 3600.0;
             total.processor_s += summary.processor_s;
             total.answered += summary.answered;
+            for (point, count) in &summary.points {
+                *total.points.entry(*point).or_insert(0) += count;
+            }
             for (kind, count) in &summary.faults {
                 *total.faults.entry(*kind).or_insert(0) += count;
             }

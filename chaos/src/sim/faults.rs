@@ -14,6 +14,9 @@ use super::world::{Weather, World};
 /// Masters of which one may be lost for good.
 const LOSING_MASTERS_MIN: usize = 5;
 
+/// Of a thousand bits that flip, those in snapshots.
+const SNAPSHOT_FLIPS: u32 = 400;
+
 impl World {
     /// A fault of the plan begins.
     pub(super) fn begin(&mut self, number: usize) -> anyhow::Result<()> {
@@ -65,16 +68,9 @@ impl World {
                 self.traps.extend(step.masters.iter().map(|master| (*master, after)));
             }
             Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.harm(&step),
-            Kind::BitFlip => happens = self.flip(&step),
-            Kind::Wipe => match step.masters.first() {
-                Some(master) if self.one_may_be_lost() => self.wipe(*master)?,
-                _ => happens = false,
-            },
-            Kind::Join => match self.another_master()? {
-                Some(position) => self.plan[number].masters = vec![position],
-                None => happens = false,
-            },
-            Kind::SplitVote => happens = self.split_vote(number),
+            Kind::BitFlip | Kind::Wipe | Kind::SplitVote | Kind::CrashPoint | Kind::Join => {
+                happens = self.begin_if_it_can(number, &step)?;
+            }
             Kind::ClockJump => self.set_clocks(&step),
             Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause | Kind::NodePartition => {
                 self.begin_at_nodes(number, &step);
@@ -85,6 +81,33 @@ impl World {
             self.ends(number, lasts);
         }
         Ok(())
+    }
+
+    /// Something that is not always possible; whether it has happened.
+    fn begin_if_it_can(&mut self, number: usize, step: &Step) -> anyhow::Result<bool> {
+        Ok(match step.fault {
+            Kind::BitFlip => self.flip(step),
+            Kind::SplitVote => self.split_vote(number),
+            Kind::Wipe => match step.masters.first() {
+                Some(master) if self.one_may_be_lost() => {
+                    self.wipe(*master)?;
+                    true
+                }
+                _ => false,
+            },
+            Kind::CrashPoint => {
+                // It counts when a master comes by.
+                self.lay_traps(&step.masters, step.much);
+                false
+            }
+            _ => match self.another_master()? {
+                Some(position) => {
+                    self.plan[number].masters = vec![position];
+                    true
+                }
+                None => false,
+            },
+        })
     }
 
     /// Links carry nothing until the step ends.
@@ -172,7 +195,9 @@ impl World {
         }
         for master in &step.masters {
             self.crash(*master, false);
-            self.nodes[*master].disk.flip();
+            if !self.chance(SNAPSHOT_FLIPS) || !self.flip_snapshot(*master) {
+                self.nodes[*master].disk.flip();
+            }
             self.nodes[*master].hurt = true;
         }
         true
@@ -195,7 +220,7 @@ impl World {
         self.note(format_args!("{:?} {:?} ends", step.fault, step.masters));
         match step.fault {
             Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll => {}
-            Kind::BitFlip | Kind::Wipe | Kind::Join => {}
+            Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint => {}
             Kind::LossAfterVote | Kind::LossAfterAppend => {
                 self.traps.retain(|(master, _)| !step.masters.contains(master));
             }
@@ -336,6 +361,7 @@ impl World {
         self.cuts.clear();
         self.cut_by.clear();
         self.traps.clear();
+        self.points.disarm();
         self.weather = Weather::FAIR;
         for master in 0..self.nodes.len() {
             let node = &mut self.nodes[master];

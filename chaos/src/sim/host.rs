@@ -162,6 +162,10 @@ impl Outbox {
         self.sent().push(sent);
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.sent().len()
+    }
+
     pub(super) fn take(&self) -> Vec<Sent> {
         std::mem::take(&mut *self.sent())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_points::Point;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -63,6 +64,8 @@ pub enum Kind {
     /// A master's disk is replaced by an empty one, and the master asks to be let in again, which it must not be
     /// under the number that it had; once in a run of five masters or more.
     Wipe,
+    /// Masters end in the moment in which they pass a named point of the code, whenever that is; some lose power.
+    CrashPoint,
     /// Another master joins, while there are fewer than five.
     Join,
     /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
@@ -113,14 +116,18 @@ pub struct Step {
     /// Which nodes it hits, 0 is the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<usize>,
-    /// How bad: milliseconds of a late message or a slow sync, thousandths of a clock's rate, free
-    /// bytes; seconds that a clock is set forwards, or, above [`BACK`], back.
+    /// How bad: milliseconds of a late message or a slow sync, thousandths of a clock's rate, free bytes; which
+    /// point of all, after how many passes, and whether power is lost; seconds that a clock is set forwards, or,
+    /// above [`BACK`], back.
     #[serde(default)]
     pub much: u64,
 }
 
 /// All faults of a run, by their time.
 pub type Plan = Vec<Step>;
+
+/// Before a master ends at a point it passes that less often than this.
+pub const CRASH_PASSES: u64 = 4;
 
 /// A clock is set back by what is above this.
 pub const BACK: u64 = 1 << 32;
@@ -154,7 +161,9 @@ pub fn draw(seed: u64, (masters, nodes): (usize, usize), count: usize, kinds: &[
             | Kind::Ring
             | Kind::MajoritiesRing
             | Kind::Network => masters,
-            Kind::LossAfterVote | Kind::LossAfterAppend => random.random_range(1..=masters),
+            Kind::LossAfterVote | Kind::LossAfterAppend | Kind::CrashPoint => {
+                random.random_range(1..=masters)
+            }
             Kind::PowerLoss | Kind::Partition | Kind::OneWay => random.random_range(1..=masters),
             Kind::ClockJump | Kind::NodePartition => random.random_range(1..=masters),
             Kind::AgentKill | Kind::NodeLoss | Kind::AgentPause | Kind::Join => 0,
@@ -168,6 +177,10 @@ pub fn draw(seed: u64, (masters, nodes): (usize, usize), count: usize, kinds: &[
             Kind::Network => random.random_range(5..800),
             Kind::SlowDisk => random.random_range(20..3000),
             Kind::Drift => random.random_range(500..1500),
+            Kind::CrashPoint => {
+                let points = u64::try_from(Point::ALL.len()).unwrap_or(1);
+                random.random_range(0..points * CRASH_PASSES * 2)
+            }
             // From none to what is still enough to delete.
             Kind::FullDisk => random.random_range(0..5) * (16 << 20),
             // From a little to a day and more.

@@ -25,6 +25,7 @@ use super::lines::Connection;
 use super::node::{self, Common, Node, Start, Up, slot};
 use super::pipe::{Line, Side};
 use super::plan::{Kind, Plan};
+use super::points::Points;
 use super::trace::Trace;
 use super::users::{Client, Follower, UnderWay};
 use crate::check::watch::{self, Watcher};
@@ -219,6 +220,9 @@ pub(super) struct World {
     /// Who loses power when it has answered a request of this method.
     pub(super) traps: Vec<(usize, &'static str)>,
     doomed: Vec<usize>,
+    pub(super) points: Points,
+    /// How often masters ended at which point.
+    pub(super) passed: BTreeMap<&'static str, usize>,
     connections: BTreeMap<(usize, usize), Presence>,
     pub(super) clients: Vec<Client>,
     pub(super) under_way: BTreeMap<u64, UnderWay>,
@@ -247,6 +251,7 @@ impl World {
     ) -> anyhow::Result<Self> {
         let now = jiff::Timestamp::now();
         let keys = (agents > 0).then(|| ClusterKeys::generate("simulation", now)).transpose()?;
+        let outbox = Outbox::default();
         let mut world = Self {
             now: Duration::ZERO,
             random: StdRng::seed_from_u64(seed),
@@ -273,10 +278,12 @@ impl World {
             trace: Trace::default(),
             queue: BinaryHeap::new(),
             number: 0,
-            outbox: Outbox::default(),
+            outbox: outbox.clone(),
             waiting: BTreeMap::new(),
             traps: Vec::new(),
             doomed: Vec::new(),
+            points: Points::new(&outbox),
+            passed: BTreeMap::new(),
             connections: BTreeMap::new(),
             clients: Vec::new(),
             under_way: BTreeMap::new(),
@@ -397,18 +404,19 @@ impl World {
                     self.happen(due.event)?;
                 }
             }
-            for node in &mut self.nodes {
+            for (position, node) in self.nodes.iter_mut().enumerate() {
+                self.points.lives(Some(position));
                 node.run(self.now, self.tick);
             }
+            self.points.lives(None);
             if self.ticks.is_multiple_of(AGENTS_EVERY) {
                 let tick = self.tick * u32::try_from(AGENTS_EVERY).unwrap_or(1);
                 for agent in &mut self.agents {
                     agent.run(self.now, tick);
                 }
             }
-            for sent in self.outbox.take() {
-                self.carry(sent);
-            }
+            let sent = self.outbox.take();
+            self.carry_until_ends(sent);
             for master in std::mem::take(&mut self.doomed) {
                 self.crash(master, true);
                 self.starts_soon(master);
