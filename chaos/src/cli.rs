@@ -152,7 +152,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join]
+    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, join]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -480,14 +480,12 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     for (_, why) in lacks.iter().filter(told) {
         say(&format!("{why}; leaving those faults out"));
     }
-    // Disks that can be filled are in memory, of one that lies or goes back nobody can be saved, and a run with joins
-    // begins with fewer masters: only who asks gets them.
+    // Disks that can be filled are in memory, of one that lies nobody can be saved, and a run with joins begins with
+    // fewer masters: only who asks gets them.
     let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
-        !matches!(
-            fault,
-            Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join | Fault::Rollback
-        ) && (has(fault.need()) || (*fault == Fault::CrashPoint && has(Need::Points)))
+        !matches!(fault, Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join)
+            && (has(fault.need()) || (*fault == Fault::CrashPoint && has(Need::Points)))
     };
     let all = Fault::all().iter().copied();
     Ok(all.filter(|fault| fault.masters_min() <= masters).filter(can).collect())

@@ -8,9 +8,11 @@ use std::time::Duration;
 use quorate_chaos::history::{Operation, Outcome};
 use quorate_chaos::model::{Content, Family, Input, Output, VersionedInput, VersionedOutput};
 use quorate_chaos::real::course::Trouble;
+use quorate_chaos::real::nemesis::Injected;
 use quorate_chaos::real::observer::State;
 use quorate_chaos::real::workload::Recorded;
 use quorate_chaos::report::{Evidence, Report, Result, file, page};
+use quorate_chaos::scenario::Fault;
 use serde_json::json;
 
 use made::{MS, good, stale};
@@ -124,6 +126,29 @@ fn each_promise_can_be_broken() {
         let report = Report::of(&evidence);
         assert_eq!(result(&report, name), Result::Fail, "{name}: {}", report.text());
     }
+}
+
+#[test]
+fn a_term_goes_back_only_with_the_files() {
+    let broken = |leads: bool, fault: Fault| {
+        let mut evidence = good();
+        let last = evidence.observed.stretches.last_mut().unwrap();
+        let (from, master) = (last.from, last.master);
+        let role = if leads { "leader" } else { "follower" };
+        last.state = State::Up { role: role.into(), term: 3, leader: None };
+        evidence.injected.push(Injected {
+            fault,
+            what: String::new(),
+            from: from - 1,
+            to: from + 1,
+            targets: vec![evidence.options.name(master)],
+            shown: String::new(),
+        });
+        result(&Report::of(&evidence), "leaders")
+    };
+    assert_eq!(broken(false, Fault::Rollback), Result::Pass);
+    assert_eq!(broken(false, Fault::Kill), Result::Fail);
+    assert_eq!(broken(true, Fault::Rollback), Result::Fail);
 }
 
 #[test]

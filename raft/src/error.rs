@@ -227,6 +227,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The files are of an earlier time, as others know.
+    #[error("{problem}")]
+    WentBack {
+        /// How that was noticed, and what to do.
+        problem: String,
+    },
     /// Certificates or key are unusable.
     #[error("peer certificates: {0}")]
     Tls(String),

@@ -120,3 +120,15 @@ pub const APPEND_ANSWER_MAX: Duration = Duration::from_secs(5);
 pub const PROBE_MAX: Duration = Duration::from_millis(80);
 /// Threads of the runtime that Raft has for itself.
 pub const RUNTIME_THREADS: usize = 2;
+
+/// Starts of one master that are remembered, with how far its log was then. Those with the most are kept.
+pub const HEARD_STARTS_MAX: usize = 4;
+
+/// Masters of which that is remembered. Others are not checked.
+pub const HEARD_NODES_MAX: usize = 64;
+
+/// Of the file with that. More is not written.
+pub const HEARD_BYTES_MAX: usize = 32 * 1024;
+
+/// How often that file is written.
+pub const HEARD_KEPT_EVERY: Duration = Duration::from_secs(1);

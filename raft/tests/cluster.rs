@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Cluster, LONG, SECOND, eventually, put};
@@ -209,5 +210,67 @@ async fn a_stopping_leader_hands_over() {
     cluster.start(old).await;
     cluster.masters[old].node().read_index(LONG).await.unwrap();
     assert_eq!(cluster.masters[old].get("x").unwrap(), b"2");
+    cluster.shutdown().await;
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            copy_all(&item.path(), &target);
+        } else {
+            std::fs::copy(item.path(), target).unwrap();
+        }
+    }
+}
+
+/// The files of a master are put back as they were: it forgot what it acknowledged. It must not vote, and the others
+/// must go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_whose_files_are_put_back_ends_and_the_leader_does_not() {
+    let mut cluster = Cluster::three().await;
+    cluster.write("a", b"1").await;
+    let leader = cluster.leader().await;
+    let back = (leader + 1) % 3;
+    let copy = tempfile::tempdir().unwrap();
+    cluster.crash(back).await;
+    let directory = cluster.masters[back].dir.path().to_owned();
+    copy_all(&directory, copy.path());
+    cluster.start(back).await;
+    for n in 0..50 {
+        cluster.write(&format!("k{n}"), b"acknowledged").await;
+    }
+    let end = cluster.masters[leader].node().status().last_log;
+    eventually("the follower has all", || {
+        (cluster.masters[back].node().status().last_log >= end).then_some(())
+    })
+    .await;
+    cluster.crash(back).await;
+    let newer = tempfile::tempdir().unwrap();
+    copy_all(&directory, newer.path());
+    let put = |files: &Path| {
+        for item in std::fs::read_dir(&directory).unwrap() {
+            std::fs::remove_dir_all(item.unwrap().path()).unwrap();
+        }
+        copy_all(files, &directory);
+    };
+
+    put(copy.path());
+    cluster.start(back).await;
+    let fatal = cluster.masters[back].node().fatal();
+    let problem = eventually("it notices", || fatal.borrow().clone()).await.to_string();
+    assert!(problem.contains("of an earlier time") && problem.contains("newer files"), "{problem}");
+    cluster.crash(back).await;
+    let error = cluster.try_start(back).await.unwrap_err();
+    assert!(error.to_string().contains("of an earlier time"), "{error}");
+    assert_eq!(cluster.current_leader(), Some(leader), "nobody else is disturbed");
+    cluster.write("b", b"2").await;
+
+    put(newer.path());
+    cluster.start(back).await;
+    cluster.masters[back].node().read_index(LONG).await.unwrap();
+    assert_eq!(cluster.masters[back].get("b").unwrap(), b"2");
     cluster.shutdown().await;
 }

@@ -397,7 +397,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing if self == Self::Join => 2,
+            Need::Nothing if matches!(self, Self::Join | Self::Rollback) => 2,
             Need::Nothing
             | Need::Disks
             | Need::Processor

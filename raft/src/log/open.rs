@@ -47,6 +47,7 @@ pub(crate) async fn open(
         checker.check_identity(&value, identity)?;
         checker.load(engine, witness, synced)?
     };
+    opened.tail.sequence = opened.state.sequence;
     opened.tail.vote = opened.state.vote.map(Into::into);
     if mutants::is(Mutant::ForgetVote) {
         opened.tail.vote = None;

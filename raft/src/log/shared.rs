@@ -31,6 +31,8 @@ pub(crate) struct Tail {
     syncs: VecDeque<Duration>,
     /// Group commits so far.
     pub(crate) groups: u64,
+    /// The last group commit that is on disk, in all the life of this log.
+    pub(crate) sequence: u64,
 }
 
 impl Tail {

@@ -332,6 +332,7 @@ impl Writer {
         }
         let mut tail = self.shared.lock();
         tail.record_sync(started.elapsed());
+        tail.sequence = self.state.sequence;
         tail.synced(self.state.last.map_or(0, |id| id.index + 1), self.truncations);
         let waiters = std::mem::take(&mut self.waiters);
         for waiter in &waiters {

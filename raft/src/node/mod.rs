@@ -36,6 +36,7 @@ use crate::log::shared::Shared;
 use crate::machine_store::MachineStore;
 use crate::peer::client::{Peers, Purpose};
 use crate::peer::network::{describe, not_delivered};
+use crate::peer::past::Past;
 use crate::peer::server::Inbound;
 use crate::raft_types::{OpenraftFatal, TypeConfig};
 use crate::snapshot::store::SnapshotStore;
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) membership_lock: tokio::sync::Mutex<()>,
     pub(crate) fatal: watch::Sender<Option<Fatal>>,
     pub(crate) space: Arc<Space>,
+    pub(crate) past: Arc<Past>,
     pub(crate) snapshot_rule: SnapshotRule,
     pub(crate) timing: Timing,
     pub(crate) runtime: tokio::runtime::Handle,

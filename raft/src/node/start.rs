@@ -31,6 +31,7 @@ use crate::peer::client::{Peers, Route};
 use crate::peer::incoming::Incoming;
 use crate::peer::link::PeerService;
 use crate::peer::network::Factory;
+use crate::peer::past::Past;
 use crate::peer::server::{self, Inbound};
 use crate::peer::service::Service;
 use crate::peer::tls::{Identity, Tls};
@@ -44,6 +45,7 @@ struct Stores {
     apply: ApplyThread,
     snapshots: Arc<SnapshotStore>,
     space: Arc<Space>,
+    past: Arc<Past>,
 }
 
 impl RaftNode {
@@ -74,9 +76,9 @@ impl RaftNode {
         let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.node_id };
         let host = config.host.clone();
         let tls = Arc::new(Tls::new(&config.tls, identity)?);
-        let peers = Peers::new(tls, route, host.network());
         let fatal = watch::Sender::new(None);
         let (config, stores) = open_stores(config, machine, fatal.clone()).await?;
+        let peers = Peers::new(tls, stores.past.clone(), route, host.network());
         let runtime = host.runtime().map_err(|source| StartError::Io {
             path: config.data_dir.clone(),
             action: "start the runtime",
@@ -130,9 +132,10 @@ async fn open_stores(
         let purged = log.shared().lock().purged.map(|id| id.index);
         let snapshots = config.data_dir.join("snapshots");
         let snapshots = SnapshotStore::open(&snapshots, &config.cluster_id, purged)?;
+        let past = Past::open(&raft, config.node_id, log.shared().clone(), fatal.clone())?;
         let apply = apply::start(machine, fatal, &*host).map_err(io)?;
-        let snapshots = Arc::new(snapshots);
-        let stores = Stores { log, log_thread, apply, snapshots, space };
+        let (snapshots, past) = (Arc::new(snapshots), Arc::new(past));
+        let stores = Stores { log, log_thread, apply, snapshots, space, past };
         Ok((config, stores))
     };
     host.start(OPENER_THREAD, Box::pin(async move { drop(done.send(open.await)) }))
@@ -178,7 +181,7 @@ async fn assemble(
     handler: Arc<dyn Handler>,
     fatal: watch::Sender<Option<Fatal>>,
 ) -> Result<RaftNode, StartError> {
-    let Stores { mut log, log_thread, apply, snapshots, space } = stores;
+    let Stores { mut log, log_thread, apply, snapshots, space, past } = stores;
     log.drop_superseded(snapshots.current().and_then(|snapshot| snapshot.last_log_id()))
         .await
         .map_err(|error| Fatal(error.to_string()))?;
@@ -220,6 +223,7 @@ async fn assemble(
         membership_lock: tokio::sync::Mutex::new(()),
         fatal,
         space,
+        past,
         snapshot_rule: config.snapshots,
         timing: config.timing,
         runtime: runtime.handle,
@@ -257,6 +261,7 @@ fn start_tasks(
             inner.host.clone(),
         ),
         space: inner.space.clone(),
+        past: inner.past.clone(),
         handler,
     };
     match (inner.host.network(), listener) {

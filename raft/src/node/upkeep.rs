@@ -9,7 +9,9 @@ use openraft::async_runtime::WatchReceiver;
 use super::Inner;
 use crate::error::Fatal;
 use crate::host::in_background;
-use crate::limits::{DISK_CHECK_INTERVAL, MEMBERSHIP_CHECK_INTERVAL, SNAPSHOT_CHECK_INTERVAL};
+use crate::limits::{
+    DISK_CHECK_INTERVAL, HEARD_KEPT_EVERY, MEMBERSHIP_CHECK_INTERVAL, SNAPSHOT_CHECK_INTERVAL,
+};
 
 /// Starts the tasks. They end with the node.
 pub(crate) fn start(inner: &Arc<Inner>) {
@@ -19,6 +21,7 @@ pub(crate) fn start(inner: &Arc<Inner>) {
         |inner| async move { inner.look_after_snapshots().await },
     );
     every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.look_after_disk().await });
+    every(HEARD_KEPT_EVERY, inner, |inner| async move { inner.keep_past().await });
     every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move {
         let metrics = inner.metrics();
         let members = metrics.membership_config.membership().nodes();
@@ -95,6 +98,22 @@ impl Inner {
             && purged < Some(upto)
         {
             drop(self.raft.trigger().purge_log(upto).await);
+        }
+    }
+
+    /// Others' logs are remembered beyond the end of this process.
+    async fn keep_past(&self) {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership().nodes();
+        let members: Vec<_> = members.map(|(id, _)| *id).collect();
+        // One that has not joined yet is told of others all the same.
+        if members.is_empty() {
+            return;
+        }
+        let past = self.past.clone();
+        let kept = in_background(&*self.host, "raft-heard", move || past.keep(&members)).await;
+        if let Err(error) = kept {
+            tracing::debug!(%error, "what is known of the others' logs cannot be kept");
         }
     }
 

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Endpoint, Uri};
 
-use super::link::{Network, PeerChannel};
+use super::link::{Network, PeerChannel, Way};
+use super::past::Past;
 use super::tls::Tls;
 use crate::limits::{
     PEER_CONNECT_MAX, PEER_KEEPALIVE_INTERVAL, PEER_KEEPALIVE_TIMEOUT, PEER_MESSAGE_BYTES_MAX,
@@ -40,6 +41,7 @@ pub type Route = Arc<dyn Fn(NodeId, &str) -> String + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Peers {
     tls: Arc<Tls>,
+    past: Arc<Past>,
     route: Option<Route>,
     /// Another network than the machine's.
     network: Option<Arc<dyn Network>>,
@@ -69,10 +71,11 @@ impl NotConnected {
 impl Peers {
     pub(crate) fn new(
         tls: Arc<Tls>,
+        past: Arc<Past>,
         route: Option<Route>,
         network: Option<Arc<dyn Network>>,
     ) -> Self {
-        Self { tls, route, network, open: Arc::default(), addresses: Arc::default() }
+        Self { tls, past, route, network, open: Arc::default(), addresses: Arc::default() }
     }
 
     pub(crate) fn tls(&self) -> Arc<Tls> {
@@ -97,7 +100,9 @@ impl Peers {
         let channel = match known {
             Some((_, channel)) => channel.clone(),
             None => {
-                let channel = self.connect_lazily(node, address.to_owned());
+                let way = self.connect_lazily(node, address.to_owned());
+                let gossips = purpose == Purpose::Pulse;
+                let channel = PeerChannel { way, to: node, past: self.past.clone(), gossips };
                 open.insert((node, purpose), (address.to_owned(), channel.clone()));
                 channel
             }
@@ -114,9 +119,9 @@ impl Peers {
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    fn connect_lazily(&self, node: NodeId, address: String) -> PeerChannel {
+    fn connect_lazily(&self, node: NodeId, address: String) -> Way {
         if let Some(network) = self.network.clone() {
-            return PeerChannel::Made { network, to: node, address: address.into() };
+            return Way::Made { network, address: address.into() };
         }
         let tls = self.tls.clone();
         let address =
@@ -139,7 +144,7 @@ impl Peers {
                     })
                 }
             }));
-        PeerChannel::Tcp(channel)
+        Way::Tcp(channel)
     }
 }
 

@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use tower::ServiceExt as _;
 
 use super::client::NotConnected;
+use super::past::Past;
 use super::server::{Inbound, PeerIdentity, Presence as Open};
 use super::service::Service;
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
@@ -94,9 +95,19 @@ impl PeerService {
 
 /// The way to one master.
 #[derive(Clone)]
-pub(crate) enum PeerChannel {
+pub(crate) struct PeerChannel {
+    pub(crate) way: Way,
+    pub(crate) to: NodeId,
+    /// Goes with each request, and looks at each answer.
+    pub(crate) past: Arc<Past>,
+    /// What is known of all others is passed on.
+    pub(crate) gossips: bool,
+}
+
+#[derive(Clone)]
+pub(crate) enum Way {
     Tcp(Channel),
-    Made { network: Arc<dyn Network>, to: NodeId, address: Arc<str> },
+    Made { network: Arc<dyn Network>, address: Arc<str> },
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -107,20 +118,22 @@ impl tower::Service<PeerRequest> for PeerChannel {
     type Future = Pin<Box<dyn Future<Output = Result<PeerResponse, Failed>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        match self {
-            Self::Tcp(channel) => channel.poll_ready(cx).map_err(Into::into),
-            Self::Made { .. } => Poll::Ready(Ok(())),
+        match &mut self.way {
+            Way::Tcp(channel) => channel.poll_ready(cx).map_err(Into::into),
+            Way::Made { .. } => Poll::Ready(Ok(())),
         }
     }
 
-    fn call(&mut self, request: PeerRequest) -> Self::Future {
-        match self {
-            Self::Tcp(channel) => {
+    fn call(&mut self, mut request: PeerRequest) -> Self::Future {
+        let (past, to) = (self.past.clone(), self.to);
+        past.tell(to, self.gossips, request.headers_mut());
+        let answer: Self::Future = match &mut self.way {
+            Way::Tcp(channel) => {
                 let answer = channel.call(request);
                 Box::pin(async move { answer.await.map_err(Into::into) })
             }
-            Self::Made { network, to, address } => {
-                let (answer, address) = (network.carry(*to, address, request), address.clone());
+            Way::Made { network, address } => {
+                let (answer, address) = (network.carry(to, address, request), address.clone());
                 Box::pin(async move {
                     answer.await.map_err(|why| match why {
                         Undelivered::NotConnected => {
@@ -130,6 +143,11 @@ impl tower::Service<PeerRequest> for PeerChannel {
                     })
                 })
             }
-        }
+        };
+        Box::pin(async move {
+            let answer = answer.await?;
+            past.answered(to, answer.headers())?;
+            Ok(answer)
+        })
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod incoming;
 pub(crate) mod link;
 pub(crate) mod network;
+pub(crate) mod past;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod tls;

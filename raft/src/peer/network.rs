@@ -144,8 +144,9 @@ impl Client {
 }
 
 fn failure(status: &Status) -> RPCError<TypeConfig> {
-    // One whose disk is full refuses entries: asking at once again would not help it.
+    // One whose disk is full refuses entries, one whose files went back anything: asking at once again helps neither.
     let dead = [
+        Code::FailedPrecondition,
         Code::Unavailable,
         Code::PermissionDenied,
         Code::Unknown,

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Handler;
 use super::incoming::Incoming;
+use super::past::Past;
 use super::server::PeerIdentity;
 use super::wire;
 use crate::limits::READ_ROUND_MAX;
@@ -33,12 +34,23 @@ pub(crate) struct Service {
     pub(crate) incoming: Incoming,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) space: Arc<Space>,
+    pub(crate) past: Arc<Past>,
 }
 
 /// Who is at the other end, as its certificate says.
 fn sender<T>(request: &Request<T>) -> Result<NodeId, Status> {
     let identity = request.extensions().get::<PeerIdentity>();
     identity.map(|identity| identity.0).ok_or_else(|| Status::unauthenticated("no peer identity"))
+}
+
+impl Service {
+    /// The same, of one whose files are not of an earlier time.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn sender<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let sender = sender(request)?;
+        self.past.admit(sender, request.metadata())?;
+        Ok(sender)
+    }
 }
 
 fn malformed(error: wire::Malformed) -> Status {
@@ -69,7 +81,7 @@ impl RaftService for Service {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendReply>, Status> {
-        own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
+        own_vote(request.get_ref().vote.as_ref(), self.sender(&request)?)?;
         let request = wire::append_in(request.into_inner()).map_err(malformed)?;
         if !request.entries.is_empty() && !self.space.has_room_for(0) {
             // The leader asks again later; its heartbeats, which carry no entries, still arrive.
@@ -80,70 +92,70 @@ impl RaftService for Service {
         if carries {
             points::pass(Point::AppendBeforeAnswer);
         }
-        Ok(Response::new(wire::append_reply_out(reply)))
+        Ok(self.past.answer(wire::append_reply_out(reply)))
     }
 
     async fn vote(
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteReply>, Status> {
-        own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
+        own_vote(request.get_ref().vote.as_ref(), self.sender(&request)?)?;
         let request = wire::vote_request_in(request.into_inner()).map_err(malformed)?;
         let asked = request.vote;
         let mut reply = self.raft.vote(request).await.map_err(stopped)?;
         if mutants::is(Mutant::VoteTwice) {
             (reply.vote, reply.vote_granted) = (asked, true);
         }
-        Ok(Response::new(wire::vote_reply_out(reply)))
+        Ok(self.past.answer(wire::vote_reply_out(reply)))
     }
 
     async fn pre_vote(
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteReply>, Status> {
-        own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
+        own_vote(request.get_ref().vote.as_ref(), self.sender(&request)?)?;
         let request = wire::vote_request_in(request.into_inner()).map_err(malformed)?;
         let asked = request.vote;
         let mut reply = self.raft.pre_vote(request).await.map_err(stopped)?;
         if mutants::is(Mutant::VoteTwice) {
             (reply.vote, reply.vote_granted) = (asked, true);
         }
-        Ok(Response::new(wire::vote_reply_out(reply)))
+        Ok(self.past.answer(wire::vote_reply_out(reply)))
     }
 
     async fn transfer_leader(
         &self,
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferReply>, Status> {
-        own_vote(request.get_ref().from_leader.as_ref(), sender(&request)?)?;
+        own_vote(request.get_ref().from_leader.as_ref(), self.sender(&request)?)?;
         let request = wire::transfer_in(request.into_inner()).map_err(malformed)?;
         let outcome = self.raft.handle_transfer_leader(request).await;
         let outcome = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
         let refused = outcome.err().map(|error| error.to_string()).unwrap_or_default();
-        Ok(Response::new(pb::TransferReply { refused }))
+        Ok(self.past.answer(pb::TransferReply { refused }))
     }
 
     async fn offer_snapshot(
         &self,
         request: Request<pb::SnapshotOffer>,
     ) -> Result<Response<pb::SnapshotProgress>, Status> {
-        own_vote(request.get_ref().vote.as_ref(), sender(&request)?)?;
-        self.incoming.offer(request.get_ref()).map(Response::new)
+        own_vote(request.get_ref().vote.as_ref(), self.sender(&request)?)?;
+        self.incoming.offer(request.get_ref()).map(|body| self.past.answer(body))
     }
 
     async fn send_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotReply>, Status> {
-        let sender = sender(&request)?;
-        self.incoming.receive(sender, request.into_inner()).await.map(Response::new)
+        let sender = self.sender(&request)?;
+        self.incoming.receive(sender, request.into_inner()).await.map(|body| self.past.answer(body))
     }
 
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexReply>, Status> {
-        sender(&request)?;
+        self.sender(&request)?;
         let deadline = Duration::from_millis(request.get_ref().deadline_ms.into());
         let reply = match self.reads.leader_index(deadline.min(READ_ROUND_MAX)).await {
             Ok(index) => {
@@ -151,22 +163,24 @@ impl RaftService for Service {
             }
             Err(reason) => pb::ReadIndexReply { confirmed: false, index: 0, reason },
         };
-        Ok(Response::new(reply))
+        Ok(self.past.answer(reply))
     }
 
     async fn probe(
         &self,
         request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeReply>, Status> {
-        sender(&request)?;
+        self.sender(&request)?;
         let (vote, leader) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
             (metrics.vote, metrics.current_leader)
         };
-        Ok(Response::new(pb::ProbeReply {
+        // The answer's headers look at the log too.
+        let last = self.log.lock().last;
+        Ok(self.past.answer(pb::ProbeReply {
             vote: Some(wire::vote_out(vote)),
-            last_log_id: self.log.lock().last.map(wire::id_out),
+            last_log_id: last.map(wire::id_out),
             leader: leader.map_or(0, |id| id.0),
         }))
     }
@@ -175,7 +189,7 @@ impl RaftService for Service {
         &self,
         request: Request<pb::CallRequest>,
     ) -> Result<Response<pb::CallReply>, Status> {
-        let from = sender(&request)?;
+        let from = self.sender(&request)?;
         let call = request.into_inner();
         let deadline = Duration::from_millis(call.deadline_ms.into());
         let answer = self.handler.call(from, call.method, call.body, deadline);
@@ -184,6 +198,6 @@ impl RaftService for Service {
             Ok(Err(refused)) => pb::call_reply::Outcome::Refused(refused.0),
             Err(_) => return Err(Status::deadline_exceeded("no answer in time")),
         };
-        Ok(Response::new(pb::CallReply { outcome: Some(outcome) }))
+        Ok(self.past.answer(pb::CallReply { outcome: Some(outcome) }))
     }
 }

@@ -1,0 +1,371 @@
+//! Notices a master whose files are of an earlier time: put back from a copy, or on a disk that lied about its syncs.
+//!
+//! Such a master has forgotten entries that it acknowledged and votes that it gave. Raft does not expect that: openraft
+//! panics in the leader when a follower lacks what it once had, and with others that lack the same, an election could
+//! lose acknowledged writes. So each message between masters names the sender's start (a random number), the group
+//! commit with which its log began then, and the last one that is on its disk. Each master remembers for each other how
+//! far its log was known to be in which start, keeps that in a file, and passes it on with its heartbeats. A log that
+//! began before what is known of an *earlier* start has lost something:
+//!
+//! * who is told so by a message checks it against its own log, marks its directory, and ends: it starts no more;
+//! * others refuse what it asks, and do not count what it answers.
+//!
+//! What one remembers of a start is true for ever, however late the message is that tells it. Messages that overtake
+//! each other accuse nobody: of a master's starts only the last one lives, and those that are dead mind no refusal. It
+//! is noticed as soon as one is heard from who knew better, and not before: nothing in the files themselves tells it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::error::{Fatal, StartError};
+use crate::limits::{HEARD_BYTES_MAX, HEARD_NODES_MAX, HEARD_STARTS_MAX};
+use crate::log::directory;
+use crate::log::shared::Shared;
+use crate::types::NodeId;
+
+/// Header: `START BEGAN SYNCED` of the sender.
+const LOG: &str = "quorate-log";
+/// Header: `NODE START SYNCED`, separated by `;`, that the sender knows.
+const HEARD: &str = "quorate-heard";
+/// File: what is known of others, as in the header.
+const HEARD_FILE: &str = "heard";
+/// File: the master went back; why it must not start.
+const MARK_FILE: &str = "went-back";
+
+/// For each start of a master, up to which group commit its log was known to be on disk.
+type Starts = BTreeMap<u64, u64>;
+
+/// The files of a master are of an earlier time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WentBack {
+    node: NodeId,
+    known: u64,
+    began: u64,
+}
+
+/// What this master is in, and what it knows of the others.
+#[derive(Debug)]
+pub(crate) struct Past {
+    own: NodeId,
+    start: u64,
+    began: u64,
+    directory: PathBuf,
+    log: Arc<Shared>,
+    heard: Mutex<BTreeMap<NodeId, Starts>>,
+    fatal: watch::Sender<Option<Fatal>>,
+}
+
+impl Past {
+    /// Refuses a directory that is marked; reads what was known before.
+    pub(crate) fn open(
+        directory: &Path,
+        own: NodeId,
+        log: Arc<Shared>,
+        fatal: watch::Sender<Option<Fatal>>,
+    ) -> Result<Self, StartError> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            match fs::read_to_string(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(StartError::Io { path, action: "read", source }),
+                Ok(text) => Ok(Some(text)),
+            }
+        };
+        if let Some(problem) = read(MARK_FILE)? {
+            return Err(StartError::WentBack { problem: problem.trim().to_owned() });
+        }
+        let began = log.lock().sequence;
+        let start = quorate_chance::number();
+        let directory = directory.to_owned();
+        let heard = Mutex::default();
+        let past = Self { own, start, began, directory, log, heard, fatal };
+        if let Some(text) = read(HEARD_FILE)? {
+            // A line that a power loss has cut is left out.
+            past.learn(&text);
+        }
+        Ok(past)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<NodeId, Starts>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own_log(&self) -> String {
+        format!("{:x} {} {}", self.start, self.began, self.log.lock().sequence)
+    }
+
+    /// What is known of one, or of all.
+    fn known(&self, of: Option<NodeId>) -> String {
+        let mut text = String::new();
+        for (node, starts) in
+            self.heard().iter().filter(|(node, _)| of.is_none_or(|of| of == **node))
+        {
+            for (start, synced) in starts {
+                let separator = if text.is_empty() { "" } else { ";" };
+                // Writing to a string does not fail.
+                let _ = write!(text, "{separator}{node} {start:x} {synced}");
+            }
+        }
+        text
+    }
+
+    /// Puts into a request's headers what its receiver must know; with `all` what is known of the others too.
+    pub(crate) fn tell(&self, to: NodeId, all: bool, headers: &mut HeaderMap) {
+        let known = self.known((!all).then_some(to));
+        for (name, text) in [(LOG, self.own_log()), (HEARD, known)] {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+
+    /// An answer with what its receiver must know.
+    pub(crate) fn answer<T>(&self, body: T) -> tonic::Response<T> {
+        let mut answer = tonic::Response::new(body);
+        if let Ok(value) = self.own_log().parse() {
+            answer.metadata_mut().insert(LOG, value);
+        }
+        answer
+    }
+
+    /// Takes what a request says, and refuses it when its sender went back, or this master did.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    pub(crate) fn admit(&self, from: NodeId, said: &MetadataMap) -> Result<(), Status> {
+        let text = |name: &str| said.get(name).and_then(|value| value.to_str().ok());
+        self.hear(from, text(LOG), text(HEARD)).map_err(|back| {
+            let mut status = Status::failed_precondition(back.to_string());
+            // So that it sees for itself.
+            if let Ok(value) = self.known(Some(from)).parse() {
+                status.metadata_mut().insert(HEARD, value);
+            }
+            status
+        })
+    }
+
+    /// Takes what an answer says; an error when it must not count.
+    pub(crate) fn answered(&self, from: NodeId, said: &HeaderMap) -> Result<(), WentBack> {
+        let text = |name: &str| said.get(name).and_then(|value| value.to_str().ok());
+        self.hear(from, text(LOG), text(HEARD))
+    }
+
+    /// A master of a version that says nothing of this is not checked.
+    fn hear(&self, from: NodeId, log: Option<&str>, known: Option<&str>) -> Result<(), WentBack> {
+        if let Some(known) = known {
+            self.learn(known);
+            self.look_at_own()?;
+        }
+        let mut words = log.unwrap_or_default().split(' ');
+        let start = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (Some(start), Some(began), Some(synced)) = (start, number(), number()) else {
+            return Ok(());
+        };
+        // Nothing is relied on that one says who went back.
+        self.check(from, start, began)?;
+        self.note(from, start, synced);
+        Ok(())
+    }
+
+    /// Takes over what another knows.
+    fn learn(&self, known: &str) {
+        for one in known.split(';') {
+            let mut words = one.trim().split(' ');
+            let node = words.next().and_then(|word| word.parse().ok()).map(NodeId);
+            let start = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+            let synced = words.next().and_then(|word| word.parse().ok());
+            if let (Some(node), Some(start), Some(synced)) = (node, start, synced) {
+                self.note(node, start, synced);
+            }
+        }
+    }
+
+    fn note(&self, node: NodeId, start: u64, synced: u64) {
+        let mut heard = self.heard();
+        if heard.len() >= HEARD_NODES_MAX && !heard.contains_key(&node) {
+            return;
+        }
+        let starts = heard.entry(node).or_default();
+        let known = starts.entry(start).or_default();
+        *known = synced.max(*known);
+        // The two with the most are what is looked at.
+        if starts.len() > HEARD_STARTS_MAX
+            && let Some(least) = starts.iter().min_by_key(|(_, synced)| **synced).map(|(s, _)| *s)
+        {
+            starts.remove(&least);
+        }
+    }
+
+    /// Whether another start of the node was known to have more than this one began with.
+    fn check(&self, node: NodeId, start: u64, began: u64) -> Result<(), WentBack> {
+        let heard = self.heard();
+        let others = heard.get(&node).into_iter().flatten().filter(|(other, _)| **other != start);
+        match others.map(|(_, synced)| *synced).max() {
+            Some(known) if known > began => Err(WentBack { node, known, began }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends this master when others know more of its log than it began with.
+    fn look_at_own(&self) -> Result<(), WentBack> {
+        self.check(self.own, self.start, self.began).inspect_err(|back| {
+            let problem = back.advice(&self.directory);
+            let first = self.fatal.send_if_modified(|fatal| {
+                let first = fatal.is_none();
+                fatal.get_or_insert_with(|| Fatal(problem.clone()));
+                first
+            });
+            if first && let Err(error) = self.mark(&problem) {
+                tracing::error!(%error, "the directory of this master cannot be marked");
+            }
+        })
+    }
+
+    fn mark(&self, problem: &str) -> io::Result<()> {
+        let mut file = File::create(self.directory.join(MARK_FILE))?;
+        file.write_all(problem.as_bytes())?;
+        file.sync_all()?;
+        directory::sync(&self.directory)
+    }
+
+    /// Forgets those who are no members; writes down what is known of the others. Blocks for a moment; what a power
+    /// loss leaves of the file may be old, which is as true.
+    pub(crate) fn keep(&self, members: &[NodeId]) -> io::Result<()> {
+        self.heard().retain(|node, _| members.contains(node));
+        let text = self.known(None);
+        if text.len() > HEARD_BYTES_MAX {
+            return Ok(());
+        }
+        let path = self.directory.join(HEARD_FILE);
+        let beside = path.with_extension("new");
+        fs::write(&beside, text)?;
+        fs::rename(&beside, &path)
+    }
+}
+
+impl WentBack {
+    fn advice(&self, directory: &Path) -> String {
+        format!(
+            "the files in {} are of an earlier time: others know that group commit {} of this master's log was on \
+             disk, and the log began with {} at this start. Writes that it acknowledged may be missing, so it must not \
+             vote again. Put the newer files back, if there are any. Or give it up: join a new master from an empty \
+             directory under another name with `quorate server --join URL --token T --data DIR --name NAME`",
+            directory.display(),
+            self.known,
+            self.began,
+        )
+    }
+}
+
+impl std::fmt::Display for WentBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { node, known, began } = self;
+        write!(
+            f,
+            "the files of master {node} are of an earlier time: group commit {known} of its log was on disk, and the \
+             log began with {began} at its last start"
+        )
+    }
+}
+
+impl std::error::Error for WentBack {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(directory: &Path, own: u64, sequence: u64) -> Past {
+        let log = Arc::new(Shared::default());
+        log.lock().sequence = sequence;
+        Past::open(directory, NodeId(own), log, watch::Sender::new(None)).unwrap()
+    }
+
+    fn said(of: &Past, to: u64, all: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        of.tell(NodeId(to), all, &mut headers);
+        headers
+    }
+
+    #[test]
+    fn who_began_before_what_is_known_is_refused_and_told() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let knows = past(one.path(), 1, 5);
+        let before = past(two.path(), 2, 10);
+        knows.answered(NodeId(2), &said(&before, 1, false)).unwrap();
+        before.log.lock().sequence = 30;
+        knows.answered(NodeId(2), &said(&before, 1, false)).unwrap();
+        // Started again with all that it had: what it writes from then on is more than what it began with.
+        let again = past(two.path(), 2, 30);
+        again.log.lock().sequence = 31;
+        knows.answered(NodeId(2), &said(&again, 1, false)).unwrap();
+        again.answered(NodeId(1), &said(&knows, 2, false)).unwrap();
+        // A message of the start before comes late: it does not count any more, and accuses nobody.
+        assert!(knows.answered(NodeId(2), &said(&before, 1, false)).is_err());
+        again.answered(NodeId(1), &said(&knows, 2, false)).unwrap();
+        // Its files are put back.
+        let back = past(two.path(), 2, 12);
+        let metadata = MetadataMap::from_headers(said(&back, 1, false));
+        let refused = knows.admit(NodeId(2), &metadata).unwrap_err();
+        assert!(refused.message().contains("group commit 31 of its log was on disk"), "{refused}");
+        assert!(back.fatal.borrow().is_none(), "it does not know yet");
+        assert!(back.answered(NodeId(1), &refused.metadata().clone().into_headers()).is_err());
+        let fatal = back.fatal.borrow().clone().unwrap().to_string();
+        assert!(fatal.contains("Put the newer files back"), "{fatal}");
+        let log = Arc::new(Shared::default());
+        let error = Past::open(two.path(), NodeId(2), log, watch::Sender::new(None)).unwrap_err();
+        assert!(error.to_string().contains("of an earlier time"), "{error}");
+    }
+
+    #[test]
+    fn a_request_is_enough_to_tell_it() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let knows = past(one.path(), 1, 5);
+        knows.answered(NodeId(2), &said(&past(two.path(), 2, 10), 1, false)).unwrap();
+        let back = past(two.path(), 2, 9);
+        let asked = MetadataMap::from_headers(said(&knows, 2, false));
+        assert!(back.admit(NodeId(1), &asked).is_err() && back.fatal.borrow().is_some());
+    }
+
+    #[test]
+    fn what_is_known_is_passed_on_and_kept() {
+        let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let leader = past(directories[0].path(), 1, 5);
+        let other = past(directories[2].path(), 3, 5);
+        leader.answered(NodeId(2), &said(&past(directories[1].path(), 2, 10), 1, false)).unwrap();
+        other.answered(NodeId(1), &said(&leader, 3, false)).unwrap();
+        let back = past(directories[1].path(), 2, 9);
+        other.answered(NodeId(2), &said(&back, 3, false)).unwrap();
+        other.answered(NodeId(1), &said(&leader, 3, true)).unwrap();
+        assert!(other.answered(NodeId(2), &said(&back, 3, false)).is_err(), "it was told");
+        leader.keep(&[NodeId(1), NodeId(2), NodeId(3)]).unwrap();
+        let leader = past(directories[0].path(), 1, 6);
+        assert!(leader.answered(NodeId(2), &said(&back, 1, false)).is_err(), "it was kept");
+        leader.keep(&[NodeId(1), NodeId(3)]).unwrap();
+        leader.answered(NodeId(2), &said(&back, 1, false)).unwrap();
+    }
+
+    #[test]
+    fn only_so_much_is_kept_and_nonsense_is_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let past = past(directory.path(), 1, 5);
+        for start in 0..100 {
+            past.note(NodeId(2), start, 1000 - start);
+        }
+        let starts = past.heard()[&NodeId(2)].clone();
+        assert_eq!(starts.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "those with the most");
+        for node in 0..1000 {
+            past.note(NodeId(node), 1, 1);
+        }
+        assert_eq!(past.heard().len(), HEARD_NODES_MAX);
+        past.hear(NodeId(2), Some("x y"), Some("1;;2 3;a b c; 1 2 x")).unwrap();
+        past.hear(NodeId(2), None, None).unwrap();
+    }
+}
