@@ -17,40 +17,17 @@ impl Stop {
     /// Takes over both signals. From here on they no longer end the process by themselves, so
     /// whoever calls this looks at [`Stop::requested`] until the end.
     pub fn listen() -> anyhow::Result<Self> {
-        Self::start(true)
-    }
-
-    /// As [`Stop::listen`], for what must clean up behind it in any case: a second signal changes
-    /// nothing.
-    pub fn listen_patiently() -> anyhow::Result<Self> {
-        Self::start(false)
-    }
-
-    fn start(at_once: bool) -> anyhow::Result<Self> {
         let requested = CancellationToken::new();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let stop = Self(requested.clone());
-        tokio::spawn(async move {
-            loop {
-                let code = tokio::select! {
-                    _ = interrupt.recv() => INTERRUPTED,
-                    _ = terminate.recv() => TERMINATED,
-                };
-                if requested.is_cancelled() && at_once {
-                    // Nothing is lost: what was acknowledged is on disk.
-                    progress::say("stopped at once");
-                    std::process::exit(code);
-                }
-                requested.cancel();
+        each_signal(move |code| {
+            if requested.is_cancelled() {
+                // Nothing is lost: what was acknowledged is on disk.
+                progress::say("stopped at once");
+                std::process::exit(code);
             }
-        });
+            requested.cancel();
+        })?;
         Ok(stop)
-    }
-
-    /// For what cannot use this type: cancelled when somebody has asked.
-    pub fn token(&self) -> CancellationToken {
-        self.0.clone()
     }
 
     /// Completes when somebody has asked.
@@ -67,4 +44,24 @@ impl Stop {
             }
         }
     }
+}
+
+/// Takes over both signals for what must clean up behind it in any case; `asked` is called at each.
+pub fn listen_patiently(asked: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    each_signal(move |_| asked())
+}
+
+fn each_signal(asked: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        loop {
+            let code = tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => TERMINATED,
+            };
+            asked(code);
+        }
+    });
+    Ok(())
 }

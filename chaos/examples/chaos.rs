@@ -6,8 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use quorate_chaos::cli::{ChaosArgs, Voice};
-use tokio_util::sync::CancellationToken;
+use quorate_chaos::cli::{ChaosArgs, Stop, Voice};
 
 #[derive(Debug, clap::Parser)]
 struct Args {
@@ -19,11 +18,11 @@ struct Args {
 async fn main() -> ExitCode {
     let voice =
         Voice { say: |text| eprintln!("{text}"), rewrite: None, print: |text| println!("{text}") };
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let asked = stop.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            asked.cancel();
+        while tokio::signal::ctrl_c().await.is_ok() {
+            asked.ask();
         }
     });
     match quorate_chaos::cli::main(Args::parse().chaos, voice, stop).await {

@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::check::linear;
 use crate::limits::{CLIENTS_MAX, KEYS_MAX, NODES_MAX};
 use crate::model::Family;
 use crate::real::existing::reach::{Reach, quoted};
@@ -131,6 +132,30 @@ pub struct Voice {
     pub print: fn(&str),
 }
 
+/// What a person who wants it to end has asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// To end what is under way, and check what there is.
+    pub work: CancellationToken,
+    /// Asked again: to end the checks too.
+    pub checks: CancellationToken,
+}
+
+impl Stop {
+    /// Somebody has asked, once more.
+    pub fn ask(&self) {
+        if self.work.is_cancelled() {
+            self.checks.cancel();
+        }
+        self.work.cancel();
+    }
+
+    /// The same, with something else that ends the work.
+    fn with_work(&self, work: CancellationToken) -> Self {
+        Self { work, checks: self.checks.clone() }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct RunArgs {
     /// A scenario: a file, or a name that `quorate chaos scenarios` lists [default: one drawn from the seed]
@@ -205,10 +230,10 @@ enum Output {
 ///
 /// # Errors
 /// When the run could not be carried out, or its reports not be written.
-pub async fn main(args: ChaosArgs, voice: Voice, stop: CancellationToken) -> anyhow::Result<u8> {
+pub async fn main(args: ChaosArgs, voice: Voice, stop: Stop) -> anyhow::Result<u8> {
     match args.command {
         Command::Run(args) => run_scenario(*args, voice, &stop).await,
-        Command::Sim(args) => sim::main(&args, voice, &stop),
+        Command::Sim(args) => sim::main(&args, voice, &stop.work),
         Command::Minimise(args) => run_scenario(args.into(), voice, &stop).await,
         Command::Replay(args) => replay(&args, voice),
         Command::Scenarios(args) => scenarios(args, voice.print),
@@ -285,7 +310,7 @@ impl From<MinimiseArgs> for RunArgs {
     }
 }
 
-async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> anyhow::Result<u8> {
+async fn run_scenario(args: RunArgs, voice: Voice, stop: &Stop) -> anyhow::Result<u8> {
     let Voice { say, rewrite, .. } = voice;
     if args.existing.kubeconfig.is_some() {
         return Box::pin(existing::run(args, voice, stop)).await;
@@ -293,7 +318,7 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
     if matches!(args.masters, Some(MastersArg::Reached(_))) {
         anyhow::bail!("masters that are there already need --kubeconfig");
     }
-    let stop = &stop_file(args.stop_file.as_deref(), stop)?;
+    let stop = &stop.with_work(stop_file(args.stop_file.as_deref(), &stop.work)?);
     let drawn = args.seed.unwrap_or_else(rand::random);
     let (scenario, from) = scenario(&args, drawn, say)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
@@ -311,12 +336,12 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
     };
     let (name, directory) = (&options.scenario.name, &options.directory);
     say(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
-    let evidence = Box::pin(run(&options, stop)).await?;
-    let report = conclude(&options, &evidence, args.output, voice)?;
+    let evidence = Box::pin(run(&options, &stop.work)).await?;
+    let report = conclude(&options, &evidence, (args.output, voice), stop)?;
     if let (Some(runs), Result::Fail) = (args.minimise, report.result)
-        && !stop.is_cancelled()
+        && !stop.work.is_cancelled()
     {
-        Box::pin(minimise::minimise(&options, &report, runs, stop)).await?;
+        Box::pin(minimise::minimise(&options, &report, runs, &stop.work)).await?;
     }
     Ok(report.result.exit_code())
 }
@@ -325,12 +350,16 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &CancellationToken) -> 
 fn conclude(
     options: &Options,
     evidence: &Evidence,
-    output: Option<Output>,
-    voice: Voice,
+    (output, voice): (Option<Output>, Voice),
+    stop: &Stop,
 ) -> anyhow::Result<Report> {
     let directory = &options.directory;
     options.tell(&format!("checking {} operations", evidence.history.len()));
+    // Who has ended the run with it wants to know what it found; asked again, or later, it is enough.
+    let enough = if stop.work.is_cancelled() { &stop.checks } else { &stop.work };
+    linear::stop_with(Some(enough.clone()));
     let report = Report::of(evidence);
+    linear::stop_with(None);
     file::save(&directory.join(file::NAME), &report, evidence)?;
     write_page(&directory.join(PAGE), &report, evidence, directory)?;
     print(&report, output, voice)?;
@@ -522,6 +551,15 @@ fn between(text: &str, max: usize) -> std::result::Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_twice_ends_the_checks_too() {
+        let stop = Stop::default();
+        stop.ask();
+        assert!(stop.work.is_cancelled() && !stop.checks.is_cancelled());
+        stop.ask();
+        assert!(stop.checks.is_cancelled());
+    }
 
     #[test]
     fn a_command_can_be_given_to_a_shell() {

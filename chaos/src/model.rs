@@ -22,7 +22,7 @@ pub use versioned::{Content, Versioned, VersionedInput, VersionedOutput};
 /// A sequential specification.
 pub trait Model {
     /// What a client asks for.
-    type Input: Debug;
+    type Input: Debug + PartialEq;
     /// What it is told.
     type Output: Debug;
     /// What the one copy would hold.
@@ -41,4 +41,21 @@ pub trait Model {
         input: &Self::Input,
         output: Option<&Self::Output>,
     ) -> Option<Self::State>;
+
+    /// The value that must be there for this to change anything, where it is one, and the value that it leads to.
+    /// Values are numbers that tell what different operations write.
+    fn values(&self, _input: &Self::Input) -> (Option<u64>, Option<u64>) {
+        (None, None)
+    }
+
+    /// Which changes it can make of those to its value: a bit for each, none when it has nothing in common with others.
+    /// Two with one bit in common make the same of every state that this bit stands for.
+    fn changes(&self, _input: &Self::Input) -> u8 {
+        0
+    }
+
+    /// The value that is there, where it is one.
+    fn value(&self, _state: &Self::State) -> Option<u64> {
+        None
+    }
 }

@@ -22,7 +22,7 @@ fn unknown(client: u32, called: Tick, input: RegisterInput) -> Op {
     Operation { client, called, input, outcome: Outcome::Unknown }
 }
 
-use RegisterInput::{Create, Delete, Read, Swap, Write};
+use RegisterInput::{Create, Delete, Patch, Read, Swap, Write};
 use RegisterOutput::{Absent, Refused, Value, Written};
 
 fn is_right(history: &[Op]) -> bool {
@@ -206,6 +206,7 @@ fn any_input() -> impl Strategy<Value = RegisterInput> {
         3 => Just(Read),
         2 => (0..3_u64).prop_map(Write),
         1 => (0..3_u64).prop_map(Create),
+        1 => (0..3_u64).prop_map(Patch),
         2 => (0..3_u64, 0..3_u64).prop_map(|(from, to)| Swap { from, to }),
         1 => Just(Delete),
     ]

@@ -8,7 +8,7 @@ use anyhow::{bail, ensure};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{MastersArg, RunArgs, Voice, conclude, quoted, scenario, stop_file};
+use super::{MastersArg, RunArgs, Stop, Voice, conclude, quoted, scenario, stop_file};
 use crate::real::Options;
 use crate::real::existing::{Existing, HARMLESS, KINDS, Place, Restart, plan};
 use crate::scenario::Fault;
@@ -42,11 +42,7 @@ pub(super) struct ExistingArgs {
 }
 
 /// Runs faults on a cluster that is there, or says what it would do.
-pub(super) async fn run(
-    mut args: RunArgs,
-    voice: Voice,
-    stop: &CancellationToken,
-) -> anyhow::Result<u8> {
+pub(super) async fn run(mut args: RunArgs, voice: Voice, stop: &Stop) -> anyhow::Result<u8> {
     let existing = args.existing.clone();
     let Some(kubeconfig) = existing.kubeconfig.clone() else { bail!("no --kubeconfig") };
     let Some(MastersArg::Reached(reaches)) = args.masters.clone() else {
@@ -106,13 +102,13 @@ pub(super) async fn run(
         return Ok(0);
     }
     if !existing.yes {
-        confirm(&found, &options, voice, stop).await?;
+        confirm(&found, &options, voice, &stop.work).await?;
     }
-    let stop = stop_file(args.stop_file.as_deref(), stop)?;
+    let stop = stop.with_work(stop_file(args.stop_file.as_deref(), &stop.work)?);
     let (name, directory) = (&options.scenario.name, &options.directory);
     (voice.say)(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
-    let evidence = Box::pin(found.run(&options, &stop)).await?;
-    let report = conclude(&options, &evidence, args.output, voice)?;
+    let evidence = Box::pin(found.run(&options, &stop.work)).await?;
+    let report = conclude(&options, &evidence, (args.output, voice), &stop)?;
     Ok(report.result.exit_code())
 }
 

@@ -212,4 +212,27 @@ impl Model for Any {
             _ => None,
         }
     }
+
+    fn values(&self, input: &Input) -> (Option<u64>, Option<u64>) {
+        match input {
+            Input::Register(input) => Register.values(input),
+            Input::Bank(input) | Input::Lease(input) => Versioned.values(input),
+            Input::Append(_) | Input::Set(_) => (None, None),
+        }
+    }
+
+    fn changes(&self, input: &Input) -> u8 {
+        match input {
+            Input::Register(input) => Register.changes(input),
+            Input::Append(_) | Input::Set(_) | Input::Bank(_) | Input::Lease(_) => 0,
+        }
+    }
+
+    fn value(&self, state: &State) -> Option<u64> {
+        match state {
+            State::Register(state) => Register.value(state),
+            State::Versioned(state) => Versioned.value(state),
+            State::Append(_) | State::Set(_) => None,
+        }
+    }
 }

@@ -79,4 +79,28 @@ impl Model for Register {
         };
         output.is_none_or(|seen| *seen == answer).then_some(next)
     }
+
+    fn values(&self, input: &RegisterInput) -> (Option<u64>, Option<u64>) {
+        match input {
+            RegisterInput::Read | RegisterInput::Delete => (None, None),
+            RegisterInput::Write(to) | RegisterInput::Patch(to) | RegisterInput::Create(to) => {
+                (None, Some(*to))
+            }
+            RegisterInput::Swap { from, to } => (Some(*from), Some(*to)),
+        }
+    }
+
+    /// Of what is there, and of what is not.
+    fn changes(&self, input: &RegisterInput) -> u8 {
+        match input {
+            RegisterInput::Read | RegisterInput::Delete | RegisterInput::Swap { .. } => 0,
+            RegisterInput::Patch(_) => 1,
+            RegisterInput::Create(_) => 2,
+            RegisterInput::Write(_) => 3,
+        }
+    }
+
+    fn value(&self, state: &Option<u64>) -> Option<u64> {
+        *state
+    }
 }

@@ -92,6 +92,18 @@ impl Model for Versioned {
         };
         output.is_none_or(|seen| *seen == answer).then_some(next)
     }
+
+    fn values(&self, input: &VersionedInput) -> (Option<u64>, Option<u64>) {
+        match input {
+            VersionedInput::Read => (None, None),
+            VersionedInput::Create(serial, _) => (None, Some(*serial)),
+            VersionedInput::Update { from, to, .. } => (Some(*from), Some(*to)),
+        }
+    }
+
+    fn value(&self, state: &Self::State) -> Option<u64> {
+        state.as_ref().map(|(serial, _)| *serial)
+    }
 }
 
 #[cfg(test)]
