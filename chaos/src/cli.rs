@@ -177,7 +177,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, join]
+    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -509,8 +509,8 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     for (_, why) in lacks.iter().filter(told) {
         say(&format!("{why}; leaving those faults out"));
     }
-    // Disks that can be filled are in memory, of one that lies nobody can be saved, and a run with joins begins with
-    // fewer masters: only who asks gets them.
+    // Disks that can be filled are in memory, of one that lies nobody can be saved, one that goes back may be noticed
+    // only after a short fault, and a run with joins begins with fewer masters: only who asks gets them.
     let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
         !matches!(fault, Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join)

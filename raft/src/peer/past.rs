@@ -4,8 +4,8 @@
 //! panics in the leader when a follower lacks what it once had, and with others that lack the same, an election could
 //! lose acknowledged writes. So each message between masters names the sender's start (a random number), the group
 //! commit with which its log began then, and the last one that is on its disk. Each master remembers for each other how
-//! far its log was known to be in which start, keeps that in a file, and passes it on with its heartbeats. A log that
-//! began before what is known of an *earlier* start has lost something:
+//! far its log was known to be in which start, keeps that in a file, and passes it on with heartbeats, votes and the
+//! answers to both. A log that began before what is known of an *earlier* start has lost something:
 //!
 //! * who is told so by a message checks it against its own log, marks its directory, and ends: it starts no more;
 //! * others refuse what it asks, and do not count what it answers.
@@ -133,6 +133,15 @@ impl Past {
         let mut answer = tonic::Response::new(body);
         if let Ok(value) = self.own_log().parse() {
             answer.metadata_mut().insert(LOG, value);
+        }
+        answer
+    }
+
+    /// The same, with what is known of all others: to leaders and candidates, who may not know it.
+    pub(crate) fn answer_all<T>(&self, body: T) -> tonic::Response<T> {
+        let mut answer = self.answer(body);
+        if let Ok(value) = self.known(None).parse() {
+            answer.metadata_mut().insert(HEARD, value);
         }
         answer
     }
@@ -345,6 +354,9 @@ mod tests {
         other.answered(NodeId(2), &said(&back, 3, false)).unwrap();
         other.answered(NodeId(1), &said(&leader, 3, true)).unwrap();
         assert!(other.answered(NodeId(2), &said(&back, 3, false)).is_err(), "it was told");
+        let third = past(directories[1].path(), 4, 5);
+        third.answered(NodeId(3), &other.answer_all(()).metadata().clone().into_headers()).unwrap();
+        assert!(third.answered(NodeId(2), &said(&back, 4, false)).is_err(), "by an answer too");
         leader.keep(&[NodeId(1), NodeId(2), NodeId(3)]).unwrap();
         let leader = past(directories[0].path(), 1, 6);
         assert!(leader.answered(NodeId(2), &said(&back, 1, false)).is_err(), "it was kept");

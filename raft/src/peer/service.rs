@@ -92,7 +92,8 @@ impl RaftService for Service {
         if carries {
             points::pass(Point::AppendBeforeAnswer);
         }
-        Ok(self.past.answer(wire::append_reply_out(reply)))
+        let reply = wire::append_reply_out(reply);
+        Ok(if carries { self.past.answer(reply) } else { self.past.answer_all(reply) })
     }
 
     async fn vote(
@@ -106,7 +107,7 @@ impl RaftService for Service {
         if mutants::is(Mutant::VoteTwice) {
             (reply.vote, reply.vote_granted) = (asked, true);
         }
-        Ok(self.past.answer(wire::vote_reply_out(reply)))
+        Ok(self.past.answer_all(wire::vote_reply_out(reply)))
     }
 
     async fn pre_vote(
@@ -120,7 +121,7 @@ impl RaftService for Service {
         if mutants::is(Mutant::VoteTwice) {
             (reply.vote, reply.vote_granted) = (asked, true);
         }
-        Ok(self.past.answer(wire::vote_reply_out(reply)))
+        Ok(self.past.answer_all(wire::vote_reply_out(reply)))
     }
 
     async fn transfer_leader(
