@@ -65,8 +65,9 @@ pub(super) enum Sent {
     Used { from: usize, step: u64, used: Used },
     /// A pod was on a node, as a master has it.
     Bound { from: usize, bound: Bound },
-    /// A master has answered a candidate: the vote that it stands by then, as term and candidate.
-    Voted { from: usize, vote: (u64, u64) },
+    /// A master has answered a candidate: the vote that it stands by, as term and candidate, and whether the candidate
+    /// got it.
+    Voted { from: usize, vote: (u64, u64), given: bool },
     /// A master has applied the log up to an index: revision and hash of all objects then.
     Applied { from: usize, index: u64, revision: u64, hash: u128 },
 }
@@ -114,7 +115,10 @@ impl Sent {
             Self::Dials { .. } | Self::Bytes { .. } => lines::told(self).unwrap_or_default(),
             Self::Used { from, step, used } => format!("m{} did {step} {used:?}", from + 1),
             Self::Bound { from, bound } => format!("m{} has {bound:?}", from + 1),
-            Self::Voted { from, vote } => format!("m{} stands by {vote:?}", from + 1),
+            Self::Voted { from, vote, given } => {
+                let gives = if *given { " and gives it" } else { "" };
+                format!("m{} stands by {vote:?}{gives}", from + 1)
+            }
             Self::Applied { from, index, revision, hash } => {
                 format!("m{} applied {index}: {revision} {hash:032x}", from + 1)
             }
@@ -269,19 +273,20 @@ pub(super) async fn answer(
     exchange: Exchange,
     request: Packed,
 ) {
-    let asks_for_a_vote = matches!(request.method(), "Vote" | "PreVote");
+    let method = request.method().to_owned();
     let (parts, body) = service.answer(from, request.unpack()).await.into_parts();
     // With its trailers, where gRPC has its status. The body of one that fails is never asked for.
     let Ok(body) = body.collect().await else { return };
     let trailers = body.trailers().cloned();
     let body = body.to_bytes();
     let crc = wire.digest(&body);
-    if asks_for_a_vote
-        && let Some(reply) = body.get(GRPC_HEADER_BYTES..).map(VoteReply::decode)
-        && let Some(vote) = reply.ok().and_then(|reply| reply.vote)
+    if matches!(method.as_str(), "Vote" | "PreVote")
+        && let Some(Ok(reply)) = body.get(GRPC_HEADER_BYTES..).map(VoteReply::decode)
+        && let Some(vote) = reply.vote
     {
-        let vote = (vote.term, vote.node_id);
-        wire.outbox.send(Sent::Voted { from: wire.own, vote });
+        // What would be done is no promise.
+        let given = reply.granted && method == "Vote";
+        wire.outbox.send(Sent::Voted { from: wire.own, vote: (vote.term, vote.node_id), given });
     }
     let body = Full::new(body).with_trailers(std::future::ready(trailers.map(Ok)));
     let answer = http::Response::from_parts(parts, Body::new(body));

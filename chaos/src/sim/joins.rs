@@ -35,7 +35,7 @@ impl World {
         }
         let (position, seed) = (self.nodes.len(), self.random.random());
         self.nodes.push(Node::new(position, &self.common, seed));
-        self.votes.push(Vec::new());
+        self.votes.push(Default::default());
         self.later(Duration::ZERO, Event::Joins { joiner: position });
         Ok(Some(position))
     }

@@ -171,6 +171,9 @@ impl Weather {
     };
 }
 
+/// A vote: its term, and for whom.
+pub(super) type Voted = (u64, u64);
+
 /// A request on its way, or its answer.
 struct Exchanging {
     from: usize,
@@ -208,8 +211,8 @@ pub(super) struct World {
     /// Who led in each term, as masters said.
     pub(super) leaders: BTreeMap<u64, BTreeSet<u64>>,
     pub(super) broken: Vec<Found>,
-    /// Of each master: the highest vote that it stood by, and those of just now, with their times.
-    pub(super) votes: Vec<Vec<(Duration, (u64, u64))>>,
+    /// Of each master: the highest vote that it has given before its last start, and since.
+    pub(super) votes: Vec<(Voted, Voted)>,
     /// Revision and hash after an index, and who said so first.
     states: BTreeMap<u64, (usize, u64, u128)>,
     pub(super) trace: Trace,
@@ -273,7 +276,7 @@ impl World {
             acknowledged: Vec::new(),
             leaders: BTreeMap::new(),
             broken: Vec::new(),
-            votes: vec![Vec::new(); masters],
+            votes: vec![Default::default(); masters],
             states: BTreeMap::new(),
             trace: Trace::default(),
             queue: BinaryHeap::new(),
@@ -515,34 +518,31 @@ impl World {
             Sent::Bytes { line, side, bytes, .. } => self.writes(line, side, bytes),
             Sent::Used { step, used, .. } => self.later(travel, Event::UserIsTold { step, used }),
             Sent::Bound { bound, .. } => self.bound(bound),
-            Sent::Voted { from, vote } => self.voted(from, vote),
+            Sent::Voted { from, vote, given } => self.voted(from, vote, given),
             Sent::Applied { from, index, revision, hash } => {
                 self.applied(from, index, (revision, hash))
             }
         }
     }
 
-    /// Persistent state (Raft, figure 2): a vote that was answered is on disk, and none is lower after it.
-    fn voted(&mut self, from: usize, vote: (u64, u64)) {
-        // Of answers of one moment it is not known which was made first.
-        let before = self.now.saturating_sub(self.tick * 2);
-        let votes = &mut self.votes[from];
-        let highest = votes.iter().filter(|(at, _)| *at < before).map(|(_, vote)| *vote).max();
-        if let Some(highest) = highest.filter(|highest| *highest > vote)
-            && self.broken.len() < BROKEN_MAX
-        {
+    /// Persistent state (Raft, figure 2): a vote that was given is on disk, and whoever starts again stands by it. Answers
+    /// of one life do not come in the order in which they were made: some wait for the disk.
+    fn voted(&mut self, from: usize, vote: Voted, given: bool) {
+        let (before, since) = &mut self.votes[from];
+        if given {
+            *since = vote.max(*since);
+        }
+        if vote < *before && self.broken.len() < BROKEN_MAX {
             let text = format!(
-                "m{} stood by a vote for {} in term {}, and later by one for {} in term {}",
+                "m{} gave its vote to {} in term {}, and after a start stood by one for {} in term {}",
                 from + 1,
-                highest.1,
-                highest.0,
+                before.1,
+                before.0,
                 vote.1,
                 vote.0
             );
             self.broken.push(("votes", text));
         }
-        votes.retain(|(at, known)| *at >= before || Some(*known) == highest);
-        votes.push((self.now, vote));
     }
 
     /// State machine safety (Raft, figure 3): whoever has applied the same entries has the same state.
@@ -680,6 +680,8 @@ impl World {
             return;
         }
         self.trace.note(self.now, format_args!("m{} ends", master + 1));
+        let (before, since) = &mut self.votes[master];
+        *before = (*before).max(*since);
         // What it had handed out and not sent yet goes with it.
         for sent in self.outbox.take() {
             if sent.from() != master {
