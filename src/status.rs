@@ -54,6 +54,12 @@ pub fn document(status: &Status, view: &View) -> Value {
         "appliedIndex": status.applied.map(|index| index.0),
         "revision": view.revision().0,
         "level": view.level().0,
+        // The same on all masters that have applied the same entries: who compares them sees a state that went astray.
+        "state": {
+            "index": view.index().0,
+            "revision": view.revision().0,
+            "hash": format!("{:032x}", view.hash()),
+        },
         "summary": summary(status),
         "masters": masters,
         "nodes": nodes(view),

@@ -22,6 +22,7 @@ pub mod minimal;
 pub mod objects;
 pub mod open;
 pub mod revisions;
+pub mod state;
 pub mod watch;
 pub mod watches;
 
@@ -43,6 +44,7 @@ pub fn all(evidence: &Evidence) -> Vec<Check> {
         revisions::check(evidence),
         conditional::check(evidence),
         agreement::check(evidence),
+        state::check(evidence),
     ];
     if kinds.contains(&Family::Append) {
         checks.push(lists::check(evidence, &objects));

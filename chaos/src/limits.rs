@@ -98,6 +98,12 @@ pub const REPORT_BYTES_MAX: u64 = 2 << 30;
 /// Between two looks at each master's state.
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
+/// States of masters that are kept to be compared with those of others; older ones go.
+pub const VIEWS_MAX: usize = 20_000;
+
+/// Differences between states that are told; more add nothing.
+pub const VIEWS_DIFFER_MAX: usize = 100;
+
 /// Until a master has told its state. Beyond it, it counts as silent for that moment.
 pub const SAMPLE_MAX: Duration = Duration::from_millis(500);
 

@@ -85,7 +85,7 @@ type Break = (&'static str, fn(&mut Evidence));
 
 #[test]
 fn each_promise_can_be_broken() {
-    let breaks: [Break; 12] = [
+    let breaks: [Break; 13] = [
         ("lost", |evidence| {
             for list in &mut evidence.last {
                 list["items"][2]["metadata"]["resourceVersion"] = json!("130");
@@ -98,6 +98,7 @@ fn each_promise_can_be_broken() {
             }
         }),
         ("agreement", |evidence| evidence.last[2]["items"][0]["data"]["v"] = json!("7")),
+        ("state", |evidence| evidence.observed.differ.push("after entry 7 m1 has a, m2 b".into())),
         ("revisions", |evidence| evidence.acknowledged[9].0 = 107),
         ("revisions", |evidence| {
             let late = evidence.history.iter_mut().rfind(|found| found.revision.is_some());
@@ -153,10 +154,11 @@ fn a_term_goes_back_only_with_the_files() {
 
 #[test]
 fn what_nobody_looked_at_is_unknown() {
-    let blinds: [Break; 7] = [
+    let blinds: [Break; 8] = [
         ("left", |evidence| evidence.left = None),
         ("membership", |evidence| evidence.memberships.clear()),
         ("leaders", |evidence| evidence.observed.stretches.clear()),
+        ("state", |evidence| evidence.observed.compared = 0),
         ("watches", |evidence| evidence.watchers.clear()),
         ("conditional", |evidence| {
             evidence.history.iter_mut().for_each(|found| found.under = None);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use quorate_raft::{
     CallError, Config, Fatal, Handler, LeadershipState, Member, MembershipError, NodeId, RaftNode,
-    Refused, Route, StartError, Status, TransferError,
+    Refused, Route, StartError, Status, TransferError, WeakRaftNode,
 };
 use quorate_state_machine::codec;
 use tokio::sync::watch;
@@ -46,7 +46,8 @@ pub struct Masters {
 /// The handler's view of what is made after it.
 #[derive(Default)]
 struct Calls {
-    raft: OnceLock<RaftNode>,
+    /// Which holds the handler.
+    raft: OnceLock<WeakRaftNode>,
     relay: OnceLock<Weak<dyn Relay>>,
 }
 
@@ -97,7 +98,7 @@ impl Masters {
         let calls = Arc::new(Calls::default());
         let handler = Arc::new(CallsHandler(calls.clone()));
         let raft = RaftNode::start_routed(config, applier, handler, route).await?;
-        drop(calls.raft.set(raft.clone()));
+        drop(calls.raft.set(raft.downgrade()));
         let store = Store { consensus: Arc::new(Replicated::new(raft.clone(), published)) };
         Ok(Started { store, masters: Self { raft }, calls: RelaySlot(calls) })
     }
@@ -246,7 +247,8 @@ impl Handler for CallsHandler {
         _deadline: Duration,
     ) -> Result<Bytes, Refused> {
         let starting = || Refused("this master is starting".to_owned());
-        let raft = self.0.raft.get().ok_or_else(starting)?;
+        let raft = self.0.raft.get().ok_or_else(starting)?.upgrade();
+        let raft = &raft.ok_or_else(|| Refused("this master is stopping".to_owned()))?;
         match number {
             method::PROPOSE => forward::serve(raft, false, body).await.map_err(Refused),
             method::PROPOSE_FREEING => forward::serve(raft, true, body).await.map_err(Refused),

@@ -1,7 +1,7 @@
 //! At the end every master lists the same, at one revision.
 //!
-//! Source: state machine safety (Raft, Figure 3: all apply the same commands in the same order). The masters expose no
-//! hash of their state; whole lists of what clients wrote are compared instead, by revision and content.
+//! Source: state machine safety (Raft, Figure 3: all apply the same commands in the same order). Whole lists of what
+//! clients wrote are compared, by revision and content; [`super::state`] compares hashes of everything.
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 //!
 //! What is kept are stretches of time in which a master's state did not change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::client::Connection;
 use super::workload::{Shared, lock};
 use crate::history::Tick;
-use crate::limits::{SAMPLE_EVERY, SAMPLE_MAX, STATES_MAX};
+use crate::limits::{SAMPLE_EVERY, SAMPLE_MAX, STATES_MAX, VIEWS_DIFFER_MAX, VIEWS_MAX};
 
 /// What a master was seen to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +74,16 @@ pub struct Observed {
     /// Revisions of a master that were older than what the same process had told before.
     #[serde(default)]
     pub back: Vec<String>,
+    /// How often a master had applied as much as another one that was seen before, and told its state.
+    #[serde(default)]
+    pub compared: u64,
+    /// Where that was another state.
+    #[serde(default)]
+    pub differ: Vec<String>,
 }
+
+/// The state after an entry of the log, and who was seen with it first; the newest [`VIEWS_MAX`].
+type Views = BTreeMap<u64, (usize, Value)>;
 
 impl Observed {
     fn add(&mut self, master: usize, at: Tick, state: State) {
@@ -84,6 +94,23 @@ impl Observed {
             Some(last) if last.state == state => last.to = at,
             _ if full => self.dropped += 1,
             _ => self.stretches.push(Stretch { master, from: at, to: at, state }),
+        }
+    }
+
+    /// What a master has after an entry of the log; older ones do not tell.
+    fn compare(&mut self, views: &mut Views, master: usize, told: &Value) {
+        let Some(index) = told["index"].as_u64() else { return };
+        let (first, known) = views.entry(index).or_insert_with(|| (master, told.clone()));
+        if *first == master {
+            return;
+        }
+        self.compared += 1;
+        if known != told && self.differ.len() < VIEWS_DIFFER_MAX {
+            let (first, master) = (*first + 1, master + 1);
+            self.differ.push(format!("after entry {index} m{first} has {known}, m{master} {told}"));
+        }
+        while views.len() > VIEWS_MAX {
+            views.pop_first();
         }
     }
 }
@@ -101,9 +128,10 @@ impl Observer {
     #[must_use]
     pub fn start(shared: &Arc<Shared>) -> Self {
         let observed = Arc::new(Mutex::new(Observed::default()));
+        let views = Arc::new(Mutex::new(Views::new()));
         let mut looking = JoinSet::new();
         for master in 0..shared.apis.len() {
-            looking.spawn(look(shared.clone(), observed.clone(), master));
+            looking.spawn(look(shared.clone(), observed.clone(), views.clone(), master));
         }
         Self { observed, _looking: looking }
     }
@@ -115,7 +143,12 @@ impl Observer {
     }
 }
 
-async fn look(shared: Arc<Shared>, observed: Arc<Mutex<Observed>>, master: usize) {
+async fn look(
+    shared: Arc<Shared>,
+    observed: Arc<Mutex<Observed>>,
+    views: Arc<Mutex<Views>>,
+    master: usize,
+) {
     let mut every = interval(SAMPLE_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut connection = None;
@@ -125,7 +158,8 @@ async fn look(shared: Arc<Shared>, observed: Arc<Mutex<Observed>>, master: usize
         every.tick().await;
         let at = shared.tick();
         let state = match timeout(SAMPLE_MAX, ask(&shared, master, &mut connection)).await {
-            Ok(Ok((state, revision))) => {
+            Ok(Ok((state, revision, view))) => {
+                lock(&observed).compare(&mut lock(&views), master, &view);
                 if revision < newest {
                     let what = format!("m{}: revision {revision} after {newest}", master + 1);
                     lock(&observed).back.push(what);
@@ -152,15 +186,16 @@ async fn ask(
     shared: &Shared,
     master: usize,
     kept: &mut Option<Connection>,
-) -> anyhow::Result<(State, u64)> {
+) -> anyhow::Result<(State, u64, Value)> {
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(Connection::open(shared.apis[master], &shared.tls).await?),
     };
     let answer = connection.call(Method::GET, "/quorate/v1/status", None).await;
-    let answer = answer.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let mut answer = answer.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let state = state(&answer.body).with_context(|| format!("{} to a status", answer.code))?;
-    Ok((state, answer.body["revision"].as_u64().unwrap_or(0)))
+    let view = answer.body.get_mut("state").map(Value::take).unwrap_or_default();
+    Ok((state, answer.body["revision"].as_u64().unwrap_or(0), view))
 }
 
 fn state(status: &Value) -> Option<State> {
@@ -196,6 +231,19 @@ mod tests {
         observed.add(0, 5, State::Silent);
         assert_eq!((observed.looks, observed.stretches.len()), (11, 3));
         assert_eq!((observed.stretches[0].from, observed.stretches[0].to), (0, 4));
+    }
+
+    #[test]
+    fn states_after_the_same_entry_are_compared() {
+        let (mut observed, mut views) = (Observed::default(), Views::new());
+        let told = |index: u64, hash: &str| json!({"index": index, "revision": 3, "hash": hash});
+        for (master, index) in [(0, 7), (0, 7), (1, 6), (1, 7), (2, 7)] {
+            observed.compare(&mut views, master, &told(index, "a"));
+        }
+        observed.compare(&mut views, 2, &Value::Null);
+        assert_eq!((observed.compared, observed.differ.len()), (2, 0));
+        observed.compare(&mut views, 1, &told(7, "b"));
+        assert!(observed.differ[0].contains("after entry 7 m1"), "{:?}", observed.differ);
     }
 
     #[test]

@@ -207,6 +207,11 @@ impl Wire {
         crc32fast::hash(text.replace(&self.directory, "").as_bytes())
     }
 
+    /// Nobody answers any more.
+    pub(super) fn hang_up(&self) {
+        drop(self.service.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     pub(super) fn service(&self) -> Option<PeerService> {
         self.service.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

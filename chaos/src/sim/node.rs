@@ -182,6 +182,12 @@ fn raise(started: Started, parts: Option<Parts>) -> anyhow::Result<Up> {
     Ok(Up { store, masters, above })
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.crash(false);
+    }
+}
+
 impl Node {
     /// One that is not a member yet.
     pub(super) fn new(position: usize, common: &Common, seed: u64) -> Self {
@@ -292,6 +298,8 @@ impl Node {
         let Some(life) = self.life.take() else { return false };
         self.disk.crash(power);
         life.being.end();
+        // Which holds what holds the wire.
+        life.wire.hang_up();
         true
     }
 

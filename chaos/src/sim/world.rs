@@ -525,8 +525,8 @@ impl World {
         }
     }
 
-    /// Persistent state (Raft, figure 2): a vote that was given is on disk, and whoever starts again stands by it. Answers
-    /// of one life do not come in the order in which they were made: some wait for the disk.
+    /// Persistent state (Raft, figure 2): a vote that was given is on disk, and whoever starts again stands by it.
+    /// Answers of one life do not come in the order in which they were made: some wait for the disk.
     fn voted(&mut self, from: usize, vote: Voted, given: bool) {
         let (before, since) = &mut self.votes[from];
         if given {

@@ -186,6 +186,8 @@ fn observed() -> Observed {
         looks: 300,
         dropped: 0,
         back: Vec::new(),
+        compared: 120,
+        differ: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ pub use start::OPENER_THREAD;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,34 @@ pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 #[derive(Clone)]
 pub struct RaftNode {
     pub(crate) inner: Arc<Inner>,
+}
+
+/// A [`RaftNode`] that goes with its last real handle: for what the node itself holds.
+#[derive(Debug, Clone)]
+pub struct WeakRaftNode {
+    inner: Weak<Inner>,
+}
+
+impl WeakRaftNode {
+    /// The node, if there still is one.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<RaftNode> {
+        self.inner.upgrade().map(|inner| RaftNode { inner })
+    }
+}
+
+impl RaftNode {
+    /// A handle that does not keep the node.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRaftNode {
+        WeakRaftNode { inner: Arc::downgrade(&self.inner) }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for RaftNode {
