@@ -208,8 +208,10 @@ async fn play<C: Cluster>(
 
 /// Makes the run's directory, with the scenario.
 fn lay_out(options: &Options) -> anyhow::Result<()> {
-    std::fs::create_dir(&options.directory)
-        .with_context(|| format!("cannot make {}", options.directory.display()))?;
+    std::fs::create_dir(&options.directory).with_context(|| {
+        let directory = options.directory.display();
+        format!("cannot make {directory}: name another one with --directory, or remove it")
+    })?;
     let file = options.directory.join(SCENARIO);
     std::fs::write(&file, options.scenario.to_yaml()?)
         .with_context(|| format!("cannot write {}", file.display()))

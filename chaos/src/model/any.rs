@@ -26,15 +26,15 @@ use super::{
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// [`Register`].
+    /// Read, create, update under a `resourceVersion`, patch and delete ConfigMaps
     Register,
-    /// [`Append`].
+    /// Append to lists
     Append,
-    /// [`Set`].
+    /// Create elements and list them
     Set,
-    /// [`Versioned`] with balances.
+    /// Move money between accounts
     Bank,
-    /// [`Versioned`] with a holder.
+    /// Fight for leases as client-go's leader election does
     Leases,
 }
 

@@ -9,11 +9,13 @@
 //! * Leaves over a quarter of a segment become blob files that are never synced: large segments
 //!   and small records (`RECORD_BYTES_MAX`) keep every leaf (16 items) below that.
 //! * It creates files without syncing their directory: `log::directory` does.
+//! * A snapshot of its own that it was writing when the process or the machine ended keeps its unfinished name, and the
+//!   next start takes that file for the newest snapshot, and the store for damaged (sled #1533): [`tidy_snapshots`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use quorate_points::{self as points, Point};
@@ -25,6 +27,10 @@ use crate::limits::{
 
 /// How often sled collects garbage (for at most half of the time).
 const COLLECT_EVERY_MS: u64 = 500;
+
+/// How the names of sled's snapshots begin, and those end that are being written.
+const SNAPSHOT_PREFIX: &str = "snap.";
+const UNFINISHED_SUFFIX: &str = ".generating";
 
 pub(crate) struct SledEngine {
     // Before `db`, so that the descriptor outlives no store.
@@ -47,6 +53,7 @@ impl SledEngine {
     ///
     /// sled panics on some damaged files; that becomes an error here.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        tidy_snapshots(directory)?;
         let open = || {
             sled::Config::new()
                 .path(directory)
@@ -70,6 +77,48 @@ impl SledEngine {
         let file = File::open(directory.join("db"))?;
         Ok(Self { file, db })
     }
+}
+
+/// No snapshot of sled's has its unfinished name any more. It writes and syncs a file of that name, renames it, and then
+/// removes the one before, which a power loss may undo one by one. So an unfinished file goes, unless no finished one is
+/// left and it is whole: then it was to be that. Without any, sled reads its whole log.
+fn tidy_snapshots(directory: &Path) -> io::Result<()> {
+    let (mut finished, mut unfinished) = (false, Vec::new());
+    let items = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        items => items?,
+    };
+    for item in items {
+        let path = item?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match (name.starts_with(SNAPSHOT_PREFIX), name.ends_with(UNFINISHED_SUFFIX)) {
+            (true, true) => unfinished.push(path),
+            (true, false) => finished = true,
+            (false, _) => {}
+        }
+    }
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    // The newest first: its name is where the log ended.
+    unfinished.sort_by(|a: &PathBuf, b| b.cmp(a));
+    for path in unfinished {
+        if !finished && is_whole(&fs::read(&path)?) {
+            fs::rename(&path, path.with_extension(""))?;
+            finished = true;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        tracing::info!(path = %path.display(), "a snapshot that the log's store had not finished");
+    }
+    super::directory::sync(directory)
+}
+
+/// Whether a snapshot of sled's has all that it is to have: content, length of eight bytes, checksum of four.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((bytes, checksum)) = bytes.split_last_chunk::<4>() else { return false };
+    let Some((content, _)) = bytes.split_last_chunk::<8>() else { return false };
+    !content.is_empty() && crc32fast::hash(content) == u32::from_le_bytes(*checksum)
 }
 
 fn guarded<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -114,5 +163,72 @@ impl LogEngine for SledEngine {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshots(directory: &Path) -> Vec<PathBuf> {
+        let items = fs::read_dir(directory).unwrap().map(|item| item.unwrap().path());
+        let is_one = |path: &PathBuf| path.to_string_lossy().contains("/snap.");
+        items.filter(is_one).collect()
+    }
+
+    async fn written(directory: &Path) {
+        let mut engine = SledEngine::open(directory).unwrap();
+        let changes = vec![(b"a".to_vec(), Some(b"1".to_vec()))];
+        engine.apply(Batch { changes }).unwrap();
+        engine.sync().await.unwrap();
+        drop(engine);
+        // A start takes a snapshot.
+        drop(SledEngine::open(directory).unwrap());
+    }
+
+    fn is_there(directory: &Path) {
+        let engine = SledEngine::open(directory).unwrap();
+        assert_eq!(engine.get(b"a").unwrap().unwrap(), b"1");
+        drop(engine);
+        let left = snapshots(directory);
+        assert!(left.iter().all(|path| path.extension().unwrap() != "generating"), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_was_being_written_damages_nothing() {
+        for content in [&b""[..], b"some of it", b"more than twelve bytes of it"] {
+            let directory = tempfile::tempdir().unwrap();
+            written(directory.path()).await;
+            let unfinished = directory.path().join("snap.00000000FFFFFFFF.generating");
+            fs::write(unfinished, content).unwrap();
+            is_there(directory.path());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_lost_its_name_only_gets_it_back() {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path()).await;
+        let all = snapshots(directory.path());
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(is_whole(&fs::read(&all[0]).unwrap()), "sled has another form");
+        let unfinished = PathBuf::from(format!("{}.generating", all[0].display()));
+        fs::rename(&all[0], unfinished).unwrap();
+        tidy_snapshots(directory.path()).unwrap();
+        assert_eq!(snapshots(directory.path()), all);
+        is_there(directory.path());
+    }
+
+    #[tokio::test]
+    async fn without_any_snapshot_all_is_read_from_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path()).await;
+        for path in snapshots(directory.path()) {
+            let bytes = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let unfinished = PathBuf::from(format!("{}.generating", path.display()));
+            fs::write(unfinished, &bytes[..bytes.len() / 2]).unwrap();
+        }
+        is_there(directory.path());
     }
 }
