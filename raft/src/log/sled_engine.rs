@@ -79,9 +79,9 @@ impl SledEngine {
     }
 }
 
-/// No snapshot of sled's has its unfinished name any more. It writes and syncs a file of that name, renames it, and then
-/// removes the one before, which a power loss may undo one by one. So an unfinished file goes, unless no finished one is
-/// left and it is whole: then it was to be that. Without any, sled reads its whole log.
+/// No snapshot of sled's has its unfinished name any more. It writes and syncs a file of that name, renames it, and
+/// then removes the one before, which a power loss may undo one by one. So an unfinished file goes, unless no finished
+/// one is left and it is whole: then it was to be that. Without any, sled reads its whole log.
 fn tidy_snapshots(directory: &Path) -> io::Result<()> {
     let (mut finished, mut unfinished) = (false, Vec::new());
     let items = match fs::read_dir(directory) {
