@@ -2,6 +2,8 @@
 //! evidence as of a run with real processes, for the same checks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,6 +71,15 @@ pub(super) struct Bound {
     node: String,
 }
 
+/// A step that the user waits for.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    name: String,
+    /// The user waits no longer: nothing that is not asked for yet is asked for.
+    given_up: Arc<AtomicBool>,
+}
+
 /// What the user knows, and what was seen.
 #[derive(Debug, Default)]
 pub(super) struct Kube {
@@ -78,7 +89,7 @@ pub(super) struct Kube {
     master: usize,
     round: u64,
     /// The step that is under way.
-    under_way: Option<(u64, Step)>,
+    under_way: Option<UnderWay>,
     /// The next success is the last.
     ends: bool,
 }
@@ -129,7 +140,7 @@ fn deployment(name: &str, replicas: u64, round: u64) -> Value {
 }
 
 /// In the master: one change, under the `resourceVersion` that was just read.
-async fn step(door: Door, step: Step) -> Used {
+async fn step(door: Door, step: Step, given_up: Arc<AtomicBool>) -> Used {
     let Step { name, seed, serve, round } = step;
     let mut used = Used {
         found: None,
@@ -153,6 +164,9 @@ async fn step(door: Door, step: Step) -> Used {
     }
     let path = format!("{DEPLOYMENTS_PATH}/{name}");
     let (code, body) = call(&door, Method::GET, &path, &Value::Null).await;
+    if given_up.load(Ordering::Relaxed) {
+        return used;
+    }
     let found = match code {
         200 => user::of(&body),
         404 => Wanted { known: true, ..Wanted::default() },
@@ -270,9 +284,11 @@ impl World {
             round: self.kube.round,
         };
         let (number, outbox) = (self.next_number(), self.outbox.clone());
-        self.kube.under_way = Some((number, drawn.clone()));
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (name, waits) = (drawn.name.clone(), given_up.clone());
+        self.kube.under_way = Some(UnderWay { number, name, given_up });
         self.nodes[master].spawn(async move {
-            let used = step(door, drawn).await;
+            let used = step(door, drawn, waits).await;
             outbox.send(Sent::Used { from: master, step: number, used });
         });
         self.later(SIM_ANSWER_MAX, Event::UserGivesUp { step: number });
@@ -280,10 +296,11 @@ impl World {
 
     /// The user is told, or waits no longer.
     pub(super) fn used(&mut self, number: u64, used: Option<Used>) {
-        let Some((_, drawn)) = self.kube.under_way.take_if(|(known, _)| *known == number) else {
+        let Some(under_way) = self.kube.under_way.take_if(|known| known.number == number) else {
             return;
         };
-        let (name, wanted) = (drawn.name, &mut self.kube.evidence.wanted);
+        under_way.given_up.store(true, Ordering::Relaxed);
+        let (name, wanted) = (under_way.name, &mut self.kube.evidence.wanted);
         match used {
             // Whatever it was.
             None => {
