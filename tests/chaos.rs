@@ -105,7 +105,7 @@ fn paused_child(parent: &Child) -> Option<rustix::process::Pid> {
 /// A run of one master that is paused now and then, in its first fault.
 fn paused_run(directory: &Path) -> (Child, rustix::process::Pid) {
     let run = Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause"])
+        .args(["chaos", "run", "--duration=600", "--masters=1", "--faults=pause", "--minimise=0"])
         .arg(format!("--directory={}", directory.display()))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::linear;
-use crate::limits::{CLIENTS_MAX, KEYS_MAX, NODES_MAX};
+use crate::limits::{CLIENTS_MAX, KEYS_MAX, MINIMISE_RUNS, NODES_MAX};
 use crate::model::Family;
 use crate::real::existing::reach::{Reach, quoted};
 use crate::real::{Options, lacks, run};
@@ -164,7 +164,7 @@ struct RunArgs {
     /// The scenario `quick`: a minute of the commonest faults
     #[arg(long, conflicts_with_all = ["scenario", "duration", "faults", "workload", "clients", "keys", "nodes"])]
     quick: bool,
-    /// When it fails: run it again with fewer faults, at most so often
+    /// When it fails: run it again with fewer faults, at most so often [default: 10 where the scenario was drawn]
     #[arg(long, value_name = "RUNS")]
     minimise: Option<usize>,
     /// How many masters [default: 3]; with --kubeconfig the way to each: ssh://[USER@]HOST or exec:COMMAND
@@ -320,6 +320,8 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &Stop) -> anyhow::Resul
     }
     let stop = &stop.with_work(stop_file(args.stop_file.as_deref(), &stop.work)?);
     let drawn = args.seed.unwrap_or_else(rand::random);
+    let is_drawn = args.scenario.is_none() && !args.quick;
+    let runs = args.minimise.unwrap_or(if is_drawn { MINIMISE_RUNS } else { 0 });
     let (scenario, from) = scenario(&args, drawn, say)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
     let options = Options {
@@ -338,9 +340,8 @@ async fn run_scenario(args: RunArgs, voice: Voice, stop: &Stop) -> anyhow::Resul
     say(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
     let evidence = Box::pin(run(&options, &stop.work)).await?;
     let report = conclude(&options, &evidence, (args.output, voice), stop)?;
-    if let (Some(runs), Result::Fail) = (args.minimise, report.result)
-        && !stop.work.is_cancelled()
-    {
+    if report.result == Result::Fail && runs > 0 && !stop.work.is_cancelled() {
+        say("it fails: the same with fewer faults (--minimise 0 for never)");
         Box::pin(minimise::minimise(&options, &report, runs, &stop.work)).await?;
     }
     Ok(report.result.exit_code())

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Output, Voice};
-use crate::limits::{SIM_SEEDS_NAMED_MAX, SIM_STUCK_MAX, SIM_WATCHED_EVERY};
+use crate::limits::{SIM_MINIMISE_RUNS, SIM_SEEDS_NAMED_MAX, SIM_STUCK_MAX, SIM_WATCHED_EVERY};
 use crate::report::Result as Outcome;
 use crate::scenario::Span;
 use crate::sim::plan::{self, Kind, Plan};
@@ -48,9 +48,9 @@ pub(super) struct SimArgs {
     /// The faults of this file, as a failure left them, instead of drawn ones
     #[arg(long, value_name = "FILE", conflicts_with = "steps")]
     plan: Option<PathBuf>,
-    /// When one fails: run it again with fewer faults, at most so often
-    #[arg(long, value_name = "RUNS", default_value_t = 0)]
-    minimise: usize,
+    /// When one fails: run it again with fewer faults, at most so often [default: 20 where the faults were drawn]
+    #[arg(long, value_name = "RUNS")]
+    minimise: Option<usize>,
     /// Where the plans of failures go
     #[arg(long, value_name = "DIR", default_value = ".")]
     directory: PathBuf,
@@ -232,10 +232,15 @@ impl SimArgs {
         for text in summary.found.iter().take(SIM_SEEDS_NAMED_MAX) {
             (voice.say)(&format!("  {text}"));
         }
-        if self.plan.is_some() && self.minimise == 0 {
+        let chosen = self.plan.is_some() || self.mutant.is_some();
+        let runs = self.minimise.unwrap_or(if chosen { 0 } else { SIM_MINIMISE_RUNS });
+        if self.plan.is_some() && runs == 0 {
             return Ok(());
         }
-        let smallest = minimise(options, summary, self.minimise)?;
+        if runs > 0 {
+            (voice.say)(&format!("  again with fewer faults, at most {runs} times"));
+        }
+        let smallest = minimise(options, summary, runs)?;
         let path = self.directory.join(format!("sim-{}.json", summary.seed));
         std::fs::create_dir_all(&self.directory)
             .and_then(|()| std::fs::write(&path, serde_json::to_vec_pretty(&smallest)?))

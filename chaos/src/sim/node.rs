@@ -29,7 +29,7 @@ const CLUSTER: &str = "51a7ed";
 const SNAPSHOT_BYTES: u64 = 16 << 10;
 
 /// The same where the store has all that a cluster with nodes has.
-const SNAPSHOT_BYTES_WITH_NODES: u64 = 512 << 10;
+const SNAPSHOT_BYTES_WITH_NODES: u64 = 2 << 20;
 
 /// How far the start of a life has come.
 #[derive(Debug, Default)]
