@@ -44,6 +44,78 @@ const MARK_FILE: &str = "went-back";
 /// For each start of a master, up to which group commit its log was known to be on disk.
 type Starts = BTreeMap<u64, u64>;
 
+/// What is known of the others.
+#[derive(Debug, Default)]
+struct Heard {
+    of: BTreeMap<NodeId, Starts>,
+    /// The same as a header, until something changes: messages are many, and changes few.
+    said: Option<HeaderValue>,
+    /// What each said last. The same again tells nothing.
+    from: BTreeMap<NodeId, String>,
+    /// What the file has.
+    kept: Option<HeaderValue>,
+}
+
+impl Heard {
+    /// Of one, or of all.
+    fn text(&self, of: Option<NodeId>) -> String {
+        let mut text = String::new();
+        for (node, starts) in self.of.iter().filter(|(node, _)| of.is_none_or(|of| of == **node)) {
+            for (start, synced) in starts {
+                let separator = if text.is_empty() { "" } else { ";" };
+                // Writing to a string does not fail.
+                let _ = write!(text, "{separator}{node} {start:x} {synced}");
+            }
+        }
+        text
+    }
+
+    fn all(&mut self) -> HeaderValue {
+        if let Some(said) = &self.said {
+            return said.clone();
+        }
+        let said = header(self.text(None));
+        self.said = Some(said.clone());
+        said
+    }
+
+    fn note(&mut self, node: NodeId, start: u64, synced: u64) {
+        if self.of.len() >= HEARD_NODES_MAX && !self.of.contains_key(&node) {
+            return;
+        }
+        let starts = self.of.entry(node).or_default();
+        if starts.get(&start).is_some_and(|known| *known >= synced) {
+            return;
+        }
+        self.said = None;
+        starts.insert(start, synced);
+        // The two with the most are what is looked at.
+        if starts.len() > HEARD_STARTS_MAX
+            && let Some(least) = starts.iter().min_by_key(|(_, synced)| **synced).map(|(s, _)| *s)
+        {
+            starts.remove(&least);
+        }
+    }
+
+    /// Takes over what another knows.
+    fn learn(&mut self, known: &str) {
+        for one in known.split(';') {
+            let mut words = one.trim().split(' ');
+            let node = words.next().and_then(|word| word.parse().ok()).map(NodeId);
+            let start = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+            let synced = words.next().and_then(|word| word.parse().ok());
+            if let (Some(node), Some(start), Some(synced)) = (node, start, synced) {
+                self.note(node, start, synced);
+            }
+        }
+    }
+}
+
+/// Numbers, spaces and semicolons, which any header may have.
+fn header(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// The files of a master are of an earlier time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WentBack {
@@ -60,7 +132,7 @@ pub(crate) struct Past {
     began: u64,
     directory: PathBuf,
     log: Arc<Shared>,
-    heard: Mutex<BTreeMap<NodeId, Starts>>,
+    heard: Mutex<Heard>,
     fatal: watch::Sender<Option<Fatal>>,
 }
 
@@ -90,59 +162,38 @@ impl Past {
         let past = Self { own, start, began, directory, log, heard, fatal };
         if let Some(text) = read(HEARD_FILE)? {
             // A line that a power loss has cut is left out.
-            past.learn(&text);
+            past.heard().learn(&text);
         }
         Ok(past)
     }
 
-    fn heard(&self) -> MutexGuard<'_, BTreeMap<NodeId, Starts>> {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn own_log(&self) -> String {
-        format!("{:x} {} {}", self.start, self.began, self.log.lock().sequence)
-    }
-
-    /// What is known of one, or of all.
-    fn known(&self, of: Option<NodeId>) -> String {
-        let mut text = String::new();
-        for (node, starts) in
-            self.heard().iter().filter(|(node, _)| of.is_none_or(|of| of == **node))
-        {
-            for (start, synced) in starts {
-                let separator = if text.is_empty() { "" } else { ";" };
-                // Writing to a string does not fail.
-                let _ = write!(text, "{separator}{node} {start:x} {synced}");
-            }
-        }
-        text
+    fn own_log(&self) -> HeaderValue {
+        header(format!("{:x} {} {}", self.start, self.began, self.log.lock().sequence))
     }
 
     /// Puts into a request's headers what its receiver must know; with `all` what is known of the others too.
     pub(crate) fn tell(&self, to: NodeId, all: bool, headers: &mut HeaderMap) {
-        let known = self.known((!all).then_some(to));
-        for (name, text) in [(LOG, self.own_log()), (HEARD, known)] {
-            if let Ok(value) = HeaderValue::try_from(text) {
-                headers.insert(name, value);
-            }
-        }
+        headers.insert(LOG, self.own_log());
+        let mut heard = self.heard();
+        let known = if all { heard.all() } else { header(heard.text(Some(to))) };
+        headers.insert(HEARD, known);
     }
 
     /// An answer with what its receiver must know.
     pub(crate) fn answer<T>(&self, body: T) -> tonic::Response<T> {
         let mut answer = tonic::Response::new(body);
-        if let Ok(value) = self.own_log().parse() {
-            answer.metadata_mut().insert(LOG, value);
-        }
+        answer.metadata_mut().as_mut().insert(LOG, self.own_log());
         answer
     }
 
     /// The same, with what is known of all others: to leaders and candidates, who may not know it.
     pub(crate) fn answer_all<T>(&self, body: T) -> tonic::Response<T> {
         let mut answer = self.answer(body);
-        if let Ok(value) = self.known(None).parse() {
-            answer.metadata_mut().insert(HEARD, value);
-        }
+        answer.metadata_mut().as_mut().insert(HEARD, self.heard().all());
         answer
     }
 
@@ -153,9 +204,8 @@ impl Past {
         self.hear(from, text(LOG), text(HEARD)).map_err(|back| {
             let mut status = Status::failed_precondition(back.to_string());
             // So that it sees for itself.
-            if let Ok(value) = self.known(Some(from)).parse() {
-                status.metadata_mut().insert(HEARD, value);
-            }
+            let known = header(self.heard().text(Some(from)));
+            status.metadata_mut().as_mut().insert(HEARD, known);
             status
         })
     }
@@ -169,7 +219,7 @@ impl Past {
     /// A master of a version that says nothing of this is not checked.
     fn hear(&self, from: NodeId, log: Option<&str>, known: Option<&str>) -> Result<(), WentBack> {
         if let Some(known) = known {
-            self.learn(known);
+            self.learn(from, known);
             self.look_at_own()?;
         }
         let mut words = log.unwrap_or_default().split(' ');
@@ -180,43 +230,27 @@ impl Past {
         };
         // Nothing is relied on that one says who went back.
         self.check(from, start, began)?;
-        self.note(from, start, synced);
+        self.heard().note(from, start, synced);
         Ok(())
     }
 
-    /// Takes over what another knows.
-    fn learn(&self, known: &str) {
-        for one in known.split(';') {
-            let mut words = one.trim().split(' ');
-            let node = words.next().and_then(|word| word.parse().ok()).map(NodeId);
-            let start = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
-            let synced = words.next().and_then(|word| word.parse().ok());
-            if let (Some(node), Some(start), Some(synced)) = (node, start, synced) {
-                self.note(node, start, synced);
-            }
-        }
-    }
-
-    fn note(&self, node: NodeId, start: u64, synced: u64) {
+    /// Takes over what another knows, unless it said the same before.
+    fn learn(&self, from: NodeId, known: &str) {
         let mut heard = self.heard();
-        if heard.len() >= HEARD_NODES_MAX && !heard.contains_key(&node) {
+        if heard.from.get(&from).is_some_and(|before| before == known) {
             return;
         }
-        let starts = heard.entry(node).or_default();
-        let known = starts.entry(start).or_default();
-        *known = synced.max(*known);
-        // The two with the most are what is looked at.
-        if starts.len() > HEARD_STARTS_MAX
-            && let Some(least) = starts.iter().min_by_key(|(_, synced)| **synced).map(|(s, _)| *s)
-        {
-            starts.remove(&least);
+        heard.learn(known);
+        if heard.from.len() < HEARD_NODES_MAX || heard.from.contains_key(&from) {
+            heard.from.insert(from, known.to_owned());
         }
     }
 
     /// Whether another start of the node was known to have more than this one began with.
     fn check(&self, node: NodeId, start: u64, began: u64) -> Result<(), WentBack> {
         let heard = self.heard();
-        let others = heard.get(&node).into_iter().flatten().filter(|(other, _)| **other != start);
+        let others =
+            heard.of.get(&node).into_iter().flatten().filter(|(other, _)| **other != start);
         match others.map(|(_, synced)| *synced).max() {
             Some(known) if known > began => Err(WentBack { node, known, began }),
             _ => Ok(()),
@@ -248,15 +282,27 @@ impl Past {
     /// Forgets those who are no members; writes down what is known of the others. Blocks for a moment; what a power
     /// loss leaves of the file may be old, which is as true.
     pub(crate) fn keep(&self, members: &[NodeId]) -> io::Result<()> {
-        self.heard().retain(|node, _| members.contains(node));
-        let text = self.known(None);
-        if text.len() > HEARD_BYTES_MAX {
-            return Ok(());
-        }
+        let text = {
+            let mut heard = self.heard();
+            let known = heard.of.len();
+            heard.of.retain(|node, _| members.contains(node));
+            if heard.of.len() < known {
+                heard.said = None;
+                // Who is a member again is learned of anew.
+                heard.from.clear();
+            }
+            let text = heard.all();
+            if text.len() > HEARD_BYTES_MAX || heard.kept.as_ref() == Some(&text) {
+                return Ok(());
+            }
+            text
+        };
         let path = self.directory.join(HEARD_FILE);
         let beside = path.with_extension("new");
-        fs::write(&beside, text)?;
-        fs::rename(&beside, &path)
+        fs::write(&beside, text.as_bytes())?;
+        fs::rename(&beside, &path)?;
+        self.heard().kept = Some(text);
+        Ok(())
     }
 }
 
@@ -369,14 +415,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let past = past(directory.path(), 1, 5);
         for start in 0..100 {
-            past.note(NodeId(2), start, 1000 - start);
+            past.heard().note(NodeId(2), start, 1000 - start);
         }
-        let starts = past.heard()[&NodeId(2)].clone();
+        let starts = past.heard().of[&NodeId(2)].clone();
         assert_eq!(starts.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "those with the most");
         for node in 0..1000 {
-            past.note(NodeId(node), 1, 1);
+            past.heard().note(NodeId(node), 1, 1);
         }
-        assert_eq!(past.heard().len(), HEARD_NODES_MAX);
+        assert_eq!(past.heard().of.len(), HEARD_NODES_MAX);
         past.hear(NodeId(2), Some("x y"), Some("1;;2 3;a b c; 1 2 x")).unwrap();
         past.hear(NodeId(2), None, None).unwrap();
     }
