@@ -231,6 +231,13 @@ pub const REACH_MAX: Duration = Duration::from_secs(20);
 /// How long after its end a fault is taken back by the guard on its machine, when the harness has not done so.
 pub const GUARD_SLACK: Duration = Duration::from_secs(15);
 
+/// How long a machine hears nothing of the harness, beside the times of its guards, until its keeper takes everything
+/// back and removes what the run has put there.
+pub const KEEPER_SILENCE: Duration = Duration::from_secs(60);
+
+/// Between two words to a keeper. A machine that takes [`REACH_MAX`] for a command still hears two of them in time.
+pub const BEAT_EVERY: Duration = Duration::from_secs(8);
+
 /// Until masters that nobody harms are ready, before a fault begins in a cluster that was there. Beyond it, it does not
 /// happen.
 pub const FIT_MAX: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! A cluster that is already there: masters that somebody else started, on machines that are reached by `ssh` or by a
 //! command. People do this near production, so: nothing is done that was not allowed, a majority stays undisturbed,
-//! who is not well at the beginning is not touched, and each fault has a guard on its machine that takes it back when
-//! this process is gone.
+//! who is not well at the beginning is not touched, each fault has a guard on its machine that takes it back when this
+//! process is gone, and each machine a keeper that removes what was put there.
 
 mod cluster;
 pub mod hands;
@@ -19,6 +19,7 @@ use anyhow::{Context, bail, ensure};
 use futures::future::join_all;
 use hyper::Method;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Connection;
@@ -27,7 +28,7 @@ use super::kubeconfig::Credentials;
 use super::masters::Act;
 use super::workload::{Shared, lock};
 use super::{Options, left, play};
-use crate::limits::SHOWN_MAX;
+use crate::limits::{BEAT_EVERY, SHOWN_MAX};
 use crate::report::Evidence;
 use crate::scenario::Fault;
 use crate::scenario::fault::Need;
@@ -99,6 +100,10 @@ pub struct Existing {
     acts: Mutex<Vec<(Instant, usize, Act)>>,
     /// Whether anything was put on the machines.
     prepared: bool,
+    /// Tell the keepers that this process is there.
+    beats: JoinSet<()>,
+    /// Masters whose machines were not reached when their keepers were to be told; why.
+    silent: Arc<Mutex<BTreeMap<usize, String>>>,
 }
 
 impl Existing {
@@ -138,6 +143,8 @@ impl Existing {
             ended: BTreeMap::new(),
             acts: Mutex::default(),
             prepared: false,
+            beats: JoinSet::new(),
+            silent: Arc::default(),
         };
         found.is_well().await?;
         found.probe(&place.restart).await?;
@@ -243,6 +250,19 @@ impl Existing {
             async move { master.reach.run(&script).await }
         });
         join_all(putting).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        for (index, master) in self.masters.iter().enumerate() {
+            let (reach, hands) = (master.reach.clone(), master.hands.clone());
+            let silent = self.silent.clone();
+            self.beats.spawn(async move {
+                for number in 1.. {
+                    tokio::time::sleep(BEAT_EVERY).await;
+                    match reach.run(&hands.beat(number)).await {
+                        Ok(_) => drop(lock(&silent).remove(&index)),
+                        Err(error) => drop(lock(&silent).insert(index, format!("{error:#}"))),
+                    }
+                }
+            });
+        }
         Ok(())
     }
 
@@ -251,6 +271,7 @@ impl Existing {
         if !self.prepared {
             return Vec::new();
         }
+        self.beats.shutdown().await;
         let finishing = self.masters.iter().map(|master| {
             let script = master.hands.finish();
             async move {

@@ -1,12 +1,13 @@
 //! What is done on a master's machine, as scripts: `hands.sh` is put there at the beginning, and every command is a
-//! line that uses it. A guard is set there before each fault and takes everything back when this harness does not.
+//! line that uses it. A guard is set there before each fault and takes everything back when this harness does not; a
+//! keeper is there from the beginning, and removes everything when it hears nothing of this harness any more.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::reach::quoted;
-use crate::limits::GUARD_SLACK;
+use crate::limits::{GUARD_SLACK, KEEPER_SILENCE};
 
 /// The shell functions, as they are put on the machine.
 pub const HANDS: &str = include_str!("hands.sh");
@@ -70,11 +71,25 @@ impl Hands {
         format!("{}{HANDS}\nprobe", self.settings)
     }
 
-    /// Puts the functions there.
+    /// Puts the functions there, and starts the keeper.
     #[must_use]
     pub fn prepare(&self) -> String {
+        self.prepare_for(KEEPER_SILENCE)
+    }
+
+    fn prepare_for(&self, silence: Duration) -> String {
         let (directory, text) = (&self.directory, format!("{}{HANDS}", self.settings));
-        format!("umask 077; mkdir {directory} && printf %s {} >{directory}/hands", quoted(&text))
+        let (text, silence) = (quoted(&text), silence.as_secs());
+        format!(
+            "umask 077; mkdir {directory} && printf %s {text} >{directory}/hands && \
+             . {directory}/hands && keep {silence}"
+        )
+    }
+
+    /// Lets the keeper know that this harness is there; each `number` is another.
+    #[must_use]
+    pub fn beat(&self, number: u64) -> String {
+        self.line(&format!("beat {number}"))
     }
 
     /// One thing, behind a guard that takes everything back some time after `at_most`; `number` tells the guards apart.
@@ -147,6 +162,7 @@ fn listening((address, port): (IpAddr, u16)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reach::Reach;
     use super::*;
 
     #[test]
@@ -159,6 +175,70 @@ mod tests {
         assert!(four.ends_with("):1F90$"), "{four}");
         let six = listening(("fe80::1".parse().unwrap(), 443));
         assert!(six.starts_with("^(000080FE000000000000000001000000|"), "{six}");
+    }
+
+    /// What a machine has of a run: the directory, and processes that know it.
+    fn remains(hands: &Hands) -> (bool, usize) {
+        let directory = hands.traces().0;
+        let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(directory)
+        });
+        (std::path::Path::new(directory).exists(), processes.count())
+    }
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let begin = std::time::Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// For a process that listens nowhere: nothing is done to anybody.
+    fn of_nobody(run: &str) -> (Hands, Reach) {
+        let run = format!("{run}{}", std::process::id());
+        let hands = Hands::new(&run, 0, ("127.0.0.1".parse().unwrap(), 1), &Restart::default());
+        (hands, Reach::all("exec:env").unwrap().remove(0))
+    }
+
+    #[tokio::test]
+    async fn the_keeper_removes_everything_when_nobody_is_heard() {
+        let (hands, reach) = of_nobody("silence");
+        reach.run(&hands.prepare_for(Duration::from_secs(5))).await.unwrap();
+        reach.run(&hands.beat(0)).await.unwrap();
+        let beat = std::path::Path::new(hands.traces().0).join("beat");
+        assert_eq!(std::fs::read_to_string(&beat).unwrap(), "0\n");
+        for number in 1..=40 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            std::fs::write(&beat, format!("{number}\n")).unwrap();
+        }
+        assert!(remains(&hands).0, "longer than that, and somebody was heard");
+        until("all is gone", || remains(&hands) == (false, 0)).await;
+        let error = reach.run(&hands.beat(41)).await.unwrap_err().to_string();
+        assert!(error.contains(hands.traces().0), "{error}");
+        assert_eq!(reach.run(&hands.finish()).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn the_keeper_waits_for_a_guard() {
+        let (hands, reach) = of_nobody("guarded");
+        reach.run(&hands.prepare_for(Duration::from_secs(1))).await.unwrap();
+        let begin = std::time::Instant::now();
+        reach.run(&hands.line("guard 1 4")).await.unwrap();
+        until("all is gone", || remains(&hands) == (false, 0)).await;
+        assert!(begin.elapsed() >= Duration::from_secs(4), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_end_ends_guard_and_keeper() {
+        let (hands, reach) = of_nobody("end");
+        reach.run(&hands.prepare()).await.unwrap();
+        reach.run(&hands.line("guard 1 1000")).await.unwrap();
+        // Each of them with what it sleeps by.
+        assert!(remains(&hands).1 >= 2);
+        assert_eq!(reach.run(&hands.finish()).await.unwrap(), "");
+        assert_eq!(remains(&hands), (false, 0));
     }
 
     #[test]

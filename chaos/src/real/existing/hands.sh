@@ -39,20 +39,65 @@ probe() {
   for tool in awk sed setsid xargs cut; do command -v "$tool" >/dev/null || { echo "there is no $tool"; exit 3; }; done
 }
 
+# One at a time: the harness, a guard or the keeper. Who does not come to an end is not waited for without end; when
+# the directory is gone, another has taken everything back.
+alone() {
+  n=0
+  until mkdir "$D/alone" 2>/dev/null; do
+    [ -d "$D" ] || return 1
+    [ $n -lt 120 ] || return 0
+    sleep 0.1
+    n=$((n + 1))
+  done
+}
+
+done_alone() { rmdir "$D/alone" 2>/dev/null; return 0; }
+
 # Everything is taken back after so many seconds, unless another guard took over: guard TOKEN SECONDS
 guard() {
+  alone || { echo "$D is gone"; exit 3; }
   echo "$1" >"$D/token"
-  unguard
+  end_of guard
   setsid sh -c 'sleep "$1"; [ "$(cat "$2/token" 2>/dev/null)" = "$3" ] && . "$2/hands" && undo' \
     sh "$2" "$D" "$1" </dev/null >/dev/null 2>&1 &
   echo "$!" >"$D/guard"
+  done_alone
 }
 
-unguard() {
-  [ -e "$D/guard" ] || return 0
-  g=$(cat "$D/guard")
-  if grep -q "$D" "/proc/$g/cmdline" 2>/dev/null; then kill -KILL "-$g" 2>/dev/null; fi
-  rm -f "$D/guard"
+# Whether a guard, or a keeper, is there: its process has the directory among its words.
+lives() { read -r g 2>/dev/null <"$D/$1" && grep -q "$D" "/proc/$g/cmdline" 2>/dev/null; }
+
+# Ends a guard, or a keeper, with what it has started.
+end_of() {
+  if lives "$1"; then kill -KILL "-$g" 2>/dev/null; fi
+  n=0
+  while lives "$1" && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
+  lives "$1" || rm -f "$D/$1"
+}
+
+# Everything is taken back and removed when the harness was not heard from for so many seconds: keep SECONDS
+# A guard's time comes first: a fault may be what keeps the harness from being heard.
+keep() {
+  setsid sh -c '. "$1/hands"; keeper "$2"' sh "$D" "$1" </dev/null >/dev/null 2>&1 &
+  echo "$!" >"$D/keeper"
+}
+
+# The harness is there.
+beat() { echo "$1" >"$D/beat"; }
+
+keeper() {
+  silent=0 last=
+  while [ "$silent" -lt "$1" ]; do
+    sleep 1
+    [ -d "$D" ] || return 0
+    heard=
+    read -r heard 2>/dev/null <"$D/beat"
+    if [ "$heard" = "$last" ] && ! lives guard; then silent=$((silent + 1)); else silent=0; fi
+    last=$heard
+  done
+  # Nobody else is to end it now.
+  rm -f "$D/keeper"
+  finish
 }
 
 # Ends it: down kill, or down stop
@@ -127,7 +172,15 @@ cut_from() {
 heal() { nft delete table inet "$T" 2>/dev/null; return 0; }
 
 # Takes everything back; nothing when there is nothing.
-undo() { wake; heal; up; }
+undo() {
+  alone || return 0
+  wake
+  heal
+  up
+  started=$?
+  done_alone
+  return $started
+}
 
 # What is there now.
 look() {
@@ -147,12 +200,17 @@ look() {
 # Takes everything back for good, and says what is left.
 finish() {
   undo
-  unguard
+  alone || return 0
+  end_of guard
+  end_of keeper
   if [ -e "$D/was-held" ]; then
     read -r p s <"$D/was-held"
     if same "$p" "$s" && [ "$(stat_of "$p" 1)" = T ]; then echo "process $p is stopped"; fi
   fi
   if nft list table inet "$T" >/dev/null 2>&1; then echo "the nft table $T"; fi
+  for kind in guard keeper; do
+    if lives $kind; then echo "process $g, the $kind"; fi
+  done
   rm -rf "$D"
   if [ -e "$D" ]; then echo "the directory $D"; fi
   return 0

@@ -8,7 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::{Existing, KINDS};
-use crate::limits::GUARD_SLACK;
+use crate::limits::{BEAT_EVERY, GUARD_SLACK, KEEPER_SILENCE};
 use crate::real::Options;
 use crate::real::cluster::Cluster as _;
 use crate::real::nemesis::{Nemesis, random_of};
@@ -131,7 +131,9 @@ impl Existing {
         }
         let _ = writeln!(
             text,
-            "\n# If this process is gone by then, the guard of each fault takes it back {GUARD_SLACK:?} after its end."
+            "\n# If this process is gone by then, the guard of each fault takes it back {GUARD_SLACK:?} after its end, and \
+             what was put\n# on a machine is removed {KEEPER_SILENCE:?} after that by its keeper, which is told each \
+             {BEAT_EVERY:?} that all is well."
         );
         text
     }
