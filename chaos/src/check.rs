@@ -27,7 +27,13 @@ pub mod watch;
 pub mod watches;
 
 use crate::model::Family;
-use crate::report::{Check, Evidence};
+use crate::report::{Check, Evidence, NotChecked};
+
+/// Checks that are no part of such a run, with the reason; the others pass without them.
+#[must_use]
+pub fn not_checked(evidence: &Evidence) -> Vec<NotChecked> {
+    evidence.kube.as_ref().map(kube::not_checked).unwrap_or_default()
+}
 
 /// All checks that a run's workload calls for.
 #[must_use]

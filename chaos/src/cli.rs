@@ -4,11 +4,11 @@ mod existing;
 mod minimise;
 mod sim;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum as _;
+use clap::builder::PossibleValue;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -23,6 +23,7 @@ use crate::report::{Evidence, Report, Result, file, page};
 use crate::scenario::fault::Need;
 use crate::scenario::fault::place::Place;
 use crate::scenario::generate::{Wish, generate};
+use crate::scenario::read::workload::{KUBERNETES, NODES};
 use crate::scenario::{Fault, Scenario, Span, Workload, builtin, read};
 use existing::ExistingArgs;
 
@@ -182,7 +183,7 @@ struct RunArgs {
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
-    workload: Vec<Family>,
+    workload: Vec<Kind>,
     /// Clients, each with one operation at a time
     #[arg(long, default_value_t = 9, conflicts_with = "scenario", value_parser = clients)]
     clients: usize,
@@ -209,6 +210,39 @@ struct RunArgs {
     stop_file: Option<PathBuf>,
     #[command(flatten)]
     existing: ExistingArgs,
+}
+
+/// What `--workload` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Clients of a few objects.
+    Of(Family),
+    /// A user of Deployments.
+    Kubernetes,
+}
+
+impl clap::ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Kind; 6] = [
+            Kind::Of(Family::Register),
+            Kind::Of(Family::Append),
+            Kind::Of(Family::Set),
+            Kind::Of(Family::Bank),
+            Kind::Of(Family::Leases),
+            Kind::Kubernetes,
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Of(family) => family.to_possible_value(),
+            Self::Kubernetes => {
+                let about = "Create, scale, roll and delete Deployments, on node agents";
+                Some(PossibleValue::new(KUBERNETES).help(about))
+            }
+        }
+    }
 }
 
 /// What `--masters` says.
@@ -441,23 +475,17 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
             let needs = fault.masters_min();
             anyhow::ensure!(needs <= masters, "{fault} needs --masters {needs} or more");
         }
-        let kinds = match args.workload.as_slice() {
-            [] => drawn_workload(seed, args.clients),
-            some => some.to_vec(),
-        };
-        let distinct: BTreeSet<Family> = kinds.iter().copied().collect();
-        anyhow::ensure!(distinct.len() == kinds.len(), "--workload names one kind twice");
-        let (clients, count) = (args.clients, kinds.len());
-        anyhow::ensure!(
-            count <= clients,
-            "{count} kinds of clients need --clients {count} or more"
-        );
-        let nodes = match args.nodes {
+        let workload = workload(args, seed)?;
+        let mut names: Vec<String> = workload.kinds.iter().map(ToString::to_string).collect();
+        let nodes = match workload.nodes {
             0 => String::new(),
+            // A cluster that is there has its own.
+            _ if args.existing.kubeconfig.is_some() => {
+                names.push(KUBERNETES.to_owned());
+                String::new()
+            }
             nodes => format!(" --nodes {nodes}"),
         };
-        let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-        let workload = Workload { kinds, clients, keys: args.keys, nodes: args.nodes };
         let lasts = Span(args.duration * 1000);
         let kinds: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let (clients, keys) = (workload.clients, workload.keys);
@@ -481,6 +509,36 @@ fn scenario(args: &RunArgs, seed: u64, say: fn(&str)) -> anyhow::Result<(Scenari
     let scenario =
         if file.exists() { read::file(&file, seed) } else { builtin::scenario(name, seed) };
     Ok((scenario?, from))
+}
+
+/// What clients of a drawn scenario do.
+fn workload(args: &RunArgs, seed: u64) -> anyhow::Result<Workload> {
+    let mut kinds: Vec<Family> = Vec::new();
+    let mut nodes = args.nodes;
+    let mut named = false;
+    for kind in &args.workload {
+        let again = match kind {
+            Kind::Of(family) => {
+                let again = kinds.contains(family);
+                kinds.push(*family);
+                again
+            }
+            Kind::Kubernetes => std::mem::replace(&mut named, true),
+        };
+        anyhow::ensure!(!again, "--workload names one kind twice");
+    }
+    if named && nodes == 0 {
+        nodes = NODES;
+    }
+    if args.workload.is_empty() {
+        kinds = drawn_workload(seed, args.clients);
+    } else if kinds.is_empty() {
+        // Somebody has to see whether the masters answer at all.
+        kinds.push(Family::Register);
+    }
+    let (clients, count) = (args.clients, kinds.len());
+    anyhow::ensure!(count <= clients, "{count} kinds of clients need --clients {count} or more");
+    Ok(Workload { kinds, clients, keys: args.keys, nodes })
 }
 
 /// Registers, and two other kinds, as far as there are clients for them.
@@ -552,6 +610,13 @@ fn between(text: &str, max: usize) -> std::result::Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_of_clients_can_be_asked_for() {
+        let all: Vec<Kind> = Kind::value_variants().to_vec();
+        assert!(Family::ALL.iter().all(|family| all.contains(&Kind::Of(*family))));
+        assert_eq!(all.len(), Family::ALL.len() + 1);
+    }
 
     #[test]
     fn who_asks_twice_ends_the_checks_too() {

@@ -231,6 +231,13 @@ pub const REACH_MAX: Duration = Duration::from_secs(20);
 /// How long after its end a fault is taken back by the guard on its machine, when the harness has not done so.
 pub const GUARD_SLACK: Duration = Duration::from_secs(15);
 
+/// Until the image of a run's pods runs on nodes that were there, and as long until those pods are gone. Beyond it the
+/// run is not begun.
+pub const TRIAL_MAX: Duration = Duration::from_secs(90);
+
+/// Nodes on which the image is tried. What it is like on others is seen in the run.
+pub const TRIAL_NODES_MAX: usize = 8;
+
 /// How long a machine hears nothing of the harness, beside the times of its guards, until its keeper takes everything
 /// back and removes what the run has put there.
 pub const KEEPER_SILENCE: Duration = Duration::from_secs(60);

@@ -251,7 +251,10 @@ async fn agents(
         started = Box::pin(starting) => started?,
     }
     options.tell(&format!("{nodes} nodes after {:.1} s", begin.elapsed().as_secs_f64()));
-    Ok(Some(Ok(Arc::default())))
+    let directory = std::path::absolute(&options.directory);
+    let directory = directory.unwrap_or_else(|_| options.directory.clone());
+    let pods = kube::Pods::Own { directory: directory.display().to_string() };
+    Ok(Some(Ok(Arc::new(kube::Shared::new(pods, None)))))
 }
 
 /// Waits until all that Kubernetes is to do is done; what there is then.
@@ -377,10 +380,7 @@ impl Crowd {
         shared: &Arc<Shared>,
         kube: &Arc<kube::Shared>,
     ) {
-        let directory = std::path::absolute(&options.directory);
-        let directory = directory.unwrap_or_else(|_| options.directory.clone());
-        let (directory, seed) = (directory.display().to_string(), !options.seed);
-        self.clients.spawn(kube::user::work(shared.clone(), kube.clone(), directory, seed));
+        self.clients.spawn(kube::user::work(shared.clone(), kube.clone(), !options.seed));
         for master in 0..options.scenario.masters {
             self.following.spawn(kube::witness::follow(shared.clone(), kube.clone(), master));
         }

@@ -168,6 +168,15 @@ pub struct Check {
     pub violation: Option<Violation>,
 }
 
+/// A check that is no part of such a run: it is neither passed nor unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotChecked {
+    /// Its name.
+    pub name: &'static str,
+    /// Why it cannot be made there.
+    pub why: String,
+}
+
 /// Operations of one kind.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Count {
@@ -207,6 +216,9 @@ pub struct Report {
     pub healed_ms: Option<f64>,
     /// All checks.
     pub checks: Vec<Check>,
+    /// Checks that are no part of such a run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_checked: Vec<NotChecked>,
     /// The earliest violation that has a place in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_violation: Option<Violation>,
@@ -232,6 +244,7 @@ impl Report {
                 .filter_map(|check| check.violation.clone())
                 .min_by_key(|violation| violation.at),
             checks,
+            not_checked: check::not_checked(evidence),
         }
     }
 
@@ -275,6 +288,9 @@ impl Report {
             for found in &check.found {
                 let _ = writeln!(text, "         {found}");
             }
+        }
+        for NotChecked { name, why } in &self.not_checked {
+            let _ = writeln!(text, "{:<8} {name:<14} {why}", "-");
         }
         let _ = write!(text, "\n{} (seed {})", word(self.result), self.seed);
         text

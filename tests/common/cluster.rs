@@ -134,6 +134,23 @@ impl Cluster {
         self.agents.push(process);
     }
 
+    /// A node agent with the built-in runtime, which is given this image.
+    pub fn add_builtin_agent(&mut self, name: &str, archive: &Path) {
+        let servers: Vec<String> = self.masters.iter().map(MasterProcess::url).collect();
+        let token = self.token("agent");
+        let data = self.directory.path().join(name);
+        let mut import = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+        import.args(["agent", "images", "import", "--data"]).arg(&data).arg(archive);
+        let output = run_to_end(&mut import, b"", PATIENCE);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (data, servers) = (data.display().to_string(), servers.join(","));
+        let mut arguments = vec!["agent", "--name", name, "--data", &data, "--server", &servers];
+        arguments.extend(["--token", &token, "--runtime", "builtin"]);
+        arguments.extend(["--eviction-hard", "memory.available<100Mi"]);
+        let log = self.directory.path().join(format!("{name}.log"));
+        self.agents.push(Process::start(&log, &arguments));
+    }
+
     /// Number of the master that leads, as the master `asked` says.
     pub fn leader_as_seen_by(&self, asked: usize) -> usize {
         let mut leader = None;

@@ -10,38 +10,62 @@ pub mod endpoints;
 pub mod nodes;
 pub mod surplus;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::real::kube::ending::Last;
-use crate::real::kube::{Evidence, LABEL, Wanted};
-use crate::report::Check;
+use crate::real::kube::{Evidence, LABEL, agents};
+use crate::report::{Check, NotChecked};
 
-/// Everything that is not as it is to be at rest.
+/// Everything that is not as it is to be at rest, with so many node agents unless nodes were there before.
 #[must_use]
-pub fn restless(last: &Last, wanted: &BTreeMap<String, Wanted>, nodes: usize) -> Vec<String> {
+pub fn restless(last: &Last, evidence: &Evidence, count: usize) -> Vec<String> {
+    let containers = match evidence.nodes {
+        Some(_) => Vec::new(),
+        None => containers::wrong(last),
+    };
     [
-        converged::wrong(last, wanted),
+        converged::wrong(last, &evidence.wanted),
         surplus::wrong(last),
         endpoints::wrong(last),
-        containers::wrong(last),
-        nodes::wrong(last, nodes),
+        containers,
+        nodes::wrong(last, &expected(evidence, count)),
     ]
     .concat()
 }
 
-/// All checks of it.
+/// All checks of it that can be made.
 #[must_use]
-pub fn all(evidence: &Evidence, nodes: usize) -> Vec<Check> {
-    vec![
+pub fn all(evidence: &Evidence, count: usize) -> Vec<Check> {
+    let mut checks = vec![
         bound::check(evidence),
         converged::check(evidence),
         surplus::check(evidence),
         endpoints::check(evidence),
-        containers::check(evidence),
-        nodes::check(evidence, nodes),
-    ]
+    ];
+    if evidence.nodes.is_none() {
+        checks.push(containers::check(evidence));
+    }
+    checks.push(nodes::check(evidence, &expected(evidence, count)));
+    checks
+}
+
+/// What cannot be looked at on nodes that were there before the run: it is no part of such a run, and said to be none.
+#[must_use]
+pub fn not_checked(evidence: &Evidence) -> Vec<NotChecked> {
+    let why =
+        "what runs on the cluster's own nodes was not looked at, only what the API says of it";
+    match evidence.nodes {
+        None => Vec::new(),
+        Some(_) => vec![NotChecked { name: containers::NAME, why: why.to_owned() }],
+    }
+}
+
+/// Nodes that have to be there.
+fn expected(evidence: &Evidence, count: usize) -> nodes::Expected {
+    match &evidence.nodes {
+        Some(names) => nodes::Expected { names: names.clone(), are_all: false },
+        None => nodes::Expected { names: (0..count).map(agents::node).collect(), are_all: true },
+    }
 }
 
 /// A check of what there was at the end; unknown without it.
@@ -67,7 +91,7 @@ fn at_the_end(
     }
 }
 
-/// A node that this host leaves without room.
+/// A node that its machine leaves without room.
 fn pressed(last: &Last) -> Option<String> {
     last.nodes.iter().find_map(|node| {
         let conditions = node["status"]["conditions"].as_array()?;
@@ -76,7 +100,7 @@ fn pressed(last: &Last) -> Option<String> {
             kind.ends_with("Pressure") && condition["status"] == "True"
         })?;
         let kind = pressure["type"].as_str().unwrap_or_default();
-        Some(format!("node {} has {kind}: this host lacks room", name(node)))
+        Some(format!("node {} has {kind}: its machine lacks room", name(node)))
     })
 }
 

@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{MastersArg, RunArgs, Stop, Voice, conclude, quoted, scenario, stop_file};
-use crate::real::Options;
+use crate::real::existing::reach::Reach;
 use crate::real::existing::{Existing, HARMLESS, KINDS, Place, Restart, plan};
+use crate::real::{Options, kube};
 use crate::scenario::Fault;
 
 /// What is asked about a cluster that is already there.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Clusters that are already there")]
 pub(super) struct ExistingArgs {
     /// Use this cluster, with an administrator's credentials; --masters says how its machines are reached
@@ -39,20 +40,34 @@ pub(super) struct ExistingArgs {
     /// Somebody else starts again what ended, such as a container's restart policy
     #[arg(long, requires = "kubeconfig", conflicts_with = "unit")]
     supervised: bool,
+    /// Image of the pods, with a workload that has Deployments: what it begins with by itself has to go on
+    #[arg(long, requires = "kubeconfig", default_value = IMAGE)]
+    image: String,
 }
+
+impl Default for ExistingArgs {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            dry_run: false,
+            allow: Vec::new(),
+            beyond_quorum: false,
+            yes: false,
+            unit: None,
+            supervised: false,
+            image: IMAGE.to_owned(),
+        }
+    }
+}
+
+/// What runs everywhere, needs nothing, and is there on most nodes already.
+const IMAGE: &str = "registry.k8s.io/pause:3.10";
 
 /// Runs faults on a cluster that is there, or says what it would do.
 pub(super) async fn run(mut args: RunArgs, voice: Voice, stop: &Stop) -> anyhow::Result<u8> {
     let existing = args.existing.clone();
     let Some(kubeconfig) = existing.kubeconfig.clone() else { bail!("no --kubeconfig") };
-    let Some(MastersArg::Reached(reaches)) = args.masters.clone() else {
-        bail!(
-            "--kubeconfig needs --masters with the way to each master's machine, in the order of their names: \
-             ssh://[USER@]HOST or exec:COMMAND, comma-separated"
-        )
-    };
-    ensure!(args.minimise.is_none(), "--minimise is for masters that the run starts itself");
-    ensure!(args.nodes == 0, "--nodes is for masters that the run starts itself");
+    let reaches = reaches(&args)?;
     let allow = match existing.allow.as_slice() {
         [] => HARMLESS.to_vec(),
         some => some.to_vec(),
@@ -84,6 +99,10 @@ pub(super) async fn run(mut args: RunArgs, voice: Voice, stop: &Stop) -> anyhow:
     }
     let (scenario, from) = scenario(&args, drawn, voice.say)?;
     plan::allowed(&scenario, &allow, (count, existing.beyond_quorum))?;
+    let kube = match scenario.workload.nodes {
+        0 => None,
+        _ => Some(found.deployments(&existing.image).await?),
+    };
     let seed = args.seed.or(scenario.seed).unwrap_or(drawn);
     let options = Options {
         command: command(&place, &existing, &allow, (seed, &from)),
@@ -98,18 +117,34 @@ pub(super) async fn run(mut args: RunArgs, voice: Voice, stop: &Stop) -> anyhow:
         rewrite: voice.rewrite,
     };
     if existing.dry_run {
-        (voice.print)(&found.plan(&options).await);
+        (voice.print)(&found.plan(&options, kube.as_deref()).await);
         return Ok(0);
     }
     if !existing.yes {
-        confirm(&found, &options, voice, &stop.work).await?;
+        confirm((&found, kube.as_deref()), &options, voice, &stop.work).await?;
     }
     let stop = stop.with_work(stop_file(args.stop_file.as_deref(), &stop.work)?);
     let (name, directory) = (&options.scenario.name, &options.directory);
     (voice.say)(&format!("scenario {name}, seed {seed}; everything is in {}", directory.display()));
-    let evidence = Box::pin(found.run(&options, &stop.work)).await?;
+    let evidence = Box::pin(found.run(&options, kube, &stop.work)).await?;
     let report = conclude(&options, &evidence, (args.output, voice), &stop)?;
     Ok(report.result.exit_code())
+}
+
+/// The way to each master; refuses what is only for masters that a run starts itself.
+fn reaches(args: &RunArgs) -> anyhow::Result<Vec<Reach>> {
+    let Some(MastersArg::Reached(reaches)) = args.masters.clone() else {
+        bail!(
+            "--kubeconfig needs --masters with the way to each master's machine, in the order of their names: \
+             ssh://[USER@]HOST or exec:COMMAND, comma-separated"
+        )
+    };
+    ensure!(args.minimise.is_none(), "--minimise is for masters that the run starts itself");
+    ensure!(
+        args.nodes == 0,
+        "--nodes is for masters that the run starts itself; --workload kubernetes uses the cluster's own nodes"
+    );
+    Ok(reaches)
 }
 
 /// Whether a majority of `count` masters is undisturbed by it, when it meets one.
@@ -125,7 +160,7 @@ fn leaves_majority(fault: Fault, count: usize) -> bool {
 
 /// Asks whether this is meant.
 async fn confirm(
-    found: &Existing,
+    (found, kube): (&Existing, Option<&kube::Shared>),
     options: &Options,
     voice: Voice,
     stop: &CancellationToken,
@@ -135,6 +170,9 @@ async fn confirm(
         "this harms a cluster that is in use: --yes says that it is meant (--dry-run shows what would be done)"
     );
     let scenario = &options.scenario;
+    if let Some(kube) = kube {
+        (voice.say)(&plan::words(kube));
+    }
     (voice.say)(&format!(
         "{} faults in {} on these masters:\n{}\nEverything is taken back after each. Type yes to begin:",
         scenario.schedule.len(),
@@ -182,6 +220,9 @@ fn command(
     }
     if let Some(unit) = &args.unit {
         command.push_str(&format!(" --unit {}", quoted(unit)));
+    }
+    if args.image != IMAGE {
+        command.push_str(&format!(" --image {}", quoted(&args.image)));
     }
     if args.supervised {
         command.push_str(" --supervised");

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Connection;
 use super::cluster::{Cluster as _, is_ready};
+use super::kube::{self, trial};
 use super::kubeconfig::Credentials;
 use super::masters::Act;
 use super::workload::{Shared, lock};
@@ -163,6 +164,21 @@ impl Existing {
         self.masters.iter().map(|master| master.name.clone()).collect()
     }
 
+    /// A user of Deployments on the nodes that are there, whose pods are of this image. Changes nothing.
+    ///
+    /// # Errors
+    /// When no node is ready and takes pods.
+    pub async fn deployments(&self, image: &str) -> anyhow::Result<Arc<kube::Shared>> {
+        let api = self.masters.first().context("a cluster has at least one master")?.api;
+        let mut connection = Connection::open(api, &self.credentials).await?;
+        let nodes = match connection.call(Method::GET, "/api/v1/nodes", None).await {
+            Ok(mut answer) if answer.code == 200 => kube::ending::items(&mut answer.body),
+            other => bail!("the nodes of the cluster: {other:?}"),
+        };
+        let pods = kube::Pods::There { image: image.to_owned() };
+        Ok(Arc::new(kube::Shared::new(pods, Some(trial::usable(&nodes)?))))
+    }
+
     /// What cannot be done to them, and why.
     #[must_use]
     pub fn lacks(&self) -> Vec<(Need, String)> {
@@ -287,13 +303,14 @@ impl Existing {
     }
 
     /// Clients and faults, in a namespace of their own that is gone afterwards; what it leaves is for
-    /// [`Report::of`](crate::report::Report::of) to check.
+    /// [`Report::of`](crate::report::Report::of) to check. Where there are Deployments, their image is tried first.
     ///
     /// # Errors
-    /// When the namespace cannot be made, or the masters do not answer.
+    /// When the namespace cannot be made, the image does not run, or the masters do not answer.
     pub async fn run(
         mut self,
         options: &Options,
+        kube: Option<Arc<kube::Shared>>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Evidence> {
         super::lay_out(options)?;
@@ -303,8 +320,8 @@ impl Existing {
         let keys = options.scenario.workload.keys;
         let namespace = Namespace::make(&name, apis, &self.credentials).await?;
         let shared = Arc::new(Shared::new(users, &name, keys));
-        let evidence = match self.prepare().await {
-            Ok(()) => play(options, &mut self, &shared, (None, stop)).await,
+        let evidence = match self.begin((options, &shared, kube.as_deref()), stop).await {
+            Ok(()) => play(options, &mut self, &shared, (kube.map(Ok), stop)).await,
             Err(error) => Err(error.context("nothing was begun")),
         };
         let mut left = self.finish().await;
@@ -318,6 +335,23 @@ impl Existing {
             Err(error) if left.is_empty() => Err(error),
             Err(error) => Err(error.context(format!("still there: {}", left.join("; ")))),
         }
+    }
+
+    /// All that has to be there before the first fault.
+    async fn begin(
+        &mut self,
+        (options, shared, kube): (&Options, &Shared, Option<&kube::Shared>),
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        if let Some(kube) = kube {
+            options.tell("trying whether the image of the pods runs on the cluster's nodes");
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => bail!("stopped while the image was tried"),
+                tried = Box::pin(trial::run(shared, kube)) => tried?,
+            }
+        }
+        self.prepare().await
     }
 
     fn note(&self, master: usize, act: Act) {

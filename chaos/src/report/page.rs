@@ -170,6 +170,9 @@ fn checks(report: &Report) -> Markup {
                             tr.found { td {} td colspan="3" { (found(check)) } }
                         }
                     }
+                    @for none in &report.not_checked {
+                        tr { td { "–" } td { b { (none.name) } } td { (promise(none.name)) } td { (none.why) } }
+                    }
                 }
             }
         }

@@ -23,15 +23,13 @@ use super::judge::Found;
 use super::world::{Event, World, tick_of};
 use crate::check::kube as checks;
 use crate::limits::{SIM_ANSWER_MAX, SIM_CONVERGED_MAX, SIM_HEALED_MAX, SIM_WATCH_AGAIN};
-use crate::real::kube::ending::Last;
-use crate::real::kube::{Binding, DEPLOYMENTS, Evidence, LABEL, ROUND, Wanted, image, name, user};
+use crate::real::kube::change::{self, Change};
+use crate::real::kube::ending::{self, Last};
+use crate::real::kube::{Binding, DEPLOYMENTS, Evidence, Wanted, image, name};
 use crate::report::Result as Outcome;
 
-const DEPLOYMENTS_PATH: &str = "/apis/apps/v1/namespaces/default/deployments";
-const SERVICES_PATH: &str = "/api/v1/namespaces/default/services";
-
-/// Most pods of one Deployment.
-const REPLICAS_MAX: u64 = 4;
+/// Where all of it is.
+const NAMESPACE: &str = "default";
 
 /// A step of the user, drawn by the world.
 #[derive(Debug, Clone)]
@@ -119,24 +117,9 @@ async fn call(door: &Door, method: Method, path: &str, body: &Value) -> (u16, Va
     (code, serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
 }
 
-fn deployment(name: &str, replicas: u64, round: u64) -> Value {
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "labels": {LABEL: name}},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {LABEL: name}},
-            "template": {
-                "metadata": {"labels": {LABEL: name}, "annotations": {ROUND: round.to_string()}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "automountServiceAccountToken": false,
-                    "containers": [{"name": "main", "image": image::NAME, "command": ["run"]}],
-                },
-            },
-        },
-    })
+/// What only pretends to run.
+fn container() -> Value {
+    json!({"name": "main", "image": image::NAME, "command": ["run"]})
 }
 
 /// In the master: one change, under the `resourceVersion` that was just read.
@@ -150,55 +133,29 @@ async fn step(door: Door, step: Step, given_up: Arc<AtomicBool>) -> Used {
         told: Told::Refused,
     };
     if serve {
-        let service = json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {"selector": {LABEL: name}, "ports": [{"port": 80}]},
-        });
-        let (code, _) = call(&door, Method::POST, SERVICES_PATH, &service).await;
+        let (code, _) =
+            call(&door, Method::POST, &change::services(NAMESPACE), &change::service(&name)).await;
         used.served = matches!(code, 201 | 409);
         if !used.served {
             return used;
         }
     }
-    let path = format!("{DEPLOYMENTS_PATH}/{name}");
+    let path = format!("{}/{name}", change::deployments(NAMESPACE));
     let (code, body) = call(&door, Method::GET, &path, &Value::Null).await;
     if given_up.load(Ordering::Relaxed) {
         return used;
     }
     let found = match code {
-        200 => user::of(&body),
+        200 => change::of(&body),
         404 => Wanted { known: true, ..Wanted::default() },
         _ => return used,
     };
     used.found = Some(found.clone());
     let version = body["metadata"]["resourceVersion"].clone();
     let mut random = StdRng::seed_from_u64(seed);
-    let replicas = random.random_range(0..=REPLICAS_MAX);
-    let patch = |spec: Value| json!({"metadata": {"resourceVersion": version}, "spec": spec});
-    let (verb, method, path, body, then) = match random.random_range(0..100) {
-        _ if !found.exists => {
-            let replicas = replicas.max(1);
-            let then = Wanted { exists: true, replicas, round, known: true };
-            let body = deployment(&name, replicas, round);
-            ("created", Method::POST, DEPLOYMENTS_PATH.to_owned(), body, then)
-        }
-        0..50 => {
-            let body = patch(json!({"replicas": replicas}));
-            ("scaled", Method::PATCH, path, body, Wanted { replicas, ..found })
-        }
-        50..85 => {
-            let template = json!({"metadata": {"annotations": {ROUND: round.to_string()}}});
-            let body = patch(json!({"template": template}));
-            ("rolled", Method::PATCH, path, body, Wanted { round, ..found })
-        }
-        _ => {
-            let preconditions = json!({"resourceVersion": version});
-            let body = json!({"propagationPolicy": "Background", "preconditions": preconditions});
-            ("deleted", Method::DELETE, path, body, Wanted::default())
-        }
-    };
+    let drawn =
+        Change::draw(&mut random, (NAMESPACE, &name), (found, &version), round, &container());
+    let Change { verb, method, path, body, then } = drawn;
     (used.verb, used.then) = (verb, then);
     used.told = match call(&door, method, &path, &body).await.0 {
         200..=202 => Told::Done,
@@ -243,24 +200,15 @@ pub(super) async fn witness(store: Store, own: usize, outbox: Outbox) {
 /// In the master: all there is, as its API tells it.
 async fn look(store: Store, door: Door) -> Option<Last> {
     store.read(Consistency::Linearizable).await.ok()?;
-    let list = async |path: &str| {
+    let mut lists = ending::Lists::default();
+    for (path, list) in ending::paths(NAMESPACE).iter().zip(&mut lists) {
         let (code, mut body) = call(&door, Method::GET, path, &Value::Null).await;
-        let items = body.get_mut("items").map(Value::take);
-        match items {
-            Some(Value::Array(items)) if code == 200 => Some(items),
-            Some(Value::Null) | None if code == 200 => Some(Vec::new()),
-            _ => None,
+        if code != 200 {
+            return None;
         }
-    };
-    Some(Last {
-        deployments: list("/apis/apps/v1/namespaces/default/deployments").await?,
-        replicasets: list("/apis/apps/v1/namespaces/default/replicasets").await?,
-        pods: list("/api/v1/namespaces/default/pods").await?,
-        services: list("/api/v1/namespaces/default/services").await?,
-        slices: list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await?,
-        nodes: list("/api/v1/nodes").await?,
-        containers: BTreeMap::new(),
-    })
+        *list = ending::items(&mut body);
+    }
+    Some(Last::of(lists))
 }
 
 impl World {
@@ -371,7 +319,7 @@ impl World {
         while evidence.converged.is_none() && self.now - began < SIM_CONVERGED_MAX {
             evidence.last = self.last()?;
             if let Some(last) = &evidence.last
-                && checks::restless(last, &evidence.wanted, agents).is_empty()
+                && checks::restless(last, &evidence, agents).is_empty()
             {
                 evidence.converged = Some(self.now - began);
             }

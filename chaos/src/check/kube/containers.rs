@@ -11,7 +11,7 @@ use crate::real::kube::Evidence;
 use crate::real::kube::ending::Last;
 use crate::report::Check;
 
-const NAME: &str = "containers";
+pub(super) const NAME: &str = "containers";
 
 /// Fails for each pod that does not run as the API says.
 #[must_use]

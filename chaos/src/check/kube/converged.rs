@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{at_the_end, name};
 use crate::limits::CONVERGED_MAX;
 use crate::real::kube::ending::Last;
-use crate::real::kube::{Evidence, Wanted, user};
+use crate::real::kube::{Evidence, Wanted, change};
 use crate::report::Check;
 
 const NAME: &str = "converged";
@@ -43,7 +43,7 @@ pub fn wrong(last: &Last, wanted: &BTreeMap<String, Wanted>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (own, wanted) in wanted.iter().filter(|(_, wanted)| wanted.known) {
         let found = last.deployments.iter().find(|deployment| name(deployment) == own);
-        match found.map(user::of) {
+        match found.map(change::of) {
             Some(_) if !wanted.exists => wrong.push(format!("{own} was deleted, and is there")),
             None if wanted.exists => wrong.push(format!("{own} was created, and is gone")),
             Some(found) if found != *wanted => {

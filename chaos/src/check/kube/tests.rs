@@ -1,9 +1,11 @@
 //! What is at rest, and each way in which it is not.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
-use crate::real::kube::Binding;
+use crate::real::kube::{Binding, Wanted};
 use crate::report::Result;
 
 fn pod(name: &str, set: &str, address: &str) -> Value {
@@ -84,8 +86,11 @@ fn result(checks: &[Check], name: &str) -> Result {
 #[test]
 fn what_is_at_rest_passes() {
     let (last, wanted) = good();
-    assert_eq!(restless(&last, &wanted, 2), Vec::<String>::new());
-    for check in all(&evidence(last, wanted), 2) {
+    let evidence = evidence(last.clone(), wanted);
+    assert_eq!(restless(&last, &evidence, 2), Vec::<String>::new());
+    assert_eq!(all(&evidence, 2).len(), 6);
+    assert!(not_checked(&evidence).is_empty());
+    for check in all(&evidence, 2) {
         assert_eq!(check.result, Result::Pass, "{check:?}");
     }
 }
@@ -123,6 +128,26 @@ fn each_promise_can_be_broken() {
         let checks = all(&evidence, 2);
         assert_eq!(result(&checks, name), Result::Fail, "{name}: {checks:?}");
     }
+}
+
+#[test]
+fn nodes_that_were_there_are_not_looked_into() {
+    let (mut last, wanted) = good();
+    last.containers.clear();
+    let mut there = evidence(last.clone(), wanted);
+    there.nodes = Some(vec!["n1".to_owned()]);
+    assert_eq!(restless(&last, &there, 0), Vec::<String>::new());
+    let checks = all(&there, 0);
+    assert!(checks.iter().all(|check| check.result == Result::Pass), "{checks:?}");
+    assert!(checks.iter().all(|check| check.name != "containers"), "it is not said to have passed");
+    assert_eq!(not_checked(&there)[0].name, "containers");
+    // One that came later may go; one that was ready has to be.
+    last.nodes.pop();
+    there.last = Some(last.clone());
+    assert_eq!(result(&all(&there, 0), "nodes"), Result::Pass);
+    there.nodes = Some(vec!["n1".to_owned(), "n2".to_owned()]);
+    assert_eq!(restless(&last, &there, 0), ["node n2 is not there"]);
+    assert_eq!(result(&all(&there, 0), "nodes"), Result::Fail);
 }
 
 #[test]

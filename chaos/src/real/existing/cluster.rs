@@ -74,8 +74,8 @@ impl Cluster for Existing {
         self.at_most = at_most;
     }
 
-    /// Only when all others serve, and all machines are reached: what somebody else does to the cluster must not come on
-    /// top of it, and where a keeper has taken everything back nobody could.
+    /// Only when all others serve, and all machines are reached: what somebody else does to the cluster must not come
+    /// on top of it, and where a keeper has taken everything back nobody could.
     async fn may_become(&mut self, now: &Effect, then: &Effect) -> Result<(), String> {
         if let Some((master, why)) = lock(&self.silent).first_key_value() {
             return Err(format!("the machine of {} is not reached: {why}", self.name(*master)));

@@ -8,12 +8,14 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::{Existing, KINDS};
-use crate::limits::{BEAT_EVERY, GUARD_SLACK, KEEPER_SILENCE};
+use crate::limits::{BEAT_EVERY, GUARD_SLACK, KEEPER_SILENCE, TRIAL_NODES_MAX};
 use crate::real::Options;
 use crate::real::cluster::Cluster as _;
+use crate::real::kube::change::REPLICAS_MAX;
+use crate::real::kube::{self, DEPLOYMENTS};
 use crate::real::nemesis::{Nemesis, random_of};
 use crate::scenario::fault::{Effect, Target};
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{Fault, Scenario, Step};
 
 /// Whether everything of the scenario may be done to `masters` masters.
 ///
@@ -30,10 +32,13 @@ pub fn allowed(
         "the scenario is for {} masters, and the cluster has {masters}",
         scenario.masters
     );
-    anyhow::ensure!(
-        scenario.workload.nodes == 0,
-        "the scenario has node agents of its own (workload.nodes): they are for masters that it starts itself"
-    );
+    if let Some(step) = scenario.schedule.iter().find(|step| is_for_agent(step)) {
+        anyhow::bail!(
+            "{} at {} is for a node agent: faults are done only to those that the run starts itself",
+            step.fault,
+            step.at
+        );
+    }
     for kind in kinds {
         anyhow::ensure!(
             KINDS.contains(&kind),
@@ -67,13 +72,31 @@ pub fn allowed(
     Ok(())
 }
 
+fn is_for_agent(step: &Step) -> bool {
+    matches!(step.target, Some(Target::Agent(_)))
+}
+
+/// What becomes of nodes that are there, in a few lines.
+#[must_use]
+pub fn words(kube: &kube::Shared) -> String {
+    let container = kube.pods.container();
+    let nodes = kube.nodes.as_deref().unwrap_or_default();
+    let (image, count) = (container["image"].as_str().unwrap_or_default(), nodes.len());
+    let tried = count.min(TRIAL_NODES_MAX);
+    format!(
+        "{DEPLOYMENTS} Deployments of up to {REPLICAS_MAX} pods each, with Services, are created, scaled, rolled and \
+         deleted.\nTheir image is {image}; before anything else a pod on each of {tried} of {count} nodes shows that \
+         it runs there."
+    )
+}
+
 fn names(kinds: &[Fault]) -> String {
     kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Existing {
     /// Every command, with whom each fault would meet if whoever leads now still led then.
-    pub async fn plan(&self, options: &Options) -> String {
+    pub async fn plan(&self, options: &Options, kube: Option<&kube::Shared>) -> String {
         let mut text = String::new();
         let scenario = &options.scenario;
         let _ = writeln!(
@@ -82,6 +105,9 @@ impl Existing {
              # in the namespace quorate-chaos-{}, which is made before and removed after it.\n",
             options.seed
         );
+        if let Some(kube) = kube {
+            let _ = writeln!(text, "# {}\n", words(kube).replace('\n', "\n# "));
+        }
         let _ = writeln!(text, "# Before: this is put on each machine, in a directory of its own:");
         for line in super::HANDS.lines() {
             let _ = writeln!(text, "#   {line}");
@@ -131,9 +157,9 @@ impl Existing {
         }
         let _ = writeln!(
             text,
-            "\n# If this process is gone by then, the guard of each fault takes it back {GUARD_SLACK:?} after its end, and \
-             what was put\n# on a machine is removed {KEEPER_SILENCE:?} after that by its keeper, which is told each \
-             {BEAT_EVERY:?} that all is well."
+            "\n# If this process is gone by then, the guard of each fault takes it back {GUARD_SLACK:?} after its end, \
+             and what was put\n# on a machine is removed {KEEPER_SILENCE:?} after that by its keeper, which is told \
+             each {BEAT_EVERY:?} that all is well."
         );
         text
     }
@@ -178,6 +204,18 @@ mod tests {
         assert_eq!(said(kill, &[Fault::Kill], false), "");
         let text = said("{at: 1s, for: 1s, fault: disk-full, target: any}", Fault::all(), true);
         assert!(text.contains("disk-full cannot be done"), "{text}");
+    }
+
+    #[test]
+    fn agents_of_the_cluster_are_left_alone() {
+        let text = "name: x\nmasters: 3\nworkload: kubernetes\n\
+                    schedule: [{at: 1s, for: 1s, fault: pause, target: TARGET}]\n";
+        let said = |target: &str| {
+            let scenario = read::text("x.yaml", &text.replace("TARGET", target), 1).unwrap();
+            allowed(&scenario, &[Fault::Pause], (3, false)).map_err(|error| error.to_string())
+        };
+        assert_eq!(said("m1"), Ok(()));
+        assert!(said("n1").unwrap_err().starts_with("pause at 1s is for a node agent"));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::agents::{all, environment};
-use super::{Evidence, POD_UID, RUN, Shared};
+use super::{Evidence, POD_UID, RUN, Shared, change};
 use crate::check::kube;
 use crate::limits::CONVERGED_MAX;
 use crate::real::client::Connection;
@@ -34,7 +34,7 @@ pub struct Last {
     pub slices: Vec<Value>,
     /// Nodes.
     pub nodes: Vec<Value>,
-    /// Uids of pods whose containers run on this host, by how many there are.
+    /// Uids of pods whose containers run on this host, by how many there are; none when the nodes were there.
     pub containers: BTreeMap<String, usize>,
 }
 
@@ -47,6 +47,7 @@ pub async fn wait(
 ) -> Evidence {
     let mut evidence = Evidence {
         lacks: None,
+        nodes: kube.nodes.clone(),
         wanted: lock(&kube.wanted).clone(),
         done: lock(&kube.done).clone(),
         surprises: lock(&kube.surprises).clone(),
@@ -57,13 +58,17 @@ pub async fn wait(
     let begin = Instant::now();
     while evidence.converged.is_none() && begin.elapsed() < CONVERGED_MAX {
         for master in 0..run.apis.len() {
-            if let Ok(last) = look(run, master, directory).await {
+            if let Ok(mut last) = look(run, master).await {
+                match kube.nodes {
+                    None => last.containers = containers(directory),
+                    Some(_) => last.nodes.iter_mut().for_each(shorten),
+                }
                 evidence.last = Some(last);
                 break;
             }
         }
         if let Some(last) = &evidence.last
-            && kube::restless(last, &evidence.wanted, nodes).is_empty()
+            && kube::restless(last, &evidence, nodes).is_empty()
         {
             evidence.converged = Some(begin.elapsed());
             break;
@@ -80,26 +85,56 @@ pub async fn wait(
     evidence
 }
 
-async fn look(run: &workload::Shared, master: usize, directory: &Path) -> anyhow::Result<Last> {
+/// What a node of somebody else's says beside its name and conditions is nobody's business.
+fn shorten(node: &mut Value) {
+    let (name, conditions) = (&node["metadata"]["name"], &node["status"]["conditions"]);
+    *node = json!({"metadata": {"name": name}, "status": {"conditions": conditions}});
+}
+
+async fn look(run: &workload::Shared, master: usize) -> anyhow::Result<Last> {
     let mut connection = Connection::open(run.apis[master], &run.tls).await?;
-    let mut list = async |path: &str| -> anyhow::Result<Vec<Value>> {
-        match connection.call(Method::GET, path, None).await {
-            Ok(answer) if answer.code == 200 => match answer.body.get("items") {
-                Some(Value::Array(items)) => Ok(items.clone()),
-                _ => Ok(Vec::new()),
-            },
+    let mut lists = Lists::default();
+    for (path, list) in paths(&run.namespace).iter().zip(&mut lists) {
+        *list = match connection.call(Method::GET, path, None).await {
+            Ok(mut answer) if answer.code == 200 => items(&mut answer.body),
             other => anyhow::bail!("{path}: {other:?}"),
-        }
-    };
-    Ok(Last {
-        deployments: list("/apis/apps/v1/namespaces/default/deployments").await?,
-        replicasets: list("/apis/apps/v1/namespaces/default/replicasets").await?,
-        pods: list("/api/v1/namespaces/default/pods").await?,
-        services: list("/api/v1/namespaces/default/services").await?,
-        slices: list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await?,
-        nodes: list("/api/v1/nodes").await?,
-        containers: containers(directory),
-    })
+        };
+    }
+    Ok(Last::of(lists))
+}
+
+/// One of each of [`paths`].
+pub type Lists = [Vec<Value>; 6];
+
+/// Where all that [`Last`] has is listed.
+#[must_use]
+pub fn paths(namespace: &str) -> [String; 6] {
+    [
+        change::deployments(namespace),
+        format!("/apis/apps/v1/namespaces/{namespace}/replicasets"),
+        change::pods(namespace),
+        change::services(namespace),
+        format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
+        "/api/v1/nodes".to_owned(),
+    ]
+}
+
+/// The objects of a list.
+#[must_use]
+pub fn items(list: &mut Value) -> Vec<Value> {
+    match list.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
+impl Last {
+    /// What was listed at the [`paths`], and no containers.
+    #[must_use]
+    pub fn of([deployments, replicasets, pods, services, slices, nodes]: Lists) -> Self {
+        let containers = BTreeMap::new();
+        Self { deployments, replicasets, pods, services, slices, nodes, containers }
+    }
 }
 
 /// Containers of this run that run on this host, whatever anybody says of them. What a container starts has its

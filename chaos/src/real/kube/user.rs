@@ -9,17 +9,12 @@ use std::time::Duration;
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{DEPLOYMENTS, LABEL, POD_UID, ROUND, RUN, Shared, Wanted, image, name};
+use super::change::{self, Change};
+use super::{DEPLOYMENTS, Shared, Wanted, name};
 use crate::real::client::{Answer, Connection, NoAnswer};
 use crate::real::workload::{self, lock};
-
-const DEPLOYMENTS_PATH: &str = "/apis/apps/v1/namespaces/default/deployments";
-const SERVICES_PATH: &str = "/api/v1/namespaces/default/services";
-
-/// Most pods of one Deployment.
-const REPLICAS_MAX: u64 = 4;
 
 /// Between two operations, at least; up to three times as long.
 const PACE: Duration = Duration::from_millis(600);
@@ -30,8 +25,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 struct User {
     run: Arc<workload::Shared>,
     kube: Arc<Shared>,
-    /// What the containers are told of the run.
-    directory: String,
     random: StdRng,
     master: usize,
     connection: Option<Connection>,
@@ -39,9 +32,9 @@ struct User {
 }
 
 /// Works until it is told to stop.
-pub async fn work(run: Arc<workload::Shared>, kube: Arc<Shared>, directory: String, seed: u64) {
+pub async fn work(run: Arc<workload::Shared>, kube: Arc<Shared>, seed: u64) {
     let random = StdRng::seed_from_u64(seed);
-    let mut user = User { run, kube, directory, random, master: 0, connection: None, round: 0 };
+    let mut user = User { run, kube, random, master: 0, connection: None, round: 0 };
     for index in 0..DEPLOYMENTS {
         user.serve(&name(index)).await;
     }
@@ -55,22 +48,16 @@ pub async fn work(run: Arc<workload::Shared>, kube: Arc<Shared>, directory: Stri
 impl User {
     /// The Service of a Deployment: asked for until it is there.
     async fn serve(&mut self, name: &str) {
-        let service = json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {"selector": {LABEL: name}, "ports": [{"port": 80}]},
-        });
+        let (service, path) = (change::service(name), change::services(&self.run.namespace));
         while !self.run.stop.load(Ordering::Relaxed) {
-            match self.call(Method::POST, SERVICES_PATH, &service).await {
+            match self.call(Method::POST, &path, &service).await {
                 Ok(answer) if matches!(answer.code, 201 | 409) => return,
                 _ => tokio::time::sleep(AGAIN_AFTER).await,
             }
         }
     }
 
-    /// One change, under the `resourceVersion` that was just read: a change of before that nobody answered cannot take
-    /// effect after one that was.
+    /// One change, under the `resourceVersion` that was just read.
     async fn step(&mut self) {
         let name = name(self.random.random_range(0..DEPLOYMENTS));
         let Some((found, version)) = self.look(&name).await else { return };
@@ -79,36 +66,12 @@ impl User {
             let what = format!("{name}: what was acknowledged is {wanted}; {found} is there");
             lock(&self.kube.surprises).push(what);
         }
-        let replicas = self.random.random_range(0..=REPLICAS_MAX);
         self.round += 1;
-        let (round, path) = (self.round, format!("{DEPLOYMENTS_PATH}/{name}"));
-        let patch = |spec: Value| json!({"metadata": {"resourceVersion": version}, "spec": spec});
-        let (verb, method, path, body, then) = if found.exists {
-            match self.random.random_range(0..100) {
-                0..50 => {
-                    let body = patch(json!({"replicas": replicas}));
-                    ("scaled", Method::PATCH, path, body, Wanted { replicas, ..found })
-                }
-                50..85 => {
-                    let annotations = json!({ROUND: round.to_string()});
-                    let template = json!({"metadata": {"annotations": annotations}});
-                    let body = patch(json!({"template": template}));
-                    ("rolled", Method::PATCH, path, body, Wanted { round, ..found })
-                }
-                _ => {
-                    let body = json!({
-                        "propagationPolicy": "Background",
-                        "preconditions": {"resourceVersion": version},
-                    });
-                    ("deleted", Method::DELETE, path, body, Wanted::default())
-                }
-            }
-        } else {
-            let replicas = replicas.max(1);
-            let body = self.deployment(&name, replicas, round);
-            let then = Wanted { exists: true, replicas, round, known: true };
-            ("created", Method::POST, DEPLOYMENTS_PATH.to_owned(), body, then)
-        };
+        let place = (self.run.namespace.as_str(), name.as_str());
+        let container = self.kube.pods.container();
+        let drawn =
+            Change::draw(&mut self.random, place, (found, &version), self.round, &container);
+        let Change { verb, method, path, body, then } = drawn;
         let kube = self.kube.clone();
         let set = |known| {
             lock(&kube.wanted).insert(name.clone(), Wanted { known, ..then.clone() });
@@ -127,10 +90,10 @@ impl User {
 
     /// What there is, and its `resourceVersion`; nothing without an answer.
     async fn look(&mut self, name: &str) -> Option<(Wanted, Value)> {
-        let path = format!("{DEPLOYMENTS_PATH}/{name}");
+        let path = format!("{}/{name}", change::deployments(&self.run.namespace));
         match self.call(Method::GET, &path, &Value::Null).await {
             Ok(answer) if answer.code == 200 => {
-                Some((of(&answer.body), answer.body["metadata"]["resourceVersion"].clone()))
+                Some((change::of(&answer.body), answer.body["metadata"]["resourceVersion"].clone()))
             }
             Ok(answer) if answer.code == 404 => {
                 Some((Wanted { known: true, ..Wanted::default() }, Value::Null))
@@ -140,39 +103,6 @@ impl User {
                 None
             }
         }
-    }
-
-    fn deployment(&self, name: &str, replicas: u64, round: u64) -> Value {
-        let uid = json!({"fieldRef": {"fieldPath": "metadata.uid"}});
-        json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": name, "labels": {LABEL: name}},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": {LABEL: name}},
-                "template": {
-                    "metadata": {
-                        "labels": {LABEL: name},
-                        "annotations": {ROUND: round.to_string()},
-                    },
-                    "spec": {
-                        "terminationGracePeriodSeconds": 1,
-                        "automountServiceAccountToken": false,
-                        "containers": [{
-                            "name": "main",
-                            "image": image::NAME,
-                            "command": ["/bin/sh", "-c",
-                                "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
-                            "env": [
-                                {"name": POD_UID, "valueFrom": uid},
-                                {"name": RUN, "value": self.directory},
-                            ],
-                        }],
-                    },
-                },
-            },
-        })
     }
 
     async fn call(&mut self, method: Method, path: &str, body: &Value) -> Result<Answer, NoAnswer> {
@@ -197,18 +127,5 @@ impl User {
                 Err(error)
             }
         }
-    }
-}
-
-/// What a Deployment wants.
-#[must_use]
-pub fn of(deployment: &Value) -> Wanted {
-    let spec = &deployment["spec"];
-    let round = spec["template"]["metadata"]["annotations"][ROUND].as_str();
-    Wanted {
-        exists: true,
-        replicas: spec["replicas"].as_u64().unwrap_or(1),
-        round: round.and_then(|round| round.parse().ok()).unwrap_or(0),
-        known: true,
     }
 }

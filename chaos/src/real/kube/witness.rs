@@ -9,12 +9,10 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Binding, Shared};
+use super::{Binding, Shared, change};
 use crate::limits::CONNECT_MAX;
 use crate::real::client::{Connection, events};
 use crate::real::workload::{self, lock};
-
-const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Before the next master is tried.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -33,7 +31,8 @@ pub async fn follow(run: Arc<workload::Shared>, kube: Arc<Shared>, home: usize) 
 
 async fn watch(run: &workload::Shared, kube: &Shared, master: usize) -> anyhow::Result<()> {
     let mut connection = Connection::open(run.apis[master], &run.tls).await?;
-    let list = match connection.call(Method::GET, PODS, None).await {
+    let pods = change::pods(&run.namespace);
+    let list = match connection.call(Method::GET, &pods, None).await {
         Ok(answer) if answer.code == 200 => answer.body,
         other => bail!("list: {other:?}"),
     };
@@ -41,7 +40,7 @@ async fn watch(run: &workload::Shared, kube: &Shared, master: usize) -> anyhow::
         note(run, kube, pod);
     }
     let from = list["metadata"]["resourceVersion"].as_str().context("no resourceVersion")?;
-    let path = format!("{PODS}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let path = format!("{pods}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
     let response = timeout(CONNECT_MAX, connection.send(Method::GET, &path, None)).await??;
     if response.status().as_u16() != 200 {
         bail!("{}", response.status());

@@ -18,7 +18,7 @@ use crate::scenario::Workload;
 pub const KUBERNETES: &str = "kubernetes";
 
 /// Node agents, where their number is not said.
-const NODES: usize = 2;
+pub const NODES: usize = 2;
 
 /// As it is written.
 #[derive(Debug)]
