@@ -60,10 +60,23 @@ pub fn document(status: &Status, view: &View) -> Value {
             "revision": view.revision().0,
             "hash": format!("{:032x}", view.hash()),
         },
+        // What this master still has: of the log, all behind `purged`; a snapshot has what is before.
+        "log": {
+            "purged": status.purged.map(|index| index.0),
+            "snapshot": status.snapshot.map(|index| index.0),
+            "last": status.last_log.map(|index| index.0),
+        },
+        // Per kind of objects, up to which revision changes are forgotten: no watch can resume before that.
+        "history": forgotten(view),
         "summary": summary(status),
         "masters": masters,
         "nodes": nodes(view),
     })
+}
+
+fn forgotten(view: &View) -> BTreeMap<String, u64> {
+    let some = view.resources().filter(|(_, resource)| resource.compacted().0 > 0);
+    some.map(|(name, resource)| (name.to_string(), resource.compacted().0)).collect()
 }
 
 /// What the number of voters is good for, in one line.

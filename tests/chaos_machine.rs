@@ -29,6 +29,26 @@ fn run_beside(scenario: &str, older: Option<&Path>) -> (Option<i32>, serde_json:
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
+/// What the host showed of each of these faults.
+fn assert_shown(report: &serde_json::Value, all: &[(usize, &str)]) {
+    for (fault, shown) in all {
+        let text = report["faults"][fault]["shown"].as_str().unwrap_or_default();
+        assert!(text.contains(shown), "fault {fault} without {shown:?}: {report:#}");
+    }
+}
+
+/// Whether the program can be ended at points of its code.
+fn has_points() -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let version = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .arg("version")
+        .env("QUORATE_CRASH_POINTS", directory.path())
+        .output()
+        .unwrap();
+    assert!(version.status.success());
+    directory.path().join("listens").exists()
+}
+
 #[test]
 fn masters_stand_power_losses_bad_disks_and_wrong_clocks() {
     step("20 s of them on 3 masters");
@@ -43,16 +63,16 @@ schedule:
 - {at: 18s, for: 2s, fault: disk-slow, target: all, delay: 50ms}
 ");
     assert_eq!(code, Some(0), "{report:#}");
-    for (fault, shown) in [
-        (0, "m3: 1 power losses: of "),
-        (1, "its clock is 2m from the truth; met "),
-        (2, "its clock is 20 % fast, the monotonic one too; met "),
-        (3, "Input/output error"),
-        (4, "its disk takes 50ms for each sync; met "),
-    ] {
-        let text = report["faults"][fault]["shown"].as_str().unwrap();
-        assert!(text.contains(shown), "{text}");
-    }
+    assert_shown(
+        &report,
+        &[
+            (0, "m3: 1 power losses: of "),
+            (1, "its clock is 2m from the truth; met "),
+            (2, "its clock is 20 % fast, the monotonic one too; met "),
+            (3, "Input/output error"),
+            (4, "its disk takes 50ms for each sync; met "),
+        ],
+    );
 }
 
 #[test]
@@ -83,16 +103,16 @@ schedule:
 - {at: 22s, for: 2s, fault: bit-flip, target: leader, file: snapshot, required: false}
 ");
     assert_eq!(code, Some(0), "{report:#}");
-    for (fault, shown) in [
-        (0, "bytes of its raft/db are missing"),
-        (0, "is damaged"),
-        (1, "and without it this master must not vote again"),
-        (2, "at during-log-write"),
-        (3, "does not run"),
-    ] {
-        let text = report["faults"][fault]["shown"].as_str().unwrap();
-        assert!(text.contains(shown), "{text}");
-    }
+    assert_shown(
+        &report,
+        &[
+            (0, "bytes of its raft/db are missing"),
+            (0, "is damaged"),
+            (1, "and without it this master must not vote again"),
+            (2, "at during-log-write"),
+            (3, "does not run"),
+        ],
+    );
     let why = report["skipped"][0]["why"].as_str().unwrap();
     assert!(why.contains("there is no snapshot yet"), "{why}");
 }
@@ -195,14 +215,7 @@ schedule:
 
 #[test]
 fn masters_end_at_points_of_their_code() {
-    let directory = tempfile::tempdir().unwrap();
-    let version = Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .arg("version")
-        .env("QUORATE_CRASH_POINTS", directory.path())
-        .output()
-        .unwrap();
-    assert!(version.status.success());
-    if !directory.path().join("listens").exists() {
+    if !has_points() {
         eprintln!("SKIPPED: the program was built without crash points");
         return;
     }
@@ -219,17 +232,103 @@ schedule:
 - {at: 24s, for: 1s, fault: crash-point, target: m1, point: log.superseded, required: false}
 ");
     assert_eq!(code, Some(0), "{report:#}");
-    for (fault, shown) in [
-        (0, "it ends at log.before-sync, the time of number 5; met 1 times; m"),
-        (1, "saying \"crash point log.opened: this process ends here, "),
-        (3, "saying \"crash point leader.ready: this process ends here, "),
-        (4, "saying \"crash point snapshot.before-rename: this process ends here, "),
-    ] {
-        let text = report["faults"][fault]["shown"].as_str().unwrap();
-        assert!(text.contains(shown), "{text}");
-    }
+    assert_shown(
+        &report,
+        &[
+            (0, "it ends at log.before-sync, the time of number 5; met 1 times; m"),
+            (1, "saying \"crash point log.opened: this process ends here, "),
+            (3, "saying \"crash point leader.ready: this process ends here, "),
+            (4, "saying \"crash point snapshot.before-rename: this process ends here, "),
+        ],
+    );
     assert_eq!(
         report["skipped"][0]["why"], "it met nobody",
         "who does not come there has not met it"
+    );
+}
+
+#[test]
+fn who_was_cut_off_until_the_log_was_forgotten_gets_a_snapshot() {
+    step("a follower is cut off until the others have taken snapshots");
+    let (code, report) = run("\
+name: behind
+masters: 3
+schedule:
+- {at: 1s, for: 120s, fault: fall-behind, target: follower}
+- {at: 9s, for: 1s, fault: clients-cut, target: any}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[(0, ", and all others had forgotten those up to "), (0, ": a snapshot up to ")],
+    );
+}
+
+#[test]
+fn who_watched_not_until_history_was_forgotten_begins_anew() {
+    step("a watcher stops until there is so much history that it is cut");
+    let (code, report) = run("\
+name: away
+masters: 3
+schedule:
+- {at: 1s, for: 180s, fault: expired-watches, target: m1}
+- {at: 9s, for: 1s, fault: clients-cut, target: m1}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    let told = ", and that was forgotten; m1: its watcher was told so, and began anew from a list";
+    assert_shown(&report, &[(0, told)]);
+    let checks = report["checks"].as_array().unwrap();
+    let watches = checks.iter().find(|check| check["name"] == "watches").unwrap();
+    assert!(watches["checked"].as_str().unwrap().contains(" times 410"), "{watches}");
+}
+
+#[test]
+fn clients_lose_their_way_and_certificates_their_worth() {
+    step("clients do not reach the leader; two masters start with bad certificates, one slowly");
+    let (code, report) = run("\
+name: ways
+masters: 3
+schedule:
+- {at: 1s, for: 4s, fault: clients-cut, target: m1}
+- {at: 6s, for: 3s, fault: certificates, target: m1, certificate: early}
+- {at: 10s, for: 3s, fault: certificates, target: m2, certificate: expired}
+- {at: 14s, for: 3s, fault: slow-start, target: m3, delay: 500ms}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[
+            (0, "m1 drops what clients send"),
+            (1, "its serving certificate is early"),
+            (1, "it serves another one, "),
+            (2, "its serving certificate is expired"),
+            (2, "it serves another one, "),
+            (3, "its disk takes 500ms for each sync; met "),
+        ],
+    );
+}
+
+#[test]
+fn no_room_for_files_and_clients_that_want_everything() {
+    step("both on 3 masters");
+    let (code, report) = run("\
+name: much
+masters: 3
+schedule:
+- {at: 1s, for: 3s, fault: disk-inodes, target: leader}
+- {at: 6s, for: 5s, fault: api-flood, target: all, times: 10}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[
+            (0, "has room for 0 more files"),
+            (1, "10 clients of m3 ask for everything; met "),
+            (1, " lists of everything, and "),
+        ],
     );
 }

@@ -572,7 +572,9 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     // only after a short fault, and a run with joins begins with fewer masters: only who asks gets them.
     let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
-        !matches!(fault, Fault::DiskFull | Fault::DiskLies | Fault::Upgrade | Fault::Join)
+        let never =
+            [Fault::DiskFull, Fault::DiskInodes, Fault::DiskLies, Fault::Upgrade, Fault::Join];
+        !never.contains(fault)
             && (has(fault.need()) || (*fault == Fault::CrashPoint && has(Need::Points)))
     };
     let all = Fault::all().iter().copied();

@@ -281,3 +281,46 @@ pub const SIM_WATCHED_EVERY: Duration = Duration::from_millis(500);
 
 /// Bytes of log after which masters take a snapshot in a run whose scenario has points of their code.
 pub const POINTS_SNAPSHOT_BYTES: u64 = 256 << 10;
+
+/// Clients of one master that ask for everything again and again. A scenario with more has so many.
+pub const API_FLOOD_MAX: u32 = 500;
+
+/// Pause of such a client after each answer, whatever that says: it is no polite one.
+pub const API_FLOOD_PACE: Duration = Duration::from_millis(10);
+
+/// Bytes of one object that is written to make masters forget log and history: less than a ConfigMap may have.
+pub const FILLER_BYTES: usize = 900 << 10;
+
+/// Such objects; they are written over and over.
+pub const FILLER_OBJECTS: usize = 3;
+
+/// Until a master that was cut off has been caught up by a snapshot, or a watcher has begun anew, after the fault.
+/// Beyond it the run fails.
+pub const FOLLOWED_MAX: Duration = Duration::from_secs(60);
+
+/// Until a master's history shows what it told a watcher that it has forgotten. Beyond it, it has not.
+pub const FORGOTTEN_MAX: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether what a fault waits for has come about.
+pub const COMES_EVERY: Duration = Duration::from_millis(200);
+
+/// Changes of one kind of objects below which masters forget none within [`HISTORY_KEPT_MIN`], unless they are large.
+pub const HISTORY_CHANGES_MIN: usize = 14_000;
+
+/// The time for which masters keep history, unless there is too much of it.
+pub const HISTORY_KEPT_MIN: Duration = Duration::from_secs(290);
+
+/// Files that fit on each master's disk in a scenario that fills disks: more than a master has, and soon made.
+pub const DISK_INODES: u64 = 2048;
+
+/// Room for so few files counts as none: a master gives some back.
+pub const DISK_INODES_FULL: u64 = 4;
+
+/// Silence of a master after which a client asks its machine whether it is there, and between two such questions.
+pub const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// Such questions without an answer after which a connection is given up.
+pub const PROBES: u32 = 4;
+
+/// The same in a run in which masters fall behind: its log grows by large objects, and a snapshot for each is too much.
+pub const FALL_BEHIND_SNAPSHOT_BYTES: u64 = 4 << 20;

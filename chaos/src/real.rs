@@ -1,14 +1,17 @@
 //! The real world: processes of the real binary, faults, clients, and a verdict.
 
 pub mod blocked;
+pub mod certificates;
 pub mod client;
 pub(crate) mod cluster;
 pub mod course;
 pub mod damage;
 pub mod disk;
 pub mod existing;
+pub mod filler;
 pub mod flood;
 pub mod follower;
+pub mod held;
 pub mod kube;
 pub mod kubeconfig;
 pub mod left;
@@ -23,7 +26,6 @@ pub mod power;
 pub mod processor;
 pub mod proxy;
 pub mod shim;
-pub mod watchers;
 pub mod workload;
 
 use std::collections::BTreeSet;
@@ -138,6 +140,7 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     let apis = (0..masters.count()).map(|master| masters.api(master)).collect();
     let users = (apis, masters.tls().clone());
     let shared = Arc::new(Shared::new(users, NAMESPACE, scenario.workload.keys));
+    masters.tell_watchers(shared.sleep.clone());
     let evidence = play(options, &mut masters, &shared, (kube, stop)).await;
     drop(masters);
     let groups = remains.groups();

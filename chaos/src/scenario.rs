@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::model::Family;
 pub use expect::Expect;
-use fault::machine::{DiskCall, DiskError, HarmedFile};
+use fault::machine::{Certificate, DiskCall, DiskError, HarmedFile};
 use fault::place::Place;
 pub use fault::{Direction, Fault, Target};
 pub use span::{Shift, Span};
@@ -95,7 +95,7 @@ pub struct Step {
 /// Details of a fault; each kind knows some ([`Fault::parameters`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Parameters {
-    /// Of `delay`: what every message waits; of `disk-slow`: what every sync takes.
+    /// Of `delay`: what every message waits; of `disk-slow` and `slow-start`: what every sync takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
     /// Of `delay`: what it waits besides, at most.
@@ -127,7 +127,7 @@ pub struct Parameters {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<DiskError>,
     /// Of `disk-error`: how often; while it lasts without it. Of `crash-point`: when it comes there for this time.
-    /// Of `connections`: how many to each.
+    /// Of `connections`, `slow-watchers` and `api-flood`: how many to each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
     /// Of `crash-point`: where.
@@ -139,6 +139,9 @@ pub struct Parameters {
     /// Of `bit-flip` and `truncate-tail`: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<HarmedFile>,
+    /// Of `certificates`: what is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
 }
 
 impl Step {

@@ -5,6 +5,7 @@ mod made;
 
 use std::time::Duration;
 
+use quorate_chaos::check::watch::{Gone, Relist, Sent};
 use quorate_chaos::history::{Operation, Outcome};
 use quorate_chaos::model::{Content, Family, Input, Output, VersionedInput, VersionedOutput};
 use quorate_chaos::real::course::Trouble;
@@ -127,6 +128,53 @@ fn each_promise_can_be_broken() {
         let report = Report::of(&evidence);
         assert_eq!(result(&report, name), Result::Fail, "{name}: {}", report.text());
     }
+}
+
+#[test]
+fn history_is_gone_only_where_masters_show_it_and_have_a_reason() {
+    let told = |asked: u64, forgotten: Option<u64>, fault: Fault| {
+        let mut evidence = good();
+        evidence.injected[0].fault = fault;
+        let watcher = &mut evidence.watchers[0];
+        watcher.gone.push(Gone { at: 1, asked, forgotten });
+        let report = Report::of(&evidence);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        file::save(&path, &report, &evidence).unwrap();
+        assert_eq!(file::load(&path).unwrap().watchers, evidence.watchers);
+        result(&report, "watches")
+    };
+    assert_eq!(told(5, Some(6), Fault::ExpiredWatches), Result::Pass);
+    assert_eq!(told(5, Some(6), Fault::Kill), Result::Fail, "nothing pushed history out");
+    assert_eq!(told(5, Some(5), Fault::ExpiredWatches), Result::Fail, "it was still there");
+    assert_eq!(told(5, None, Fault::ExpiredWatches), Result::Fail, "nobody shows it");
+}
+
+#[test]
+fn a_list_explains_what_a_watcher_missed() {
+    let missed = |without: Option<usize>| {
+        let mut evidence = good();
+        let (known, watcher) = (evidence.watchers[1].sent.clone(), &mut evidence.watchers[0]);
+        let mut there = std::collections::BTreeMap::new();
+        for sent in &known[..150] {
+            if let Sent::Event(revision, change) = sent {
+                there.insert(change.key.clone(), *revision);
+            }
+        }
+        let Sent::Event(revision, _) = &known[149] else { panic!("an event") };
+        watcher.sent.drain(100..150);
+        evidence.arrivals[0].drain(100..150);
+        let mut objects: Vec<(String, u64)> = there.into_iter().collect();
+        without.map(|index| objects.remove(index));
+        watcher.gone.push(Gone { at: 1, asked: 1, forgotten: Some(2) });
+        watcher.relists.push(Relist { after: 100, revision: *revision, objects });
+        evidence.injected[0].fault = Fault::ExpiredWatches;
+        Report::of(&evidence)
+    };
+    assert_eq!(result(&missed(None), "watches"), Result::Pass);
+    let report = missed(Some(0));
+    assert_eq!(result(&report, "watches"), Result::Fail);
+    assert!(report.text().contains("is not in it"), "{}", report.text());
 }
 
 #[test]

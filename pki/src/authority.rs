@@ -269,13 +269,15 @@ pub fn common_name(certificate_pem: &str) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
-/// Whether a certificate is to be made anew: it does not parse, or has less than [`RENEW_DAYS`] left.
+/// Whether a certificate is to be made anew: it does not parse, has less than [`RENEW_DAYS`] left, or is not valid yet,
+/// since it was made when the clock was ahead.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
     let Ok(der) = der_of_pem(certificate_pem) else { return true };
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return true };
     let left = certificate.validity().not_after.timestamp() - now.as_second();
-    left < RENEW_DAYS * DAY_SECONDS
+    let is_early = certificate.validity().not_before.timestamp() > now.as_second();
+    is_early || left < RENEW_DAYS * DAY_SECONDS
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -365,6 +367,7 @@ mod tests {
         let later = |days: i64| now() + jiff::SignedDuration::from_secs(days * DAY_SECONDS);
         assert!(!wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS - 1)));
         assert!(wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
+        assert!(wants_renewal(&issued, later(-1)), "it was made when the clock was ahead");
         assert!(wants_renewal("nonsense", now()));
     }
 

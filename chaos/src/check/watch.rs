@@ -9,6 +9,8 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Tick;
+
 /// A resource version.
 pub type Revision = u64;
 
@@ -54,6 +56,44 @@ pub struct Watcher {
     pub from: Revision,
     /// All that was sent, in the order of arrival.
     pub sent: Vec<Sent>,
+    /// When it was told that history is gone.
+    pub gone: Vec<Gone>,
+    /// Where it began anew after that.
+    pub relists: Vec<Relist>,
+}
+
+/// "What you ask for is forgotten" (410 Gone).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// When it was told.
+    pub at: Tick,
+    /// It asked for what comes after this.
+    pub asked: Revision,
+    /// Up to where masters then said that they had forgotten; `None` when none says.
+    pub forgotten: Option<Revision>,
+}
+
+/// A list, from which a watch goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relist {
+    /// So many events and bookmarks had come before it.
+    pub after: usize,
+    /// Of the list.
+    pub revision: Revision,
+    /// What was in it, with the revision of each.
+    pub objects: Vec<(String, Revision)>,
+}
+
+impl Watcher {
+    /// The last revision that it was sent, or listed since.
+    #[must_use]
+    pub fn last(&self) -> Revision {
+        let relist = self.relists.last().filter(|relist| relist.after >= self.sent.len());
+        let sent = self.sent.last().map(|sent| match sent {
+            Sent::Event(revision, _) | Sent::Bookmark(revision) => *revision,
+        });
+        relist.map(|relist| relist.revision).or(sent).unwrap_or(self.from)
+    }
 }
 
 /// What is known to have happened, from any source.
@@ -106,6 +146,16 @@ pub enum Broken {
         change: Change,
         /// What shows that it should have come.
         later: Revision,
+    },
+    /// A list from which a watch goes on is older than what came before, or is not what was there at its revision.
+    #[error("{watcher}: the list at {revision} after history was gone is wrong: {what}")]
+    List {
+        /// Whose watch.
+        watcher: String,
+        /// Of the list.
+        revision: Revision,
+        /// In words.
+        what: String,
     },
     /// `ADDED` of what was there, `MODIFIED` or `DELETED` of what was not.
     #[error("revision {revision}: {change:?}, but before it the object was {before}")]
@@ -197,7 +247,11 @@ impl Log {
         let name = || watcher.name.clone();
         let mut last = watcher.from;
         let mut bookmark = None;
-        for sent in &watcher.sent {
+        let mut relists = watcher.relists.iter().peekable();
+        for (index, sent) in watcher.sent.iter().enumerate() {
+            while let Some(relist) = relists.next_if(|relist| relist.after <= index) {
+                last = self.check_list(watcher, relist, last)?;
+            }
             let (revision, is_event) = match sent {
                 Sent::Event(revision, _) => (*revision, true),
                 Sent::Bookmark(revision) => (*revision, false),
@@ -231,7 +285,44 @@ impl Log {
             }
             last = revision;
         }
-        Ok(())
+        relists.try_fold(last, |last, relist| self.check_list(watcher, relist, last)).map(drop)
+    }
+
+    /// Whether a list is one of its revision, and not older than what its reader knew; its revision.
+    fn check_list(
+        &self,
+        watcher: &Watcher,
+        relist: &Relist,
+        last: Revision,
+    ) -> Result<Revision, Broken> {
+        let revision = relist.revision;
+        let wrong = |what: String| {
+            let watcher = watcher.name.clone();
+            Err(Broken::List { watcher, revision, what })
+        };
+        if revision < last {
+            return wrong(format!("{last} had been seen"));
+        }
+        let listed: BTreeMap<&str, Revision> =
+            relist.objects.iter().map(|(key, revision)| (key.as_str(), *revision)).collect();
+        let mut there: BTreeMap<&str, (Revision, bool)> = BTreeMap::new();
+        // All before the log begins is not known.
+        for (at, change) in self.changes.range(..=revision) {
+            there.insert(&change.key, (*at, change.kind != Kind::Deleted));
+        }
+        for (key, (at, is_there)) in there {
+            match listed.get(key) {
+                Some(found) if !is_there => {
+                    return wrong(format!("{key} is in it, of {found}, and was deleted at {at}"));
+                }
+                Some(found) if *found != at => {
+                    return wrong(format!("{key} is of {found} in it, and was changed at {at}"));
+                }
+                None if is_there => return wrong(format!("{key} of {at} is not in it")),
+                Some(_) | None => {}
+            }
+        }
+        Ok(revision)
     }
 }
 
@@ -244,7 +335,7 @@ mod tests {
     }
 
     fn watcher(from: Revision, sent: &[Sent]) -> Watcher {
-        Watcher { name: "w".into(), from, sent: sent.to_vec() }
+        Watcher { name: "w".into(), from, sent: sent.to_vec(), ..Watcher::default() }
     }
 
     fn log() -> Log {
@@ -286,6 +377,35 @@ mod tests {
         assert!(matches!(log.check(&watcher(0, &early)), Err(Broken::Gap { revision: 3, .. })));
         let late = [Sent::Bookmark(3), event(&log, 3)];
         assert!(matches!(log.check(&watcher(3, &late)), Err(Broken::Bookmark { bookmark: 3, .. })));
+    }
+
+    #[test]
+    fn a_list_explains_a_gap_when_it_is_what_was_there() {
+        let log = log();
+        let again = |after, revision, objects: &[(&str, Revision)]| {
+            let objects = objects.iter().map(|(key, at)| ((*key).to_owned(), *at)).collect();
+            let sent = [event(&log, 2), event(&log, 8)];
+            let relists = vec![Relist { after, revision, objects }];
+            log.check(&Watcher { relists, ..watcher(0, &sent) })
+        };
+        assert_eq!(again(1, 5, &[("a", 5), ("b", 3), ("older", 1)]), Ok(()));
+        assert!(matches!(again(1, 3, &[("a", 2), ("b", 3)]), Err(Broken::Gap { revision: 5, .. })));
+        for (after, revision, objects) in [
+            (1, 1, &[("a", 1)][..]),
+            (1, 5, &[("a", 5)]),
+            (1, 5, &[("a", 2), ("b", 3)]),
+            (0, 8, &[("a", 8), ("b", 3)]),
+        ] {
+            let found = again(after, revision, objects);
+            assert!(matches!(found, Err(Broken::List { .. })), "{objects:?}: {found:?}");
+        }
+        let list = Relist { after: 1, revision: 7, objects: Vec::new() };
+        let mut watcher = watcher(0, &[event(&log, 2)]);
+        assert_eq!(watcher.last(), 2);
+        watcher.relists.push(list);
+        assert_eq!(watcher.last(), 7);
+        watcher.sent.push(event(&log, 8));
+        assert_eq!(watcher.last(), 8);
     }
 
     #[test]

@@ -12,13 +12,16 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::kubeconfig::Credentials;
-use crate::limits::{ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX, WATCH_QUIET_MAX};
+use crate::limits::{
+    ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX, PROBE_AFTER, PROBES, WATCH_QUIET_MAX,
+};
 
 /// Hands each event of a watch to `take`, until the watch ends or `stop` is set.
 ///
@@ -70,6 +73,7 @@ pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     master: SocketAddr,
     bearer: Option<String>,
+    acts_as: Option<&'static str>,
 }
 
 impl Connection {
@@ -81,15 +85,23 @@ impl Connection {
         let connecting = async {
             let tcp = TcpStream::connect(master).await?;
             tcp.set_nodelay(true)?;
+            probe(&tcp)?;
             let name = ServerName::from(master.ip());
             let tls = tokio_rustls::TlsConnector::from(user.tls.clone());
             let stream = tls.connect(name, tcp).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             // Ends with the sender, or when the master closes.
             tokio::spawn(connection);
-            anyhow::Ok(Self { sender, master, bearer: user.bearer.clone() })
+            let (bearer, acts_as) = (user.bearer.clone(), None);
+            anyhow::Ok(Self { sender, master, bearer, acts_as })
         };
         timeout(CONNECT_MAX, connecting).await.context("no connection in time")?
+    }
+
+    /// The same, on which requests are those of another user, whom this one may impersonate.
+    #[must_use]
+    pub fn of(self, user: &'static str) -> Self {
+        Self { acts_as: Some(user), ..self }
     }
 
     /// Sends a request and reads the whole answer. The body of a PATCH is a merge patch.
@@ -151,6 +163,7 @@ impl Connection {
         body: Option<&Value>,
     ) -> anyhow::Result<Response<Incoming>> {
         let media = media(&method);
+        self.sender.ready().await?;
         self.send_as(method, path, body, media).await
     }
 
@@ -166,6 +179,9 @@ impl Connection {
         if let Some(bearer) = &self.bearer {
             request = request.header("authorization", format!("Bearer {bearer}"));
         }
+        if let Some(user) = self.acts_as {
+            request = request.header("impersonate-user", user);
+        }
         let request = request
             .method(method)
             .uri(path)
@@ -176,6 +192,15 @@ impl Connection {
             .body(Full::new(Bytes::from(bytes)))?;
         Ok(self.sender.send_request(request).await?)
     }
+}
+
+/// Whoever only listens notices too when nothing gets through any more. A process that hangs makes no difference: the
+/// kernel answers for it.
+fn probe(tcp: &TcpStream) -> anyhow::Result<()> {
+    sockopt::set_tcp_keepidle(tcp, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(tcp, PROBE_AFTER)?;
+    sockopt::set_tcp_keepcnt(tcp, PROBES)?;
+    Ok(sockopt::set_socket_keepalive(tcp, true)?)
 }
 
 fn media(method: &Method) -> &'static str {

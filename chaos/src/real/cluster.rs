@@ -65,6 +65,17 @@ pub(crate) trait Cluster {
     /// What can be told of a fault only at its end.
     fn told_after(&self, effect: &Effect) -> Vec<String>;
 
+    /// Whether what a fault waits for that does this has come about, and what shows it; if not, what lacks.
+    async fn come_about(&mut self, _: &Effect) -> Result<String, String> {
+        Err("nobody can tell here".to_owned())
+    }
+
+    /// After a fault that did this was taken back, and `now` is wrong: what was seen of what had to follow from it, or
+    /// what did not follow.
+    async fn follows(&mut self, _: &Effect, _now: &Effect) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
     /// Takes back every fault, whatever it was.
     async fn restore(&mut self) -> anyhow::Result<()>;
 
@@ -99,8 +110,8 @@ pub(crate) trait Cluster {
     async fn leader_beside(&self, effect: &Effect) -> Option<usize> {
         let answering =
             |master: &usize| !effect.down.contains(master) && !effect.paused.contains(master);
-        let disturbed: BTreeSet<usize> =
-            effect.cuts.iter().chain(effect.toxics.keys()).flat_map(|(a, b)| [*a, *b]).collect();
+        let links = effect.cuts.iter().chain(effect.toxics.keys()).flat_map(|(a, b)| [*a, *b]);
+        let disturbed: BTreeSet<usize> = links.chain(effect.unreached.iter().copied()).collect();
         let (last, first): (Vec<usize>, Vec<usize>) =
             (0..self.count()).filter(answering).partition(|master| disturbed.contains(master));
         for master in first.into_iter().chain(last) {

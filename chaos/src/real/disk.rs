@@ -7,11 +7,14 @@ use anyhow::Context;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::limits::{DISK_BYTES, DISK_FULL_BYTES};
+use crate::limits::{DISK_BYTES, DISK_FULL_BYTES, DISK_INODES, DISK_INODES_FULL};
 
 /// Sources of mounts begin with it; the process id of the run follows.
 const PREFIX: &str = "quorate-chaos-";
 const FILLER: &str = "quorate-chaos-filler";
+
+/// A directory of empty files.
+const FILES: &str = "quorate-chaos-files";
 
 /// Less cannot be taken from a tmpfs.
 const BLOCK_BYTES: u64 = 4096;
@@ -48,7 +51,8 @@ impl Disks {
             let what = || format!("cannot mount a tmpfs at {}", directory.display());
             std::fs::create_dir_all(directory).with_context(what)?;
             let source = format!("{PREFIX}{}", std::process::id());
-            let options = std::ffi::CString::new(format!("size={DISK_BYTES},mode=700"))?;
+            let options = format!("size={DISK_BYTES},nr_inodes={DISK_INODES},mode=700");
+            let options = std::ffi::CString::new(options)?;
             mount(source, directory, "tmpfs", MountFlags::NODEV, options.as_c_str())
                 .with_context(what)?;
             disks.mounts.push(directory.clone());
@@ -85,6 +89,52 @@ impl Disks {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Leaves no room for another file on a master's disk.
+    ///
+    /// # Errors
+    /// When it cannot be filled.
+    pub fn fill_inodes(&self, master: usize) -> anyhow::Result<()> {
+        use std::io::ErrorKind;
+        let files = self.mounts[master].join(FILES);
+        match std::fs::create_dir(&files) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        for number in 0..DISK_INODES {
+            match OpenOptions::new().create(true).append(true).open(files.join(number.to_string()))
+            {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the room for files back, if it was taken.
+    ///
+    /// # Errors
+    /// When the files cannot be removed.
+    pub fn empty_inodes(&self, master: usize) -> anyhow::Result<()> {
+        let files = self.mounts[master].join(FILES);
+        match std::fs::remove_dir_all(&files) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", files.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files for which there is room, and whether that counts as none, and is our doing.
+    ///
+    /// # Errors
+    /// When the mount is gone.
+    pub fn inodes(&self, master: usize) -> anyhow::Result<(u64, bool)> {
+        let free = statvfs(&self.mounts[master])?.f_favail;
+        Ok((free, free < DISK_INODES_FULL && self.mounts[master].join(FILES).exists()))
     }
 
     /// Bytes that are free.

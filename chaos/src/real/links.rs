@@ -7,19 +7,21 @@ use std::sync::Mutex;
 
 use anyhow::bail;
 
-use super::network::Network;
+use super::network::{API_PORT, Network};
 use super::proxy::{Door, Proxies, Who};
 use crate::scenario::Scenario;
-use crate::scenario::fault::Need;
+use crate::scenario::fault::{Fault, Need};
 
 /// Of the API, and of what masters say to each other.
-const PORTS: [u16; 2] = [6443, 6444];
+const PORTS: [u16; 2] = [API_PORT, 6444];
 
 /// Where one master is.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// Its API.
     pub api: SocketAddr,
+    /// Where clients come to: the same, or a proxy before it.
+    pub clients: SocketAddr,
     /// Its door for other masters.
     pub peer: SocketAddr,
     /// The address that it tells the others.
@@ -38,7 +40,7 @@ pub async fn places(
     let count = scenario.masters;
     let place = |address: IpAddr, advertise: IpAddr| {
         let [api, peer] = PORTS.map(|port| SocketAddr::new(address, port));
-        Place { api, peer, advertise }
+        Place { api, clients: api, peer, advertise }
     };
     if let Some(network) = network {
         let own = |master| IpAddr::V4(network.address(master));
@@ -56,7 +58,7 @@ pub async fn places(
     if !scenario.needs(Need::Proxies) && !scenario.needs(Need::Links) {
         let places = (0..count).map(|_| {
             let (api, peer) = (free_address()?, free_address()?);
-            Ok(Place { api, peer, advertise: api.ip() })
+            Ok(Place { api, clients: api, peer, advertise: api.ip() })
         });
         return Ok((places.collect::<anyhow::Result<_>>()?, None));
     }
@@ -69,8 +71,12 @@ pub async fn places(
             let host = u8::try_from(host).unwrap_or(u8::MAX);
             IpAddr::V4(Ipv4Addr::new(127, 231, subnet, host))
         };
-        let places: Vec<Place> =
+        let mut places: Vec<Place> =
             (0..count).map(|master| place(at(10 + master), at(100 + master))).collect();
+        let cuts_clients = scenario.schedule.iter().any(|step| step.fault == Fault::ClientsCut);
+        for (master, place) in places.iter_mut().enumerate().filter(|_| cuts_clients) {
+            place.clients.set_ip(at(200 + master));
+        }
         let who = Who::Processes(Mutex::default());
         match Proxies::open(&doors(&places), who, BTreeMap::new(), seed).await {
             Ok(proxies) => return Ok((places, Some(proxies))),
@@ -82,10 +88,13 @@ pub async fn places(
 
 fn doors(places: &[Place]) -> Vec<Door> {
     let doors = |(master, place): (usize, &Place)| {
-        [place.api, place.peer].map(|to| {
+        let others = [place.api, place.peer].map(|to| {
             let listen = SocketAddr::new(place.advertise, to.port());
-            Door { master, listen, to }
-        })
+            Door { master, listen, to, clients: false }
+        });
+        let (listen, to) = (place.clients, place.api);
+        let clients = (listen != to).then_some(Door { master, listen, to, clients: true });
+        others.into_iter().chain(clients)
     };
     places.iter().enumerate().flat_map(doors).collect()
 }

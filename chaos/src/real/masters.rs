@@ -5,6 +5,8 @@ mod agents;
 mod cluster;
 mod host;
 mod hunger;
+mod nuisances;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -26,7 +28,7 @@ use super::blocked::LogPipe;
 use super::cluster::{Cluster as _, is_ready};
 use super::damage::Damaged;
 use super::disk::Disks;
-use super::flood::Flood;
+use super::follower::Sleep;
 use super::kubeconfig::Credentials;
 use super::links::{Place, places};
 use super::memory::Memories;
@@ -35,17 +37,19 @@ use super::points::Points;
 use super::processor::Processors;
 use super::proxy::Proxies;
 use super::shim::Shims;
-use super::watchers::SlowWatchers;
 use super::workload::lock;
-use crate::limits::{READY_MAX, STOP_MAX};
+use crate::limits::{FALL_BEHIND_SNAPSHOT_BYTES, POINTS_SNAPSHOT_BYTES, READY_MAX, STOP_MAX};
 use crate::scenario::Scenario;
 use crate::scenario::fault::{Fault, Need, Target};
+use nuisances::Nuisances;
 
 /// One master.
 #[derive(Debug)]
 struct Master {
     name: String,
     api: SocketAddr,
+    /// Where clients come to: the same, or a proxy before it.
+    clients: SocketAddr,
     data: PathBuf,
     log: PathBuf,
     arguments: Vec<String>,
@@ -116,8 +120,7 @@ pub struct Masters {
     points: Option<Points>,
     /// When logs can be blocked: one for each.
     logs: Vec<LogPipe>,
-    flood: Flood,
-    watchers: SlowWatchers,
+    nuisances: Nuisances,
     memories: Option<Memories>,
     /// Masters that have never run.
     unjoined: BTreeSet<usize>,
@@ -150,10 +153,11 @@ impl Masters {
         let kubeconfig = directory.join("kubeconfig");
         let mut masters: Vec<Master> = Vec::new();
         let mut tls: Option<Arc<Credentials>> = None;
-        for (index, Place { api, peer, advertise }) in places.into_iter().enumerate() {
+        for (index, Place { api, clients, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
             let data = directories[index].clone();
             let mut arguments = arguments((&name, &data), (api, peer, advertise), &kubeconfig);
+            arguments.extend((clients != api).then(|| format!("--tls-san={}", clients.ip())));
             if let Some(first) = masters.first() {
                 let token = token(binary, &first.data, "server").await?;
                 arguments.push(format!("--join=https://{}", first.api));
@@ -161,26 +165,26 @@ impl Masters {
             }
             let log = directory.join(format!("{name}.log"));
             let is_older = scenario.older.contains(&Target::Master(index));
+            let mut master =
+                Master { name, api, clients, data, log, arguments, is_older, process: None };
             if absent.contains(&index) {
                 // It keeps its token: it may end before it has joined.
-                let process = None;
-                masters.push(Master { name, api, data, log, arguments, is_older, process });
+                masters.push(master);
                 continue;
             }
             let environment = environment(shims.as_ref(), points.as_ref(), index);
             let program = older.as_ref().filter(|_| is_older).unwrap_or(binary);
-            let (sinks, place) = (sinks(logs.get(index), &log)?, (network.as_ref(), index));
-            let process = spawn(program, &arguments, environment, sinks, place)?;
+            let sinks = sinks(logs.get(index), &master.log)?;
+            let place = (network.as_ref(), index);
+            let process = spawn(program, &master.arguments, environment, sinks, place)?;
             proxies.iter().for_each(|proxies| proxies.process(index, process.id()));
-            let process = Some(process);
-            let mut master = Master { name, api, data, log, arguments, is_older, process };
+            master.process = Some(process);
             // A token is good for one join; the data directory remembers the rest.
             master.arguments.retain(|argument| !argument.starts_with("--token"));
             master.arguments.retain(|argument| !argument.starts_with("--join"));
             master.first_ready(&kubeconfig, &mut tls).await?;
             masters.push(master);
         }
-        let tls = tls.context("a cluster has at least one master")?;
         let (acts, at_first) = beginning(&masters);
         let masters = Self {
             count: masters.len(),
@@ -190,7 +194,7 @@ impl Masters {
             at_first,
             directory: directory.clone(),
             damaged: BTreeMap::new(),
-            tls,
+            tls: tls.context("a cluster has at least one master")?,
             network,
             acts,
             proxies,
@@ -198,8 +202,7 @@ impl Masters {
             shims,
             points,
             logs,
-            flood: Flood::default(),
-            watchers: SlowWatchers::default(),
+            nuisances: Nuisances::default(),
             memories: scenario.needs(Need::Memory).then(Memories::default),
             unjoined: absent,
             may_end: BTreeMap::new(),
@@ -238,10 +241,15 @@ impl Masters {
         &self.masters[master].name
     }
 
-    /// Where its API is.
+    /// Where clients come to.
     #[must_use]
     pub fn api(&self, master: usize) -> SocketAddr {
-        self.masters[master].api
+        self.masters[master].clients
+    }
+
+    /// From now on watchers can be told to stop for a time.
+    pub fn tell_watchers(&mut self, sleep: Arc<Sleep>) {
+        self.nuisances.sleep = Some(sleep);
     }
 
     /// The admin's credentials.
@@ -572,10 +580,13 @@ fn shims(
 
 /// The directories through which masters are told where to end, when the scenario needs it and the program can.
 fn points(binary: &Path, directory: &Path, scenario: &Scenario) -> anyhow::Result<Option<Points>> {
-    if !scenario.needs(Need::Points) || Points::possible(binary).is_err() {
+    // With them snapshots are taken sooner, and who is cut off has not to be so for so long.
+    let falls = scenario.schedule.iter().any(|step| step.fault == Fault::FallBehind);
+    if !(falls || scenario.needs(Need::Points)) || Points::possible(binary).is_err() {
         return Ok(None);
     }
-    Points::make(directory, scenario.masters).map(Some)
+    let bytes = if falls { FALL_BEHIND_SNAPSHOT_BYTES } else { POINTS_SNAPSHOT_BYTES };
+    Points::make(directory, scenario.masters, bytes).map(Some)
 }
 
 /// What a master is started with.

@@ -9,8 +9,9 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Cluster;
+use super::masters::Broke;
 use crate::history::Tick;
-use crate::limits::LEADING_MAX;
+use crate::limits::{COMES_EVERY, LEADING_MAX};
 use crate::scenario::expect::Health;
 pub use crate::scenario::fault::Fault;
 use crate::scenario::fault::{Effect, Need, Phase, Target};
@@ -104,6 +105,8 @@ pub struct Nemesis<'a> {
     places: BTreeMap<usize, usize>,
     /// What steps do at first, and how often that had been met before, where that is counted.
     met: BTreeMap<usize, (Effect, Option<u64>)>,
+    /// Steps that end when something has come about: what showed that, or what lacks.
+    comes: BTreeMap<usize, Result<String, String>>,
     /// So far.
     pub done: Done,
 }
@@ -132,6 +135,7 @@ impl<'a> Nemesis<'a> {
             all_phases: BTreeMap::new(),
             places: BTreeMap::new(),
             met: BTreeMap::new(),
+            comes: BTreeMap::new(),
             done: Done::default(),
         };
         let begins = scenario.schedule.iter().enumerate();
@@ -155,8 +159,16 @@ impl<'a> Nemesis<'a> {
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
         self.note_health(masters.count(), tick());
-        while let Some((at, index, event)) = self.next() {
-            tokio::time::sleep(at.saturating_sub(begin.elapsed())).await;
+        while let Some(at) = self.next_at() {
+            let left = at.saturating_sub(begin.elapsed());
+            if !self.waiting().is_empty() && !left.is_zero() {
+                tokio::time::sleep(left.min(COMES_EVERY)).await;
+                masters.all_live()?;
+                self.look_what_has_come(masters, begin).await;
+                continue;
+            }
+            tokio::time::sleep(left).await;
+            let Some((_, index, event)) = self.next() else { break };
             masters.all_live()?;
             match event {
                 Event::Begin => {
@@ -180,6 +192,38 @@ impl<'a> Nemesis<'a> {
         masters.all_live()?;
         self.note_health(masters.count(), tick());
         Ok(())
+    }
+
+    /// When what comes next is to come.
+    fn next_at(&self) -> Option<Duration> {
+        let begin = self.begins.front().map(|(at, _)| *at + self.late);
+        let other = self.events.first_key_value().map(|((at, _), _)| *at);
+        begin.into_iter().chain(other).min()
+    }
+
+    /// Steps that are there and wait for something that has not come about.
+    fn waiting(&self) -> Vec<usize> {
+        let waits = |index: &usize| {
+            let came = self.comes.get(index).is_some_and(Result::is_ok);
+            self.scenario.schedule[*index].fault.waits() && !came
+        };
+        self.met.keys().copied().filter(waits).collect()
+    }
+
+    /// Steps end now for which what they wait for has come about.
+    async fn look_what_has_come<C: Cluster>(&mut self, masters: &mut C, begin: Instant) {
+        for index in self.waiting() {
+            let Some((effect, _)) = self.met.get(&index) else { continue };
+            let came = masters.come_about(effect).await;
+            if came.is_ok() {
+                let now = begin.elapsed();
+                let is_end = |event: &Event| matches!(event, Event::End);
+                self.events.retain(|_, (other, event)| *other != index || !is_end(event));
+                self.plan(now, index, Event::End);
+                self.ends.insert(index, now);
+            }
+            self.comes.insert(index, came);
+        }
     }
 
     /// What comes next, and when.
@@ -283,20 +327,35 @@ impl<'a> Nemesis<'a> {
     ) -> anyhow::Result<()> {
         self.active.remove(&index);
         masters.all_live()?;
-        let (mut told, mut met) = (Vec::new(), None);
+        let (mut told, mut met, mut done) = (Vec::new(), None, Effect::default());
         if let Some((effect, before)) = self.met.remove(&index) {
             masters.decided(&effect).await;
             masters.all_live()?;
             let after = masters.met(&effect);
             met = after.zip(before).map(|(after, before)| after.saturating_sub(before));
             told = masters.told_after(&effect);
+            done = effect;
         }
         self.ends.remove(&index);
         self.all_phases.remove(&index);
         self.settle(masters, (tick, begin.elapsed())).await?;
         masters.shows(&self.now).await?;
         if met == Some(0) {
-            self.met_nobody(index);
+            self.leave_out(index, "it met nobody".to_owned());
+        }
+        let Step { fault, lasts, .. } = &self.scenario.schedule[index];
+        match self.comes.remove(&index) {
+            Some(Ok(shown)) => told.push(shown),
+            Some(Err(why)) => {
+                self.leave_out(index, format!("it did not come about in {lasts}: {why}"));
+            }
+            None if fault.waits() => self.leave_out(index, format!("nobody looked in {lasts}")),
+            None => {}
+        }
+        if self.places.contains_key(&index) {
+            let followed = masters.follows(&done, &self.now).await;
+            masters.all_live()?;
+            told.extend(followed.map_err(Broke::new)?);
         }
         let Some(place) = self.places.get(&index) else { return Ok(()) };
         let injected = &mut self.done.injected[*place];
@@ -338,13 +397,13 @@ impl<'a> Nemesis<'a> {
         })
     }
 
-    /// It was there, and nothing came its way: as if it had not been.
-    fn met_nobody(&mut self, index: usize) {
+    /// It was there, and nothing came its way, or of it: as if it had not been.
+    fn leave_out(&mut self, index: usize, why: String) {
         if let Some(place) = self.places.remove(&index) {
             self.done.injected.remove(place);
             self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
         }
-        self.skip(&self.scenario.schedule[index], "it met nobody".to_owned());
+        self.skip(&self.scenario.schedule[index], why);
     }
 
     /// The run is cut short: what is under way ends now, whoever takes it back.

@@ -17,6 +17,9 @@ use anyhow::{Context, bail};
 const PREFIX: &str = "qc";
 const TABLE: &str = "quorate_chaos";
 
+/// Where clients come to.
+pub const API_PORT: u16 = 6443;
+
 /// Held while a network is made.
 const LOCK: &str = "quorate-chaos.lock";
 
@@ -88,6 +91,9 @@ impl Network {
             let hook = "{ type filter hook input priority 0; policy accept; }";
             self.nft(master, &format!("add chain inet {TABLE} input {hook}"))?;
             self.nft(master, &format!("add rule inet {TABLE} input ip saddr @cut drop"))?;
+            self.nft(master, &format!("add set inet {TABLE} clients {{ type ipv4_addr; }}"))?;
+            let clients = format!("ip saddr @clients tcp dport {API_PORT} drop");
+            self.nft(master, &format!("add rule inet {TABLE} input {clients}"))?;
         }
         Ok(())
     }
@@ -131,12 +137,35 @@ impl Network {
         self.nft(to, &command)
     }
 
+    /// Drops what comes to a master's API from the host, where all clients are, or does not.
+    ///
+    /// # Errors
+    /// When `nft` fails, with what it said.
+    pub fn cut_clients(&self, master: usize, cut: bool) -> anyhow::Result<()> {
+        let mut command = format!("flush set inet {TABLE} clients");
+        if cut {
+            let _ = write!(command, "; add element inet {TABLE} clients {{ {} }}", self.host());
+        }
+        self.nft(master, &command)
+    }
+
     /// Every link as it was.
     ///
     /// # Errors
     /// When `nft` fails, with what it said.
     pub fn heal(&self) -> anyhow::Result<()> {
-        (0..self.masters).try_for_each(|master| self.cut(master, &BTreeSet::new()))
+        (0..self.masters).try_for_each(|master| {
+            self.cut(master, &BTreeSet::new())?;
+            self.cut_clients(master, false)
+        })
+    }
+
+    /// Whether a master drops what clients send it now, as the kernel says.
+    ///
+    /// # Errors
+    /// When `nft` fails, with what it said.
+    pub fn is_cut_from_clients(&self, master: usize) -> anyhow::Result<bool> {
+        Ok(has(&self.listed(master, "clients")?, &self.host()))
     }
 
     /// Whom `to` does not hear now, as the kernel says.
@@ -144,23 +173,28 @@ impl Network {
     /// # Errors
     /// When `nft` fails, with what it said.
     pub fn cut_from(&self, to: usize) -> anyhow::Result<BTreeSet<usize>> {
-        let namespace = self.namespace(to);
-        let mut list = Command::new("ip");
-        list.args(["netns", "exec", &namespace, "nft", "list", "set", "inet", TABLE, "cut"]);
-        let listed = said(&mut list)?;
-        let shown = |from: &usize| {
-            let address = self.address(*from).to_string();
-            listed.split(|c: char| !c.is_ascii_digit() && c != '.').any(|part| part == address)
-        };
-        Ok((0..self.masters).filter(shown).collect())
+        let listed = self.listed(to, "cut")?;
+        Ok((0..self.masters).filter(|from| has(&listed, &self.address(*from))).collect())
     }
 
-    /// How many directions of links are cut now, as the kernel says.
+    /// How many directions of links are cut now, those to clients among them, as the kernel says.
     ///
     /// # Errors
     /// When `nft` fails, with what it said.
     pub fn cuts(&self) -> anyhow::Result<usize> {
-        (0..self.masters).map(|master| Ok(self.cut_from(master)?.len())).sum()
+        let cuts = |master| -> anyhow::Result<usize> {
+            let clients = usize::from(self.is_cut_from_clients(master)?);
+            Ok(self.cut_from(master)?.len() + clients)
+        };
+        (0..self.masters).map(cuts).sum()
+    }
+
+    /// A set of addresses, as `nft` prints it.
+    fn listed(&self, master: usize, set: &str) -> anyhow::Result<String> {
+        let namespace = self.namespace(master);
+        let mut list = Command::new("ip");
+        list.args(["netns", "exec", &namespace, "nft", "list", "set", "inet", TABLE, set]);
+        said(&mut list)
     }
 
     fn nft(&self, master: usize, command: &str) -> anyhow::Result<()> {
@@ -182,6 +216,12 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// Whether `nft` printed this address.
+fn has(listed: &str, address: &Ipv4Addr) -> bool {
+    let address = address.to_string();
+    listed.split(|c: char| !c.is_ascii_digit() && c != '.').any(|part| part == address)
 }
 
 /// Removes what runs whose process is gone have left.

@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use quorate_points::{DIED, DIRECTORY, LISTENS, ORDER, Point, TAKEN};
 
-use crate::limits::POINTS_SNAPSHOT_BYTES;
 use crate::scenario::fault::Effect;
 
 /// The orders of a run.
 #[derive(Debug)]
 pub struct Points {
     masters: Vec<Orders>,
+    /// Bytes of log after which masters take a snapshot.
+    snapshot_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -60,11 +61,11 @@ impl Points {
         Ok(directory.join(LISTENS).exists())
     }
 
-    /// A directory for each of so many masters.
+    /// A directory for each of so many masters, which take a snapshot after so many bytes of log.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn make(directory: &Path, count: usize) -> anyhow::Result<Self> {
+    pub fn make(directory: &Path, count: usize, snapshot_bytes: u64) -> anyhow::Result<Self> {
         let directory = std::path::absolute(directory)?;
         let orders = |number: usize| -> anyhow::Result<Orders> {
             let directory = directory.join(format!("m{number}.points"));
@@ -72,7 +73,8 @@ impl Points {
                 .with_context(|| format!("cannot make {}", directory.display()))?;
             Ok(Orders { directory, now: None, number: 0 })
         };
-        Ok(Self { masters: (1..=count).map(orders).collect::<anyhow::Result<_>>()? })
+        let masters = (1..=count).map(orders).collect::<anyhow::Result<_>>()?;
+        Ok(Self { masters, snapshot_bytes })
     }
 
     /// What a master's process is started with. It takes snapshots often, so that it passes the points there.
@@ -80,7 +82,7 @@ impl Points {
     pub fn environment(&self, master: usize) -> [(&'static str, OsString); 2] {
         [
             (DIRECTORY, self.masters[master].directory.clone().into()),
-            (quorate_points::SNAPSHOT_BYTES, POINTS_SNAPSHOT_BYTES.to_string().into()),
+            (quorate_points::SNAPSHOT_BYTES, self.snapshot_bytes.to_string().into()),
         ]
     }
 
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn an_order_counts_only_when_a_process_has_died_of_it() {
         let directory = tempfile::tempdir().unwrap();
-        let mut points = Points::make(directory.path(), 2).unwrap();
+        let mut points = Points::make(directory.path(), 2, 1 << 20).unwrap();
         let own = directory.path().join("m2.points");
         points.set(&effect(Point::LogBeforeSync)).unwrap();
         assert_eq!(fs::read_to_string(own.join(ORDER)).unwrap(), "1 log.before-sync 2");

@@ -39,6 +39,8 @@ pub struct Door {
     pub listen: SocketAddr,
     /// Where it really is.
     pub to: SocketAddr,
+    /// Clients come this way, and no master.
+    pub clients: bool,
 }
 
 /// All proxies of a run. They end with this value.
@@ -51,6 +53,8 @@ pub struct Proxies {
 #[derive(Debug)]
 struct Lines {
     lines: BTreeMap<Link, Line>,
+    /// To and from clients.
+    clients: BTreeMap<usize, Line>,
     who: Who,
     /// From where the proxy connects on behalf of a master.
     sources: BTreeMap<usize, IpAddr>,
@@ -78,7 +82,9 @@ impl Proxies {
         let masters: BTreeSet<usize> = doors.iter().map(|door| door.master).collect();
         let links = masters.iter().flat_map(|from| masters.iter().map(move |to| (*from, *to)));
         let lines = links.filter(|(from, to)| from != to).map(|link| (link, Line::default()));
-        let lines = Arc::new(Lines { lines: lines.collect(), who, sources, seed });
+        let clients = doors.iter().filter(|door| door.clients);
+        let clients = clients.map(|door| (door.master, Line::default())).collect();
+        let lines = Arc::new(Lines { lines: lines.collect(), clients, who, sources, seed });
         let mut proxies = Self { lines: lines.clone(), listeners: Vec::new() };
         for door in doors {
             let listener = TcpListener::bind(door.listen)
@@ -94,6 +100,16 @@ impl Proxies {
         for (link, line) in &self.lines.lines {
             line.set(cuts && effect.cuts.contains(link), effect.toxics.get(link).copied());
         }
+        for (master, line) in &self.lines.clients {
+            line.set(effect.unreached.contains(master), None);
+        }
+    }
+
+    /// Masters whose clients' bytes the proxies hold.
+    #[must_use]
+    pub fn unreached(&self) -> BTreeSet<usize> {
+        let held = self.lines.clients.iter().filter(|(_, line)| line.is_cut());
+        held.map(|(master, _)| *master).collect()
     }
 
     /// Links over which nothing passes, because the proxies hold it.
@@ -148,7 +164,9 @@ async fn connection(
     let dialer = lines.who.is(from, door.listen);
     // Not one of the masters, or itself: nothing is ever wrong.
     let untouched = (Line::default(), Line::default());
-    let pair = dialer.and_then(|dialer| {
+    let clients = lines.clients.get(&door.master).filter(|_| door.clients);
+    let pair = clients.map(|line| (line, line)).or_else(|| {
+        let dialer = dialer?;
         let forth = lines.lines.get(&(dialer, door.master))?;
         Some((forth, lines.lines.get(&(door.master, dialer))?))
     });

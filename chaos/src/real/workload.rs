@@ -23,6 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use append::elements;
 
 use super::client::{Answer, Connection, NoAnswer};
+use super::follower::Sleep;
 use super::kubeconfig::Credentials;
 use crate::check::watch::{Change, Kind, Revision};
 use crate::history::{Operation, Outcome, Tick};
@@ -114,6 +115,8 @@ pub struct Shared {
     pub start: Instant,
     /// Clients end.
     pub stop: AtomicBool,
+    /// Which watchers stop for a time.
+    pub sleep: Arc<Sleep>,
     /// All operations.
     pub history: Mutex<Vec<Recorded>>,
     /// Changes that were acknowledged, with their revisions.
@@ -141,6 +144,7 @@ impl Shared {
             keys,
             start: Instant::now(),
             stop: AtomicBool::new(false),
+            sleep: Arc::default(),
             history: Mutex::default(),
             acknowledged: Mutex::default(),
             contents: Mutex::default(),

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::{Evidence, Process, Report};
 use crate::check::membership::Membership;
-use crate::check::watch::{Change, Kind, Revision, Sent, Watcher};
+use crate::check::watch::{Change, Gone, Kind, Relist, Revision, Sent, Watcher};
 use crate::history::{Operation, Outcome, Tick};
 use crate::limits::REPORT_BYTES_MAX;
 use crate::model::{Input, Output, RegisterInput, RegisterOutput};
@@ -152,6 +152,10 @@ struct ShortWatcher {
     resource: Resource,
     from: Revision,
     sent: Vec<ShortSent>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<Gone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    relists: Vec<Relist>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -276,6 +280,8 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
                 resource: evidence.resources.get(index).copied().unwrap_or_default(),
                 from: watcher.from,
                 sent: short_sent(watcher, evidence.arrivals.get(index), &mut changes),
+                gone: watcher.gone.clone(),
+                relists: watcher.relists.clone(),
             })
             .collect(),
         changes: changes.all,
@@ -384,7 +390,8 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
             sent.push(what);
             at.push(when);
         }
-        watchers.push(Watcher { name: watcher.name, from: watcher.from, sent });
+        let ShortWatcher { name, from, gone, relists, .. } = watcher;
+        watchers.push(Watcher { name, from, sent, gone, relists });
         arrivals.push(at);
         resources.push(watcher.resource);
     }

@@ -181,6 +181,7 @@ pub(crate) fn of_watch(evidence: &Evidence, broken: &Broken) -> Violation {
         Broken::Order { watcher, second, .. } => (Some(watcher), *second, None),
         Broken::Bookmark { watcher, revision, .. } => (Some(watcher), *revision, None),
         Broken::Gap { watcher, change, later, .. } => (Some(watcher), *later, Some(change)),
+        Broken::List { watcher, revision, .. } => (Some(watcher), *revision, None),
         Broken::Untrue { revision, change, .. } => (None, *revision, Some(change)),
     };
     let at = arrival(evidence, watcher.map(String::as_str), revision);

@@ -4,6 +4,7 @@ use quorate_points::Who;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::fault::machine::Certificate;
 use super::fault::place::Place;
 use super::fault::{Direction, Fault, Target};
 use super::{Expect, Parameters, Scenario, Shift, Span, Step, Workload, read};
@@ -13,6 +14,9 @@ const QUIET: (Span, Span) = (Span(500), Span(2500));
 
 /// How long a fault lasts.
 const LASTS: (Span, Span) = (Span(300), Span(4000));
+
+/// How long a fault may take that ends when what it is for has come about.
+const COMES: Span = Span(20_000);
 
 /// What a generated scenario is made from. Same value, same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +41,13 @@ pub fn generate(wish: &Wish) -> Scenario {
     let mut random = StdRng::seed_from_u64(wish.seed);
     let kinds: Vec<Step> = wish.faults.iter().map(|fault| step(*fault)).collect();
     let mut schedule = read::draw(&kinds, wish.lasts, QUIET, LASTS, &mut random);
-    let mut joined = 0;
+    let (mut joined, mut late) = (0, 0);
     for step in &mut schedule {
+        step.at = Span(step.at.0 + late);
+        if step.fault.waits() {
+            late += COMES.0 - step.lasts.0;
+            step.lasts = COMES;
+        }
         let chance = random.random_range(0..6);
         if step.fault == Fault::Join {
             // Half of the masters are there from the beginning; more than the others cannot join.
@@ -72,6 +81,9 @@ pub fn generate(wish: &Wish) -> Scenario {
                 step.target = Some(Target::Leader);
             }
         }
+        if step.fault == Fault::Certificates {
+            step.with.certificate = Some(Certificate::ALL[random.random_range(0..4)]);
+        }
         if step.fault == Fault::ClockDrift {
             let slow = random.random::<bool>();
             step.with.direction = Some(if slow { Direction::Slow } else { Direction::Fast });
@@ -94,8 +106,8 @@ pub fn generate(wish: &Wish) -> Scenario {
 fn step(fault: Fault) -> Step {
     let target = fault.has_target().then_some(Target::Any);
     let with = Parameters::default();
-    // Who needs no more memory in so short a time is not met.
-    let required = fault != Fault::Memory;
+    // Who needs no more memory in so short a time is not met, and a slow machine may need more time to forget.
+    let required = fault != Fault::Memory && !fault.waits();
     Step { at: Span(0), lasts: Span(0), fault, target, with, required }
 }
 
@@ -143,7 +155,7 @@ mod tests {
     fn every_kind_has_its_turn_however_short_the_time() {
         let scenario = generate(&Wish { lasts: Span(1), ..wish(3) });
         assert_eq!(scenario.schedule.len(), Fault::all().len());
-        let others = Fault::all().iter().filter(|fault| **fault != Fault::Memory);
+        let others = Fault::all().iter().filter(|fault| **fault != Fault::Memory && !fault.waits());
         assert!(scenario.required().iter().eq(others));
         let long = generate(&Wish { lasts: Span(600_000), ..wish(3) });
         let kills = long.schedule.iter().filter(|step| step.fault == Fault::Kill).count();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
-use super::fault::machine::{DiskCall, DiskError, HarmedFile};
+use super::fault::machine::{Certificate, DiskCall, DiskError, HarmedFile};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
@@ -82,6 +82,7 @@ struct RawStep {
     point: Option<Text>,
     mib: Option<Spanned<u64>>,
     file: Option<Text>,
+    certificate: Option<Text>,
     required: Option<bool>,
 }
 
@@ -153,7 +154,7 @@ fn said(error: &serde_saphyr::Error) -> String {
 
 impl RawStep {
     /// Names and places of the details that are there.
-    fn given(&self) -> [(&'static str, Option<Location>); 14] {
+    fn given(&self) -> [(&'static str, Option<Location>); 15] {
         [
             ("delay", self.delay.as_ref().map(|raw| raw.referenced)),
             ("jitter", self.jitter.as_ref().map(|raw| raw.referenced)),
@@ -169,6 +170,7 @@ impl RawStep {
             ("point", self.point.as_ref().map(|raw| raw.referenced)),
             ("mib", self.mib.as_ref().map(|raw| raw.referenced)),
             ("file", self.file.as_ref().map(|raw| raw.referenced)),
+            ("certificate", self.certificate.as_ref().map(|raw| raw.referenced)),
         ]
     }
 }
@@ -322,6 +324,12 @@ impl Reader {
                     _ if fault == Fault::Join => {
                         Err(format!("{fault} needs the name of the master that joins, not m1: m4"))
                     }
+                    Target::All | Target::Majority if fault == Fault::FallBehind => Err(format!(
+                        "{fault} needs a majority that goes on without the targets"
+                    )),
+                    Target::All if fault == Fault::ExpiredWatches => Err(format!(
+                        "{fault} needs a master whose watchers see what the others miss"
+                    )),
                     target => Ok(Some(target)),
                 })
             }
@@ -395,6 +403,9 @@ impl Reader {
             point.and_then(|raw| self.read(&path("point"), raw, |text| text.parse().map(Some)));
         let file = raw.file.as_ref();
         let file = file.and_then(|raw| self.read(&path("file"), raw, |text| harmed(text)));
+        let certificate = raw.certificate.as_ref().and_then(|raw| {
+            self.read(&path("certificate"), raw, |text| certificate(text).map(Some))
+        });
         Parameters {
             delay,
             jitter,
@@ -410,6 +421,7 @@ impl Reader {
             point,
             mib: mib.and_then(|mib| u32::try_from(mib).ok()),
             file,
+            certificate,
         }
     }
 
@@ -525,6 +537,12 @@ fn harmed(text: &str) -> Result<Option<HarmedFile>, String> {
         "identity" => HarmedFile::Identity,
         _ => return Err(format!("{text:?} is none; log, witness, snapshot or identity")),
     }))
+}
+
+fn certificate(text: &str) -> Result<Certificate, String> {
+    let found = Certificate::ALL.into_iter().find(|certificate| certificate.name() == text);
+    let all = Certificate::ALL.map(Certificate::name).join(", ");
+    found.ok_or_else(|| format!("{text:?} is none; {all}"))
 }
 
 fn direction(text: &str, fault: Fault) -> Result<Direction, String> {

@@ -128,7 +128,10 @@ pub fn good() -> Evidence {
         injected(Fault::Kill, "m1 killed", 2000, 4500),
         injected(Fault::Pause, "m2 paused", 6000, 7000),
     ];
-    let watcher = |name: &str| Watcher { name: name.into(), from: 100, sent: sent.clone() };
+    let watcher = |name: &str| {
+        let sent = sent.clone();
+        Watcher { name: name.into(), from: 100, sent, ..Watcher::default() }
+    };
     Evidence {
         options: options(),
         injected,

@@ -44,7 +44,8 @@ impl Masters {
         let api = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let (name, data) = (name.to_owned(), data.to_owned());
         let is_older = false;
-        self.masters.push(Master { name, api, data, log, arguments, is_older, process: None });
+        let (clients, process) = (api, None);
+        self.masters.push(Master { name, api, clients, data, log, arguments, is_older, process });
         self.restart(index)
     }
 

@@ -27,7 +27,7 @@ impl Cluster for Masters {
     }
 
     fn api(&self, master: usize) -> SocketAddr {
-        self.masters[master].api
+        self.masters[master].clients
     }
 
     fn credentials(&self) -> &Arc<Credentials> {
@@ -68,7 +68,7 @@ impl Cluster for Masters {
 
     async fn decided(&mut self, effect: &Effect) {
         let begin = Instant::now();
-        for master in effect.damaged.keys() {
+        for master in effect.damaged.keys().chain(effect.certificates.keys()) {
             let lives = || self.state(*master).is_some() && begin.elapsed() < DECIDED_MAX;
             while lives() && !is_ready(self.masters[*master].api, &self.tls).await {
                 tokio::time::sleep(crate::real::POLL).await;
@@ -78,6 +78,14 @@ impl Cluster for Masters {
 
     fn told_after(&self, effect: &Effect) -> Vec<String> {
         Masters::told_after(self, effect)
+    }
+
+    async fn come_about(&mut self, effect: &Effect) -> Result<String, String> {
+        self.has_come_about(effect).await
+    }
+
+    async fn follows(&mut self, done: &Effect, now: &Effect) -> Result<Vec<String>, String> {
+        self.has_followed(done, now).await
     }
 
     async fn restore(&mut self) -> anyhow::Result<()> {

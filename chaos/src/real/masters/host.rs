@@ -10,8 +10,9 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use tokio::process::Child;
 
-use super::{Act, Broke, Masters};
+use super::{Act, Broke, Master, Masters};
 use crate::limits::{ENDED_MAX, SHOWN_MAX};
+use crate::real::certificates::spoil;
 use crate::real::damage::Damaged;
 use crate::scenario::fault::Effect;
 use crate::scenario::fault::machine::Harm;
@@ -61,8 +62,13 @@ impl Masters {
                 to_it.map(|(from, _)| *from).collect()
             };
             let (before, after) = (deaf_to(from), deaf_to(to));
+            let network = self.network().context("there are no links to cut")?;
             if before != after {
-                self.network().context("there are no links to cut")?.cut(master, &after)?;
+                network.cut(master, &after)?;
+            }
+            let unreached = to.unreached.contains(&master);
+            if from.unreached.contains(&master) != unreached {
+                network.cut_clients(master, unreached)?;
             }
         }
         match &self.proxies {
@@ -70,13 +76,8 @@ impl Masters {
             None if to.toxics.is_empty() => {}
             None => bail!("there are no proxies"),
         }
-        for master in to.full.difference(&from.full) {
-            self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;
-        }
-        for master in from.full.difference(&to.full) {
-            self.disks.as_ref().context("no disk was filled")?.empty(*master)?;
-        }
-        self.change_nuisances(to).await;
+        self.change_disks(from, to)?;
+        self.change_nuisances(to).await?;
         let ids = to.throttled.iter().filter_map(|(master, percent)| {
             let id = self.masters[*master].process.as_ref().and_then(Child::id)?;
             Some((*master, (id, *percent)))
@@ -94,23 +95,31 @@ impl Masters {
         shims.and(self.points.as_mut().map_or(Ok(()), |points| points.set(to)))
     }
 
-    /// Logs that are read or not, and connections that only stand.
-    async fn change_nuisances(&mut self, to: &Effect) {
-        for (master, pipe) in self.logs.iter().enumerate() {
-            pipe.block(to.unread.contains(&master));
+    /// Fills disks, with bytes or files, and empties them.
+    fn change_disks(&self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        for master in to.full.difference(&from.full) {
+            self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;
         }
-        let flooded = to.flooded.iter().filter(|(master, _)| !to.down.contains(master));
-        let wanted = flooded.map(|(master, count)| (*master, (self.api(*master), *count)));
-        let wanted = wanted.collect();
-        self.flood.set(&wanted).await;
-        let watched = to.watched.iter().filter(|(master, _)| !to.down.contains(master));
-        let wanted = watched.map(|(master, count)| (*master, (self.api(*master), *count)));
-        let wanted = wanted.collect();
-        self.watchers.set(&wanted, &self.tls).await;
+        for master in from.full.difference(&to.full) {
+            self.disks.as_ref().context("no disk was filled")?.empty(*master)?;
+        }
+        for master in to.inodeless.difference(&from.inodeless) {
+            self.disks.as_ref().context("no disk can be filled")?.fill_inodes(*master)?;
+        }
+        for master in from.inodeless.difference(&to.inodeless) {
+            self.disks.as_ref().context("no disk was filled")?.empty_inodes(*master)?;
+        }
+        Ok(())
     }
 
     /// Damages files of those that do not run, and puts back those of who would not start on them.
     async fn change_files(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        for (master, how) in &to.certificates {
+            if from.certificates.get(master) != Some(how) && to.down.contains(master) {
+                let Master { data, clients, .. } = &self.masters[*master];
+                self.nuisances.spoilt.insert(*master, spoil(data, *how, *clients)?);
+            }
+        }
         for (master, damage) in &to.damaged {
             if from.damaged.get(master) == Some(damage) || !to.down.contains(master) {
                 continue;
@@ -221,9 +230,7 @@ impl Masters {
             let back = processors.set(BTreeMap::new());
             done = done.and(back);
         }
-        self.logs.iter().for_each(|pipe| pipe.block(false));
-        self.flood.clear();
-        self.watchers.clear();
+        self.end_nuisances();
         if let Some(memories) = &mut self.memories {
             let back = memories.set(&BTreeMap::new());
             done = done.and(back);
@@ -232,7 +239,7 @@ impl Masters {
         done = done.and(back);
         for master in 0..self.count {
             if let Some(disks) = &self.disks {
-                let back = disks.empty(master);
+                let back = disks.empty(master).and_then(|()| disks.empty_inodes(master));
                 done = done.and(back);
             }
         }
@@ -251,6 +258,9 @@ impl Masters {
         }
         if let (Some(memories), false) = (&self.memories, effect.starved.is_empty()) {
             met = Some(met.unwrap_or(0) + memories.met(effect.starved.keys()));
+        }
+        if !effect.besieged.is_empty() {
+            met = Some(met.unwrap_or(0) + self.nuisances.flood.met());
         }
         let strange =
             !(effect.clocks.is_empty() && effect.disks.is_empty() && effect.dark.is_empty());
@@ -278,6 +288,7 @@ impl Masters {
             let losses = self.shims.as_ref().map(|shims| shims.losses(*master));
             told.extend(losses.map(|losses| format!("{}: {losses}", self.name(*master))));
         }
+        told.extend((!effect.besieged.is_empty()).then(|| self.nuisances.flood.said()));
         let may_end = effect.disks.keys().chain(effect.points.keys());
         for master in may_end.chain(effect.damaged.keys()).chain(effect.starved.keys()) {
             if let Some(Some(said)) = self.may_end.get(master) {
@@ -303,6 +314,9 @@ impl Masters {
             // A master gives back what it can do without: that is taken too.
             for master in &effect.full {
                 self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;
+            }
+            for master in &effect.inodeless {
+                self.disks.as_ref().context("no disk can be filled")?.fill_inodes(*master)?;
             }
         }
     }
@@ -337,6 +351,15 @@ impl Masters {
                     (false, true) => bail!("the disk of {name} is full"),
                     (false, false) => {}
                 }
+                let (free, none) = disks.inodes(master)?;
+                match (effect.inodeless.contains(&master), none) {
+                    (true, true) => {
+                        shown.push(format!("the disk of {name} has room for {free} more files"));
+                    }
+                    (true, false) => bail!("the disk of {name} has room for {free} more files"),
+                    (false, true) => bail!("the disk of {name} has no room for files"),
+                    (false, false) => {}
+                }
             }
             let runs = !effect.down.contains(&master);
             self.look_at_machine(effect, master, &mut shown)?;
@@ -364,7 +387,7 @@ impl Masters {
         Ok(shown.join("; "))
     }
 
-    /// Damaged files, unread logs, silent connections, other programs.
+    /// Damaged files, unread logs, silent connections, certificates, other programs.
     fn look_at_machine(
         &self,
         effect: &Effect,
@@ -380,28 +403,11 @@ impl Masters {
                 Err(why) => bail!("{why}"),
             }
         }
-        if effect.unread.contains(&master) {
-            if !self.logs.get(master).context("no log can be blocked")?.is_full()? {
-                bail!("the log of {name} is read");
-            }
-            shown.push(format!("the pipe of the log of {name} is full"));
-        }
-        if let (Some(wanted), true) = (effect.flooded.get(&master), runs) {
-            let stand = self.flood.shown(master).unwrap_or(0);
-            if stand < usize::try_from(*wanted)?.div_ceil(2) {
-                bail!("{stand} of {wanted} connections stand to {name}");
-            }
-            shown.push(format!("{stand} silent connections to {name}"));
-        }
-        // One that has no memory for them may have ended.
-        let lives = runs && (self.state(master).is_some() || !self.may_end.contains_key(&master));
-        if let (Some(wanted), true) = (effect.watched.get(&master), lives) {
-            let stand = self.watchers.shown(master).unwrap_or(0);
-            let hungry = effect.starved.contains_key(&master);
-            if stand < usize::try_from(*wanted)?.div_ceil(2) && !hungry {
-                bail!("{stand} of {wanted} watchers of {name} stand");
-            }
-            shown.push(format!("{stand} watchers of {name} that do not read"));
+        self.look_at_nuisances(effect, (master, runs), shown)?;
+        if let Some(spoilt) =
+            self.nuisances.spoilt.get(&master).filter(|_| effect.certificates.contains_key(&master))
+        {
+            shown.push(format!("{name}: {}", spoilt.what));
         }
         shown.extend(self.look_at_memory(effect, master)?);
         if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
@@ -423,6 +429,13 @@ impl Masters {
             for ((from, to), toxic) in &wrong {
                 shown.push(format!("{} to {}: {toxic}", self.name(*from), self.name(*to)));
             }
+            let unreached = proxies.unreached();
+            if self.network.is_none() && unreached != effect.unreached {
+                bail!("the proxies hold clients of {unreached:?}, not of {:?}", effect.unreached);
+            }
+            for master in unreached {
+                shown.push(format!("what clients send to {} is held", self.name(master)));
+            }
             let cuts = proxies.cuts();
             if self.network.is_none() && cuts != effect.cuts {
                 bail!("the proxies hold {cuts:?}, not {:?}", effect.cuts);
@@ -442,6 +455,14 @@ impl Masters {
                 let found = network.cut_from(master)?;
                 if found != wanted {
                     bail!("{} drops from {found:?}, not {wanted:?}", self.name(master));
+                }
+                let unreached = network.is_cut_from_clients(master)?;
+                if unreached != effect.unreached.contains(&master) {
+                    let does = if unreached { "drops" } else { "does not drop" };
+                    bail!("{} {does} what clients send", self.name(master));
+                }
+                if unreached {
+                    shown.push(format!("{} drops what clients send", self.name(master)));
                 }
                 if !found.is_empty() {
                     let from: Vec<&str> = found.iter().map(|from| self.name(*from)).collect();

@@ -23,12 +23,18 @@ async fn echo() -> SocketAddr {
 
 /// A proxy of master 1 in front of an echo; whoever connects is master 0.
 async fn proxied() -> (Proxies, SocketAddr) {
+    proxied_for(false).await
+}
+
+/// The same, which clients use.
+async fn proxied_for(clients: bool) -> (Proxies, SocketAddr) {
     let to = echo().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = free.local_addr().unwrap();
     drop(free);
-    let other = Door { master: 0, listen: "127.0.0.1:0".parse().unwrap(), to };
-    let doors = [Door { master: 1, listen, to }, other];
+    let listen_other = "127.0.0.1:0".parse().unwrap();
+    let other = Door { master: 0, listen: listen_other, to, clients: false };
+    let doors = [Door { master: 1, listen, to, clients }, other];
     let who = Who::Addresses([(IpAddr::from([127, 0, 0, 1]), 0)].into());
     (Proxies::open(&doors, who, BTreeMap::new(), 7).await.unwrap(), listen)
 }
@@ -120,6 +126,24 @@ async fn cut_links_hold_everything_until_they_are_healed() {
             assert_eq!(&answer, b"held");
         }
     }
+}
+
+#[tokio::test]
+async fn clients_are_held_and_masters_are_not() {
+    let (proxies, at) = proxied_for(true).await;
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let cut = Effect { cuts: [(0, 1), (1, 0)].into(), ..Effect::default() };
+    proxies.set(&cut, true);
+    say(&mut stream, b"not a master's").await.unwrap();
+    assert!(proxies.unreached().is_empty());
+    let unreached = Effect { unreached: [1].into(), ..Effect::default() };
+    proxies.set(&unreached, true);
+    assert_eq!((proxies.unreached(), proxies.cuts()), ([1].into(), BTreeSet::new()));
+    assert!(timeout(QUIET, say(&mut stream, b"held")).await.is_err());
+    proxies.set(&Effect::default(), true);
+    let mut answer = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"held");
 }
 
 #[tokio::test]

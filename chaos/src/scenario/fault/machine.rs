@@ -178,6 +178,36 @@ pub enum HarmedFile {
     Identity,
 }
 
+/// How a master's serving certificate is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certificate {
+    /// Its time is over.
+    Expired,
+    /// Its time is over soon.
+    Ending,
+    /// Its time has not come yet: it was made when the clock was ahead.
+    Early,
+    /// It is not there.
+    Missing,
+}
+
+impl Certificate {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Expired, Self::Ending, Self::Early, Self::Missing];
+
+    /// Its word in a scenario.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Ending => "ending",
+            Self::Early => "early",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// What a call fails with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -234,6 +264,7 @@ impl Disk {
                 Self::Crash(point, with.times.unwrap_or(1))
             }
             Fault::DiskLies => Self::Lies,
+            Fault::SlowStart => Self::Slow(with.delay.unwrap_or(Span(1000))),
             _ => Self::Slow(with.delay.unwrap_or(Span(200))),
         }
     }

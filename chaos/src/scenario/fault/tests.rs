@@ -1,8 +1,11 @@
 //! What each kind does over time.
 
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 
+use super::machine::Harm;
 use super::*;
+use crate::scenario::Parameters;
 
 fn phases(fault: Fault, targets: &[usize], count: usize, with: Parameters) -> Vec<Phase> {
     let targets = targets.iter().copied().collect();
@@ -128,5 +131,33 @@ fn whose_machine_is_wrong_is_not_fit() {
         assert!(!effect.leaves_majority(3), "{fault}");
         let one = &phases(fault, &[0], 3, Parameters::default())[0].effect;
         assert!(one.leaves_majority(3), "{fault}");
+    }
+}
+
+#[test]
+fn who_is_unreached_is_fit_as_long_as_clients_reach_another() {
+    let of = |fault, targets: &[usize]| {
+        phases(fault, targets, 3, Parameters::default())[0].effect.clone()
+    };
+    assert!(of(Fault::ClientsCut, &[0, 1]).leaves_majority(3));
+    assert!(!of(Fault::ClientsCut, &[0, 1, 2]).leaves_majority(3));
+    let down = Effect { down: [2].into(), ..Effect::default() };
+    assert!(!of(Fault::ClientsCut, &[0, 1]).and(&down).leaves_majority(3));
+    assert!(of(Fault::ApiFlood, &[0, 1, 2]).leaves_majority(3), "it has to serve");
+    assert!(of(Fault::ExpiredWatches, &[0, 1]).leaves_majority(3));
+    assert!(!of(Fault::DiskInodes, &[0, 1]).leaves_majority(3));
+    let behind = of(Fault::FallBehind, &[1]);
+    assert_eq!((&behind.behind, behind.cuts.len()), (&[1].into(), 4));
+}
+
+#[test]
+fn a_start_is_slow_or_finds_a_bad_certificate() {
+    for fault in [Fault::SlowStart, Fault::Certificates] {
+        let all = phases(fault, &[1], 3, Parameters::default());
+        assert_eq!(all.len(), 2);
+        assert!(all[0].effect.down.contains(&1) && all[1].effect.down.is_empty());
+        assert!(all.iter().all(|phase| phase.effect.disturbs(1) && !phase.effect.disturbs(0)));
+        assert_eq!(all[0].effect.disks, all[1].effect.disks);
+        assert_eq!(all[0].effect.certificates, all[1].effect.certificates);
     }
 }

@@ -93,6 +93,36 @@ fn who_joins_is_named_once_and_is_not_the_first() {
 }
 
 #[test]
+fn who_forgets_needs_somebody_who_does_not() {
+    for right in [
+        "fault: fall-behind, target: minority",
+        "fault: expired-watches, target: majority",
+        "fault: certificates, target: all, certificate: early",
+        "fault: clients-cut, target: all",
+    ] {
+        let scenario = text("s.yaml", &step(right), 1).unwrap();
+        let again = text("again.yaml", &scenario.to_yaml().unwrap(), 1).unwrap();
+        assert_eq!(again, scenario);
+    }
+    for (wrong, wanted) in [
+        ("fault: fall-behind, target: majority", "target: fall-behind needs a majority that goes"),
+        ("fault: fall-behind, target: all", "target: fall-behind needs a majority that goes"),
+        ("fault: expired-watches, target: all", "target: expired-watches needs a master whose"),
+        (
+            "fault: certificates, certificate: bad",
+            "schedule[0].certificate: \"bad\" is none; expired, ending, early, missing",
+        ),
+        ("fault: kill, certificate: early", "schedule[0].certificate: kill has no such detail"),
+        ("fault: api-flood, times: 0", "schedule[0].times: 0 is not between 1 and"),
+    ] {
+        let error = refused(&step(wrong));
+        assert!(error.contains(wanted) && error.lines().count() == 1, "{error}");
+    }
+    let two = format!("masters: 2\n{}", step("fault: fall-behind").replace("masters: 3\n", ""));
+    assert!(refused(&two).contains("fall-behind needs 3 masters or more, not 2"), "{two}");
+}
+
+#[test]
 fn unknown_fields_are_refused_at_their_place() {
     let error = refused("name: s\nschedul: []\n");
     assert!(error.starts_with("s.yaml:2:1: "), "{error}");

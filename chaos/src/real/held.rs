@@ -1,4 +1,5 @@
-//! Watchers that do not read: whoever serves them has to keep what it sends them, or let them go.
+//! Connections that a run opens to masters and holds: some say nothing, some do not read what they are sent. Whoever
+//! serves them has to keep what it sends them, or let them go.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,22 +18,30 @@ use crate::limits::CONNECT_MAX;
 /// Room for what is sent, where the kernel allows so little: a watcher is soon behind.
 const RECEIVE_BYTES: u32 = 4096;
 
-/// What they watch: everything of the kind that clients write most.
+/// What slow watchers watch: everything of the kind that clients write most.
 const WATCHED: &str = "/api/v1/configmaps?watch=true&allowWatchBookmarks=true";
 
-/// Watchers of a run that only stand.
-#[derive(Debug, Default)]
-pub struct SlowWatchers {
-    held: BTreeMap<usize, Vec<TlsStream<TcpStream>>>,
+/// How many connections to which master.
+pub type Wanted = BTreeMap<usize, (SocketAddr, u32)>;
+
+/// Something of which each master has so many.
+#[derive(Debug)]
+pub struct Held<T> {
+    held: BTreeMap<usize, Vec<T>>,
 }
 
-impl SlowWatchers {
-    /// Begins so many watches at each of these, and ends those at others.
-    pub async fn set(
-        &mut self,
-        wanted: &BTreeMap<usize, (SocketAddr, u32)>,
-        user: &Arc<Credentials>,
-    ) {
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self { held: BTreeMap::new() }
+    }
+}
+
+impl<T: Send + 'static> Held<T> {
+    /// Opens so many to each of these, and drops those to others.
+    pub async fn set<O>(&mut self, wanted: &Wanted, open: impl Fn(SocketAddr) -> O)
+    where
+        O: Future<Output = anyhow::Result<T>> + Send + 'static,
+    {
         self.held.retain(|master, _| wanted.contains_key(master));
         for (master, (api, count)) in wanted {
             if self.held.contains_key(master) {
@@ -40,7 +49,7 @@ impl SlowWatchers {
             }
             let mut opening = JoinSet::new();
             for _ in 0..*count {
-                opening.spawn(timeout(CONNECT_MAX, watch(*api, user.clone())));
+                opening.spawn(timeout(CONNECT_MAX, open(*api)));
             }
             let opened = opening.join_all().await;
             let opened = opened.into_iter().filter_map(|done| done.ok()?.ok()).collect();
@@ -53,15 +62,35 @@ impl SlowWatchers {
         self.held.clear();
     }
 
-    /// How many were begun at a master; `None` when none was asked for.
+    /// Whether none was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// How many stand to a master; `None` when none was asked for.
     #[must_use]
     pub fn shown(&self, master: usize) -> Option<usize> {
         self.held.get(&master).map(Vec::len)
     }
 }
 
-/// Asks, and reads nothing but what the handshake needs.
-async fn watch(api: SocketAddr, user: Arc<Credentials>) -> anyhow::Result<TlsStream<TcpStream>> {
+/// A connection that says nothing.
+///
+/// # Errors
+/// When there is none.
+pub async fn silent(api: SocketAddr) -> anyhow::Result<TcpStream> {
+    Ok(TcpStream::connect(api).await?)
+}
+
+/// A watch of which nothing is read but what the handshake needs.
+///
+/// # Errors
+/// When it cannot be asked for.
+pub async fn watch(
+    api: SocketAddr,
+    user: Arc<Credentials>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
     let socket = if api.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_recv_buffer_size(RECEIVE_BYTES)?;
     let tcp = socket.connect(api).await?;
