@@ -150,11 +150,7 @@ async fn join(
 /// Whether a certificate ends soon, and whether it has.
 fn age(certificate_pem: &str) -> (bool, bool) {
     let now = jiff::Timestamp::now();
-    let soon = jiff::SignedDuration::from_hours(24 * authority::RENEW_DAYS);
-    (
-        authority::wants_renewal(certificate_pem, now),
-        authority::wants_renewal(certificate_pem, now - soon),
-    )
+    (authority::wants_renewal(certificate_pem, now), authority::has_ended(certificate_pem, now))
 }
 
 /// The node beside a master in the same process.

@@ -273,11 +273,22 @@ pub fn common_name(certificate_pem: &str) -> Option<String> {
 /// since it was made when the clock was ahead.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
-    let Ok(der) = der_of_pem(certificate_pem) else { return true };
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return true };
-    let left = certificate.validity().not_after.timestamp() - now.as_second();
-    let is_early = certificate.validity().not_before.timestamp() > now.as_second();
-    is_early || left < RENEW_DAYS * DAY_SECONDS
+    let Some((from, until)) = time_of(certificate_pem) else { return true };
+    from > now.as_second() || until - now.as_second() < RENEW_DAYS * DAY_SECONDS
+}
+
+/// Whether a certificate is of no use any more: it does not parse, or its time is over.
+#[must_use]
+pub fn has_ended(certificate_pem: &str, now: Timestamp) -> bool {
+    time_of(certificate_pem).is_none_or(|(_, until)| until < now.as_second())
+}
+
+/// From when until when a certificate is valid, in seconds since 1970.
+fn time_of(certificate_pem: &str) -> Option<(i64, i64)> {
+    let der = der_of_pem(certificate_pem).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -369,6 +380,9 @@ mod tests {
         assert!(wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
         assert!(wants_renewal(&issued, later(-1)), "it was made when the clock was ahead");
         assert!(wants_renewal("nonsense", now()));
+        assert!(!has_ended(&issued, later(CERTIFICATE_DAYS)));
+        assert!(has_ended(&issued, later(CERTIFICATE_DAYS + 1)));
+        assert!(!has_ended(&issued, later(-1)) && has_ended("nonsense", now()));
     }
 
     #[test]
