@@ -285,8 +285,10 @@ expect: {healed_within: 60s}
 }
 
 #[test]
-fn clients_lose_their_way_and_certificates_their_worth() {
-    step("clients do not reach the leader; two masters start with bad certificates, one slowly");
+fn clients_and_masters_lose_their_way_and_certificates_their_worth() {
+    step(
+        "clients do not reach the leader; masters start with bad certificates, slowly, and elsewhere",
+    );
     let (code, report) = run("\
 name: ways
 masters: 3
@@ -295,6 +297,7 @@ schedule:
 - {at: 6s, for: 3s, fault: certificates, target: m1, certificate: early}
 - {at: 10s, for: 3s, fault: certificates, target: m2, certificate: expired}
 - {at: 14s, for: 3s, fault: slow-start, target: m3, delay: 500ms}
+- {at: 21s, for: 4s, fault: moved, target: leader}
 expect: {healed_within: 60s}
 ");
     assert_eq!(code, Some(0), "{report:#}");
@@ -307,6 +310,7 @@ expect: {healed_within: 60s}
             (2, "its serving certificate is expired"),
             (2, "it serves another one, "),
             (3, "its disk takes 500ms for each sync; met "),
+            (4, " listens to the others at "),
         ],
     );
 }

@@ -15,6 +15,9 @@ use crate::scenario::fault::{Fault, Need};
 /// Of the API, and of what masters say to each other.
 const PORTS: [u16; 2] = [API_PORT, 6444];
 
+/// Of what they say to each other, when a master has moved.
+const MOVED_PORT: u16 = 6445;
+
 /// Where one master is.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -22,8 +25,8 @@ pub struct Place {
     pub api: SocketAddr,
     /// Where clients come to: the same, or a proxy before it.
     pub clients: SocketAddr,
-    /// Its door for other masters.
-    pub peer: SocketAddr,
+    /// Its door for other masters, and the one that it has when it has moved.
+    pub peer: [SocketAddr; 2],
     /// The address that it tells the others.
     pub advertise: IpAddr,
 }
@@ -40,6 +43,7 @@ pub async fn places(
     let count = scenario.masters;
     let place = |address: IpAddr, advertise: IpAddr| {
         let [api, peer] = PORTS.map(|port| SocketAddr::new(address, port));
+        let peer = [peer, SocketAddr::new(address, MOVED_PORT)];
         Place { api, clients: api, peer, advertise }
     };
     if let Some(network) = network {
@@ -57,7 +61,7 @@ pub async fn places(
     }
     if !scenario.needs(Need::Proxies) && !scenario.needs(Need::Links) {
         let places = (0..count).map(|_| {
-            let (api, peer) = (free_address()?, free_address()?);
+            let (api, peer) = (free_address()?, [free_address()?, free_address()?]);
             Ok(Place { api, clients: api, peer, advertise: api.ip() })
         });
         return Ok((places.collect::<anyhow::Result<_>>()?, None));
@@ -88,7 +92,7 @@ pub async fn places(
 
 fn doors(places: &[Place]) -> Vec<Door> {
     let doors = |(master, place): (usize, &Place)| {
-        let others = [place.api, place.peer].map(|to| {
+        let others = [place.api, place.peer[0], place.peer[1]].map(|to| {
             let listen = SocketAddr::new(place.advertise, to.port());
             Door { master, listen, to, clients: false }
         });

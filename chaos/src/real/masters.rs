@@ -43,6 +43,9 @@ use crate::scenario::Scenario;
 use crate::scenario::fault::{Fault, Need, Target};
 use nuisances::Nuisances;
 
+/// Says where the other masters come to.
+const PEER_LISTEN: &str = "--peer-listen=";
+
 /// One master.
 #[derive(Debug)]
 struct Master {
@@ -52,6 +55,8 @@ struct Master {
     clients: SocketAddr,
     data: PathBuf,
     log: PathBuf,
+    /// Its door for other masters, and the one that it has when it has moved.
+    peer: [SocketAddr; 2],
     arguments: Vec<String>,
     /// It runs, or will run, the older program.
     is_older: bool,
@@ -156,7 +161,7 @@ impl Masters {
         for (index, Place { api, clients, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
             let data = directories[index].clone();
-            let mut arguments = arguments((&name, &data), (api, peer, advertise), &kubeconfig);
+            let mut arguments = arguments((&name, &data), (api, peer[0], advertise), &kubeconfig);
             arguments.extend((clients != api).then(|| format!("--tls-san={}", clients.ip())));
             if let Some(first) = masters.first() {
                 let token = token(binary, &first.data, "server").await?;
@@ -166,7 +171,7 @@ impl Masters {
             let log = directory.join(format!("{name}.log"));
             let is_older = scenario.older.contains(&Target::Master(index));
             let mut master =
-                Master { name, api, clients, data, log, arguments, is_older, process: None };
+                Master { name, api, clients, data, log, peer, arguments, is_older, process: None };
             if absent.contains(&index) {
                 // It keeps its token: it may end before it has joined.
                 masters.push(master);
@@ -550,7 +555,7 @@ fn arguments(
         format!("--name={name}"),
         format!("--data={}", data.display()),
         format!("--listen={api}"),
-        format!("--peer-listen={peer}"),
+        format!("{PEER_LISTEN}{peer}"),
         format!("--advertise={advertise}"),
         format!("--kubeconfig={}", kubeconfig.display()),
     ]

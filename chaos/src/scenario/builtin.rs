@@ -44,6 +44,7 @@ builtin!(
     "forgetting",
     "certificates",
     "slow-start",
+    "addresses",
     "joins",
     "hunger",
     "rollback",

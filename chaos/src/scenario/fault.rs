@@ -128,6 +128,8 @@ pub enum Fault {
     Certificates,
     /// The targets are killed, and their start takes long
     SlowStart,
+    /// The targets come back at another address for the other masters, and go back at the end
+    Moved,
 }
 
 /// What the host must have for a fault.
@@ -231,6 +233,8 @@ pub struct Effect {
     pub besieged: BTreeMap<usize, u32>,
     /// Certificates that are no good at the next start.
     pub certificates: BTreeMap<usize, Certificate>,
+    /// Who is at another address for the other masters.
+    pub moved: BTreeSet<usize>,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -272,6 +276,7 @@ impl Effect {
         self.asleep.extend(&other.asleep);
         self.besieged.extend(&other.besieged);
         self.certificates.extend(&other.certificates);
+        self.moved.extend(&other.moved);
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -290,7 +295,8 @@ impl Effect {
     /// Whether anything is wrong with a master, its links or its clients.
     #[must_use]
     pub fn disturbs(&self, master: usize) -> bool {
-        let sets = [&self.down, &self.paused, &self.full, &self.inodeless, &self.unreached];
+        let sets =
+            [&self.down, &self.paused, &self.full, &self.inodeless, &self.unreached, &self.moved];
         let links = self.cuts.iter().chain(self.toxics.keys());
         sets.iter().any(|set| set.contains(&master))
             || links.into_iter().any(|(from, to)| *from == master || *to == master)
@@ -310,7 +316,7 @@ impl Effect {
     pub fn leaves_majority(&self, count: usize) -> bool {
         let fit: Vec<usize> = (0..count)
             .filter(|master| {
-                let sick = [&self.down, &self.paused, &self.full, &self.inodeless];
+                let sick = [&self.down, &self.paused, &self.full, &self.inodeless, &self.moved];
                 !sick.iter().any(|set| set.contains(master))
                     && !self.throttled.contains_key(master)
                     && !self.clocks.contains_key(master)
@@ -418,6 +424,7 @@ impl Fault {
             | Self::ExpiredWatches
             | Self::ApiFlood
             | Self::Certificates
+            | Self::Moved
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -451,7 +458,12 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing if matches!(self, Self::Join | Self::Rollback | Self::ExpiredWatches) => {
+            Need::Nothing
+                if matches!(
+                    self,
+                    Self::Join | Self::Rollback | Self::ExpiredWatches | Self::Moved
+                ) =>
+            {
                 2
             }
             Need::Nothing

@@ -44,8 +44,18 @@ impl Masters {
         let api = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let (name, data) = (name.to_owned(), data.to_owned());
         let is_older = false;
-        let (clients, process) = (api, None);
-        self.masters.push(Master { name, api, clients, data, log, arguments, is_older, process });
+        let (clients, peer, process) = (api, [api; 2], None);
+        self.masters.push(Master {
+            name,
+            api,
+            clients,
+            data,
+            log,
+            peer,
+            arguments,
+            is_older,
+            process,
+        });
         self.restart(index)
     }
 

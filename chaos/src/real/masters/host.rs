@@ -4,13 +4,14 @@
 //! them, need no thought of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::process::Child;
 
-use super::{Act, Broke, Master, Masters};
+use super::{Act, Broke, Master, Masters, PEER_LISTEN};
 use crate::limits::{ENDED_MAX, SHOWN_MAX};
 use crate::real::certificates::spoil;
 use crate::real::damage::Damaged;
@@ -38,6 +39,7 @@ impl Masters {
         self.ask_to_end(&asked).await?;
         self.change_files(from, to).await?;
         self.change_programs(from, to).await?;
+        self.change_addresses(from, to).await?;
         let bad = to.disks.iter().filter(|(_, disk)| disk.may_end()).map(|(master, _)| master);
         for master in bad.chain(to.points.keys()) {
             self.may_end.entry(*master).or_default();
@@ -176,6 +178,25 @@ impl Masters {
             self.masters[master].is_older = wanted;
             if !to.down.contains(&master) {
                 self.restart(master)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that move end, and start where the others do not expect them; those that go back do the same.
+    async fn change_addresses(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        let all: Vec<usize> = from.moved.symmetric_difference(&to.moved).copied().collect();
+        self.kill(&all, Act::Killed).await?;
+        for master in all {
+            let Master { peer, arguments, .. } = &mut self.masters[master];
+            arguments.retain(|argument| !argument.starts_with(PEER_LISTEN));
+            arguments
+                .push(format!("{PEER_LISTEN}{}", peer[usize::from(to.moved.contains(&master))]));
+            if !to.down.contains(&master) {
+                self.restart(master)?;
+            }
+            if from.paused.contains(&master) && to.paused.contains(&master) {
+                self.pause(master)?;
             }
         }
         Ok(())
@@ -409,6 +430,17 @@ impl Masters {
         {
             shown.push(format!("{name}: {}", spoilt.what));
         }
+        if let Some(door) = self.door(master) {
+            let Master { peer: [usual, other], .. } = &self.masters[master];
+            let wanted = if effect.moved.contains(&master) { other } else { usual };
+            anyhow::ensure!(
+                door == *wanted,
+                "{name} listens to the others at {door}, not {wanted}"
+            );
+            if effect.moved.contains(&master) {
+                shown.push(format!("{name} listens to the others at {door}, not {usual}"));
+            }
+        }
         shown.extend(self.look_at_memory(effect, master)?);
         if let (Some(older), Some(found)) = (effect.older.get(&master), self.program(master)) {
             let wanted = self.older.as_ref().filter(|_| *older).unwrap_or(&self.binary);
@@ -477,6 +509,13 @@ impl Masters {
     #[must_use]
     pub fn state(&self, master: usize) -> Option<char> {
         state(self.masters[master].process.as_ref().and_then(Child::id))
+    }
+
+    /// Where its process was told to listen to other masters, as the kernel says.
+    fn door(&self, master: usize) -> Option<SocketAddr> {
+        let id = self.masters[master].process.as_ref().and_then(Child::id)?;
+        let words = std::fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+        words.split('\0').find_map(|word| word.strip_prefix(PEER_LISTEN)?.parse().ok())
     }
 
     /// The file that its process was started from, as the kernel says.

@@ -51,7 +51,8 @@ impl Fault {
             | Self::FallBehind
             | Self::ExpiredWatches
             | Self::DiskFull
-            | Self::DiskInodes => at_once(self.marked(met, with, random)),
+            | Self::DiskInodes
+            | Self::Moved => at_once(self.marked(met, with, random)),
             Self::Delay => {
                 let (delay, jitter) = (with.delay.unwrap_or(Span(50)), with.jitter);
                 at_once(toxic(met, Toxic::Delay(delay, jitter.unwrap_or(Span(0)))))
@@ -107,6 +108,7 @@ impl Fault {
             Self::ExpiredWatches => Effect { asleep: all, ..none },
             Self::DiskFull => Effect { full: all, ..none },
             Self::DiskInodes => Effect { inodeless: all, ..none },
+            Self::Moved => Effect { moved: all, ..none },
             _ => {
                 let cuts = Self::Isolate.cuts(met, with, random);
                 Effect { cuts, behind: all, ..none }
