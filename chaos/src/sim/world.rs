@@ -483,7 +483,10 @@ impl World {
                 if self.chance(self.weather.lost) {
                     return;
                 }
-                if self.chance(self.weather.twice) {
+                let is_call = self.waiting.get(&exchange).is_some_and(|one| one.method == "Call");
+                // Raft's own messages may come twice. What is called once is carried out once at most over TCP: were it
+                // not, the refusal of one copy would say nothing of the other.
+                if self.chance(self.weather.twice) && !is_call {
                     let (again, request) = (self.travel(), request.clone());
                     self.later(again, Event::Arrives { from, to, exchange, request });
                 }
