@@ -112,7 +112,26 @@ async fn permit(api: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<()> 
     }
 }
 
+/// Waits until a master knows of that right: rules that were made at another are behind there for a moment, as with
+/// upstream's informers. Whoever is refused for longer than [`CALL_MAX`] is told so later on.
+async fn is_permitted(api: SocketAddr, user: &Arc<Credentials>) {
+    let knows = async {
+        loop {
+            if let Ok(connection) = Connection::open(api, user).await
+                && let Ok(response) = connection.of(USER).send(Method::GET, ASKED[0], None).await
+                && response.status().as_u16() != 403
+            {
+                return;
+            }
+            tokio::time::sleep(API_FLOOD_PACE).await;
+        }
+    };
+    // What it does not know by then, the lists show.
+    let _ = timeout(CALL_MAX, knows).await;
+}
+
 async fn ask(api: SocketAddr, user: Arc<Credentials>, told: Arc<Told>) {
+    is_permitted(api, &user).await;
     let mut next = 0;
     loop {
         if let Ok(connection) = Connection::open(api, &user).await {
