@@ -37,24 +37,29 @@ impl<T> Default for Held<T> {
 }
 
 impl<T: Send + 'static> Held<T> {
-    /// Opens so many to each of these, and drops those to others.
+    /// Opens so many to each of these, where [too few](is_short) stand, and drops those to others.
     pub async fn set<O>(&mut self, wanted: &Wanted, open: impl Fn(SocketAddr) -> O)
     where
         O: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
         self.held.retain(|master, _| wanted.contains_key(master));
         for (master, (api, count)) in wanted {
-            if self.held.contains_key(master) {
+            let held = self.held.entry(*master).or_default();
+            if !is_short(held.len(), *count) {
                 continue;
             }
             let mut opening = JoinSet::new();
-            for _ in 0..*count {
+            for _ in held.len()..usize::try_from(*count).unwrap_or(usize::MAX) {
                 opening.spawn(timeout(CONNECT_MAX, open(*api)));
             }
             let opened = opening.join_all().await;
-            let opened = opened.into_iter().filter_map(|done| done.ok()?.ok()).collect();
-            self.held.insert(*master, opened);
+            held.extend(opened.into_iter().filter_map(|done| done.ok()?.ok()));
         }
+    }
+
+    /// Its process is gone, and with it what stood to it.
+    pub fn forget(&mut self, master: usize) {
+        self.held.remove(&master);
     }
 
     /// Takes all back.
@@ -73,6 +78,12 @@ impl<T: Send + 'static> Held<T> {
     pub fn shown(&self, master: usize) -> Option<usize> {
         self.held.get(&master).map(Vec::len)
     }
+}
+
+/// Whether so many are too few: fewer than half of what was asked for.
+#[must_use]
+pub fn is_short(stand: usize, wanted: u32) -> bool {
+    stand < usize::try_from(wanted).unwrap_or(usize::MAX).div_ceil(2)
 }
 
 /// A connection that says nothing.

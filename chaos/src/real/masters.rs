@@ -340,6 +340,7 @@ impl Masters {
             let process = spawn(program, arguments, environment, sinks, place)?;
             self.proxies.iter().for_each(|proxies| proxies.process(master, process.id()));
             found.process = Some(process);
+            self.forget_held(master);
             self.note(master, Act::Started);
         }
         Ok(())

@@ -332,6 +332,7 @@ impl Masters {
                 Err(error) if begin.elapsed() > SHOWN_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(crate::real::POLL).await,
             }
+            self.hold(effect).await;
             // A master gives back what it can do without: that is taken too.
             for master in &effect.full {
                 self.disks.as_ref().context("no disk can be filled")?.fill(*master)?;

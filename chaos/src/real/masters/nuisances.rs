@@ -42,11 +42,7 @@ impl Masters {
         for (master, pipe) in self.logs.iter().enumerate() {
             pipe.block(to.unread.contains(&master));
         }
-        let wanted = self.wanted(&to.flooded, to);
-        self.nuisances.silent.set(&wanted, held::silent).await;
-        let wanted = self.wanted(&to.watched, to);
-        let user = &self.tls;
-        self.nuisances.slow.set(&wanted, |api| held::watch(api, user.clone())).await;
+        self.hold(to).await;
         let wanted = self.wanted(&to.besieged, to);
         self.nuisances.flood.set(&wanted, &self.tls).await;
         if let [wrong, ..] = self.nuisances.flood.wrong().as_slice() {
@@ -62,10 +58,25 @@ impl Masters {
         Ok(())
     }
 
+    /// Opens the connections that are to stand and do not: those of a master that was started again are gone.
+    pub(super) async fn hold(&mut self, to: &Effect) {
+        let wanted = self.wanted(&to.flooded, to);
+        self.nuisances.silent.set(&wanted, held::silent).await;
+        let wanted = self.wanted(&to.watched, to);
+        let user = &self.tls;
+        self.nuisances.slow.set(&wanted, |api| held::watch(api, user.clone())).await;
+    }
+
     /// To whom how many come: to nobody who does not run.
     fn wanted(&self, counts: &BTreeMap<usize, u32>, to: &Effect) -> Wanted {
         let runs = counts.iter().filter(|(master, _)| !to.down.contains(master));
         runs.map(|(master, count)| (*master, (self.api(*master), *count))).collect()
+    }
+
+    /// A process of this master is new.
+    pub(super) fn forget_held(&mut self, master: usize) {
+        self.nuisances.silent.forget(master);
+        self.nuisances.slow.forget(master);
     }
 
     /// Takes all of it back.
@@ -93,28 +104,22 @@ impl Masters {
             shown.push(format!("the pipe of the log of {name} is full"));
         }
         if let (Some(wanted), true) = (effect.flooded.get(&master), runs) {
-            let stand = self.nuisances.silent.shown(master).unwrap_or(0);
-            if stand < usize::try_from(*wanted)?.div_ceil(2) {
-                bail!("{stand} of {wanted} connections stand to {name}");
-            }
-            shown.push(format!("{stand} silent connections to {name}"));
+            let stand = self.nuisances.silent.shown(master);
+            let what = format!("silent connections to {name}");
+            shown.push(standing(stand, *wanted, &what)?);
         }
-        // One that has no memory for them may have ended.
+        // One that has no memory for them may have ended, or let them go.
         let lives = runs && (self.state(master).is_some() || !self.may_end.contains_key(&master));
         if let (Some(wanted), true) = (effect.watched.get(&master), lives) {
-            let stand = self.nuisances.slow.shown(master).unwrap_or(0);
-            let hungry = effect.starved.contains_key(&master);
-            if stand < usize::try_from(*wanted)?.div_ceil(2) && !hungry {
-                bail!("{stand} of {wanted} watchers of {name} stand");
-            }
-            shown.push(format!("{stand} watchers of {name} that do not read"));
+            let stand = self.nuisances.slow.shown(master);
+            let wanted = if effect.starved.contains_key(&master) { 0 } else { *wanted };
+            let what = format!("watchers of {name} that do not read");
+            shown.push(standing(stand, wanted, &what)?);
         }
         if let (Some(wanted), true) = (effect.besieged.get(&master), lives) {
-            let stand = self.nuisances.flood.shown(master).unwrap_or(0);
-            if stand < usize::try_from(*wanted)?.div_ceil(2) {
-                bail!("{stand} of {wanted} clients of {name} ask for everything");
-            }
-            shown.push(format!("{stand} clients of {name} ask for everything"));
+            let stand = self.nuisances.flood.shown(master);
+            let what = format!("clients of {name} ask for everything");
+            shown.push(standing(stand, *wanted, &what)?);
         }
         if effect.asleep.contains(&master)
             && let Some(sleep) = &self.nuisances.sleep
@@ -125,4 +130,11 @@ impl Masters {
         }
         Ok(())
     }
+}
+
+/// How many stand, in words; an error when too few do.
+fn standing(stand: Option<usize>, wanted: u32, what: &str) -> anyhow::Result<String> {
+    let stand = stand.unwrap_or(0);
+    anyhow::ensure!(!held::is_short(stand, wanted), "{stand} of {wanted} {what}");
+    Ok(format!("{stand} {what}"))
 }
