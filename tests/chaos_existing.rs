@@ -136,16 +136,22 @@ fn who_knows(directories: &[PathBuf]) -> usize {
     processes.count()
 }
 
-#[test]
-fn masters_that_are_there_are_harmed_as_far_as_is_allowed() {
-    let mut cluster = Cluster::start(3);
-    let directory = tempfile::tempdir().unwrap();
+/// Three masters that vote, and a harness that comes to them on these ways.
+fn three(directory: &tempfile::TempDir, ways: &str) -> (Cluster, Harness) {
+    let cluster = Cluster::start(3);
     let harness = Harness {
         kubeconfig: cluster.kubeconfig(),
-        ways: "exec:env A=1,B=2,exec:env,exec:env".to_owned(),
+        ways: ways.to_owned(),
         directory: directory.path().to_owned(),
     };
     until("all vote", PATIENCE, || cluster.quorate(&["status"]).contains("3 voters"));
+    (cluster, harness)
+}
+
+#[test]
+fn masters_that_are_there_are_harmed_as_far_as_is_allowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut cluster, harness) = three(&directory, "exec:env A=1,B=2,exec:env,exec:env");
     only_says(&cluster, &harness);
     let abandoned = a_guard_takes_over(&cluster, &harness);
     harms_and_takes_back(&cluster, &harness, &abandoned);
@@ -309,14 +315,8 @@ fn deployments_are_used_on_nodes_that_are_there() {
         eprintln!("SKIPPED: pods need root and /bin/busybox");
         return;
     }
-    let mut cluster = Cluster::start(3);
     let directory = tempfile::tempdir().unwrap();
-    let harness = Harness {
-        kubeconfig: cluster.kubeconfig(),
-        ways: "exec:env,exec:env,exec:env".to_owned(),
-        directory: directory.path().to_owned(),
-    };
-    until("all vote", PATIENCE, || cluster.quorate(&["status"]).contains("3 voters"));
+    let (mut cluster, harness) = three(&directory, "exec:env,exec:env,exec:env");
     let deployments = "name: there\nmasters: 3\nexpect: {healed_within: 60s}\n\
                        workload: {kinds: [register, kubernetes], clients: 8, keys: 4}\nschedule:\n\
                        - {at: 3s, for: 2s, fault: pause, target: leader}\n\

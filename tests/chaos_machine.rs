@@ -247,18 +247,26 @@ schedule:
     );
 }
 
-#[test]
-fn who_was_cut_off_until_the_log_was_forgotten_gets_a_snapshot() {
-    step("a follower is cut off until the others have taken snapshots");
-    let (code, report) = run("\
+/// Passes with a fault that lasts until somebody is far enough behind, while clients are cut off from a master.
+fn falls_behind(fault: &str, behind: &str, cut: &str) -> serde_json::Value {
+    let (code, report) = run(&format!(
+        "\
 name: behind
 masters: 3
 schedule:
-- {at: 1s, for: 120s, fault: fall-behind, target: follower}
-- {at: 9s, for: 1s, fault: clients-cut, target: any}
-expect: {healed_within: 60s}
-");
+- {{at: 1s, for: 180s, fault: {fault}, target: {behind}}}
+- {{at: 9s, for: 1s, fault: clients-cut, target: {cut}}}
+expect: {{healed_within: 60s}}
+"
+    ));
     assert_eq!(code, Some(0), "{report:#}");
+    report
+}
+
+#[test]
+fn who_was_cut_off_until_the_log_was_forgotten_gets_a_snapshot() {
+    step("a follower is cut off until the others have taken snapshots");
+    let report = falls_behind("fall-behind", "follower", "any");
     assert_shown(
         &report,
         &[(0, ", and all others had forgotten those up to "), (0, ": a snapshot up to ")],
@@ -268,15 +276,7 @@ expect: {healed_within: 60s}
 #[test]
 fn who_watched_not_until_history_was_forgotten_begins_anew() {
     step("a watcher stops until there is so much history that it is cut");
-    let (code, report) = run("\
-name: away
-masters: 3
-schedule:
-- {at: 1s, for: 180s, fault: expired-watches, target: m1}
-- {at: 9s, for: 1s, fault: clients-cut, target: m1}
-expect: {healed_within: 60s}
-");
-    assert_eq!(code, Some(0), "{report:#}");
+    let report = falls_behind("expired-watches", "m1", "m1");
     let told = ", and that was forgotten; m1: its watcher was told so, and began anew from a list";
     assert_shown(&report, &[(0, told)]);
     let checks = report["checks"].as_array().unwrap();

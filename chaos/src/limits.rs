@@ -216,7 +216,7 @@ pub const MINIMISE_RUNS: usize = 10;
 /// Changes that a compaction in a simulation leaves: no watcher is ever so far behind.
 pub const SIM_HISTORY_CHANGES: u64 = 300;
 
-/// The same where most changes are those of other objects, such as pods and nodes.
+/// The same of what they follow where most changes are those of other objects, such as pods and nodes.
 pub const SIM_HISTORY_CHANGES_WITH_NODES: u64 = 1500;
 
 /// Simulated time between two compactions.

@@ -275,7 +275,8 @@ pub async fn duties(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(DUTIES_INTERVAL) => {}
             changed = masters.changed() => if changed.is_err() { return },
-            _ = changes.next() => {}
+            // That there are some is enough, so that no history need be there.
+            changed = changes.changed() => if changed.is_err() { return },
         }
     }
 }

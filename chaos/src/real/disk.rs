@@ -83,12 +83,7 @@ impl Disks {
     /// When the file cannot be removed.
     pub fn empty(&self, master: usize) -> anyhow::Result<()> {
         let path = self.mounts[master].join(FILLER);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        gone(std::fs::remove_file(&path), &path)
     }
 
     /// Leaves no room for another file on a master's disk.
@@ -120,12 +115,7 @@ impl Disks {
     /// When the files cannot be removed.
     pub fn empty_inodes(&self, master: usize) -> anyhow::Result<()> {
         let files = self.mounts[master].join(FILES);
-        match std::fs::remove_dir_all(&files) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", files.display()))
-            }
-            _ => Ok(()),
-        }
+        gone(std::fs::remove_dir_all(&files), &files)
     }
 
     /// Files for which there is room, and whether that counts as none, and is our doing.
@@ -161,6 +151,16 @@ impl Drop for Disks {
         for mount in &self.mounts {
             let _ = unmount(mount, UnmountFlags::DETACH);
         }
+    }
+}
+
+/// Done, or there was nothing to remove.
+fn gone(removed: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

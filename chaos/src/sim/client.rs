@@ -2,6 +2,7 @@
 //! what it was told. What an operation does in the master is [`carry_out`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use quorate_store::{Consistency, Error, Store};
 
 use super::host::{Cursor, Outbox, Sent};
 use crate::check::watch::{self, Kind};
+use crate::limits::SIM_HISTORY_CHANGES;
 use crate::model::{RegisterInput, RegisterOutput};
 
 /// A watcher takes what comes next after this.
@@ -120,18 +122,34 @@ pub(super) async fn carry_out(store: &Store, asked: &Asked) -> Told {
 }
 
 /// In the master: if it leads, forgets old changes.
+///
+/// Of what the watchers of the world follow so many are left, and of everything else the newest
+/// [`SIM_HISTORY_CHANGES`]: who watches that lists it again.
 pub(super) async fn compact(store: Store, leave: u64) {
     let Some(lead) = store.lead() else { return };
-    let bound = store.view().revision().0.saturating_sub(leave);
+    let view = store.view();
+    let bounds = view.resources().map(|(name, _)| {
+        let leave = if *name == resource() { leave } else { SIM_HISTORY_CHANGES };
+        (name.clone(), Revision(view.revision().0.saturating_sub(leave)))
+    });
     // Whoever leads then tries again.
-    drop(lead.compact(vec![(resource(), Revision(bound))]).await);
+    drop(lead.compact(bounds.collect()).await);
 }
 
-/// In the master: tells the world of all changes after a revision, for as long as the master lives.
-pub(super) async fn follow(store: Store, after: u64, own: usize, cursor: Cursor, outbox: Outbox) {
+/// In the master: tells the world of all changes after a revision, until the watcher has left or the master ends.
+pub(super) async fn follow(
+    store: Store,
+    after: u64,
+    own: usize,
+    cursor: Cursor,
+    left: Arc<AtomicBool>,
+    outbox: Outbox,
+) {
     let mut watch = store.watch(resource(), Revision(after));
     loop {
         match watch.next().await {
+            // Nobody hears it.
+            _ if left.load(Ordering::Relaxed) => return,
             Ok(batch) => {
                 let ours = batch.changes.iter().filter(|change| {
                     let version = change.current.as_ref().or(change.previous.as_ref());

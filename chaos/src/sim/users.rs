@@ -1,6 +1,9 @@
 //! Watchers and clients of the simulated world.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -12,6 +15,9 @@ use crate::check::watch::{self, Sent as WatchSent, Watcher};
 use crate::history::{Operation, Outcome};
 use crate::limits::{SIM_ANSWER_MAX, SIM_BROKEN_MAX as BROKEN_MAX, SIM_TOLD_MAX as TOLD_MAX};
 use crate::model::{RegisterInput, RegisterOutput};
+
+/// For how many milliseconds a watcher stays at a master: most of the bugs of watches are in how one is resumed.
+const STAYS: Range<u64> = 250..8000;
 
 pub(super) struct Client {
     pub(super) master: usize,
@@ -25,9 +31,19 @@ pub(super) struct Follower {
     pub(super) master: usize,
     /// Of the watch that it has now.
     pub(super) number: u64,
+    /// Set when it leaves that: its connection ends.
+    pub(super) left: Arc<AtomicBool>,
 }
 
 impl Follower {
+    /// It leaves the watch that it has: the number of the next.
+    fn leaves(&mut self) -> u64 {
+        self.left.store(true, Ordering::Relaxed);
+        self.left = Arc::default();
+        self.number += 1;
+        self.number
+    }
+
     /// It was told everything up to there.
     pub(super) fn at(&self) -> u64 {
         self.told.sent.last().map_or(self.told.from, |sent| match sent {
@@ -48,25 +64,28 @@ impl World {
 
     /// A watcher leaves the master that it is at, and asks another soon.
     pub(super) fn moves(&mut self, watcher: usize) {
-        self.watchers[watcher].number += 1;
+        let number = self.watchers[watcher].leaves();
         let pause = self.pause();
-        self.later(pause, Event::Follows { watcher });
+        self.later(pause, Event::Follows { watcher, number });
     }
 
-    pub(super) fn follows(&mut self, watcher: usize) {
+    /// A watcher asks a master, unless it has left the watch of that number since.
+    pub(super) fn follows(&mut self, watcher: usize, number: u64) {
+        if self.watchers[watcher].number != number {
+            return;
+        }
         let master = self.random.random_range(0..self.nodes.len());
         let Some(store) = self.nodes[master].up(|up| up.store.clone()) else {
             return self.moves(watcher);
         };
         let follower = &mut self.watchers[watcher];
         follower.master = master;
-        follower.number += 1;
-        let cursor = Cursor { watcher, number: follower.number };
-        let (after, outbox) = (follower.at(), self.outbox.clone());
-        self.nodes[master].spawn(client::follow(store, after, master, cursor, outbox));
-        // Nobody stays anywhere for ever.
-        let stays = Duration::from_millis(self.random.random_range(2000..60_000));
-        self.later(stays, Event::Follows { watcher });
+        let cursor = Cursor { watcher, number: follower.leaves() };
+        let (after, left) = (follower.at(), follower.left.clone());
+        let stays = Duration::from_millis(self.random.random_range(STAYS));
+        let outbox = self.outbox.clone();
+        self.nodes[master].spawn(client::follow(store, after, master, cursor, left, outbox));
+        self.later(stays, Event::Follows { watcher, number: cursor.number });
     }
 
     /// A watcher was told of changes, and that these are all up to a revision.

@@ -101,6 +101,7 @@ pub(super) enum Event {
     /// A watcher asks a master for what comes next.
     Follows {
         watcher: usize,
+        number: u64,
     },
     /// The leader forgets old changes.
     Compacts,
@@ -314,8 +315,13 @@ impl World {
         world.later(SIM_COMPACT_EVERY, Event::Compacts);
         for watcher in 0..masters {
             let told = Watcher { name: format!("watcher {}", watcher + 1), ..Watcher::default() };
-            world.watchers.push(Follower { told, master: watcher, number: 0 });
-            world.later(Duration::ZERO, Event::Follows { watcher });
+            world.watchers.push(Follower {
+                told,
+                master: watcher,
+                number: 0,
+                left: Arc::default(),
+            });
+            world.later(Duration::ZERO, Event::Follows { watcher, number: 0 });
         }
         Ok(world)
     }
@@ -602,7 +608,7 @@ impl World {
             }
             Event::Begins { step } => self.begin(step)?,
             Event::Ends { step } => self.end(step)?,
-            Event::Follows { watcher } => self.follows(watcher),
+            Event::Follows { watcher, number } => self.follows(watcher, number),
             Event::Rings { from, to, answer } => self.rings(from, to, answer),
             Event::Flows { line, to } => self.flows(line, to),
             Event::Uses => self.uses(),
