@@ -36,6 +36,11 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// One that has asked nobody yet.
+    pub(super) fn new(told: Watcher, master: usize) -> Self {
+        Self { told, master, number: 0, left: Arc::default() }
+    }
+
     /// It leaves the watch that it has: the number of the next.
     fn leaves(&mut self) -> u64 {
         self.left.store(true, Ordering::Relaxed);

@@ -315,12 +315,7 @@ impl World {
         world.later(SIM_COMPACT_EVERY, Event::Compacts);
         for watcher in 0..masters {
             let told = Watcher { name: format!("watcher {}", watcher + 1), ..Watcher::default() };
-            world.watchers.push(Follower {
-                told,
-                master: watcher,
-                number: 0,
-                left: Arc::default(),
-            });
+            world.watchers.push(Follower::new(told, watcher));
             world.later(Duration::ZERO, Event::Follows { watcher, number: 0 });
         }
         Ok(world)
