@@ -39,12 +39,15 @@ impl Stop {
     pub async fn or<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             done = work => done,
-            () = self.requested() => {
-                anyhow::bail!("stopped while starting; nothing is lost, start again to go on")
-            }
+            () = self.requested() => Err(StoppedEarly.into()),
         }
     }
 }
+
+/// Somebody asked a process to stop that was not ready yet. It did: that is no failure of the process.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped while starting; nothing is lost, start again to go on")]
+pub struct StoppedEarly;
 
 /// Takes over both signals for what must clean up behind it in any case; `asked` is called at each.
 pub fn listen_patiently(asked: impl Fn() + Send + 'static) -> anyhow::Result<()> {

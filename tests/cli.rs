@@ -644,7 +644,7 @@ fn an_unreachable_master_is_named_until_somebody_stops_it() {
     agent.says("trying again for up to 60 s");
     assert!(agent.text().contains("cannot connect to 127.0.0.1:"), "{}", agent.text());
     let began = Instant::now();
-    assert!(!agent.stop().success(), "it did not start");
+    assert!(agent.stop().success(), "it does what it is asked to");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert!(agent.text().contains("stopped while starting"), "{}", agent.text());
 }

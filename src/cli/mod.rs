@@ -22,6 +22,7 @@ use quorate_node_agent::builtin::shim;
 
 use crate::config::Options;
 use crate::progress;
+use crate::stop::StoppedEarly;
 
 /// Kubernetes in one binary: masters that replicate the object store themselves, and node agents.
 #[derive(Debug, Parser)]
@@ -114,6 +115,10 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<StoppedEarly>() => {
+            progress::tell(&error.to_string());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             progress::complain(&error);
             ExitCode::FAILURE
