@@ -15,6 +15,9 @@ const QUIET: (Span, Span) = (Span(500), Span(2500));
 /// How long a fault lasts.
 const LASTS: (Span, Span) = (Span(300), Span(4000));
 
+/// How long a fault of a start lasts at least: on a busy machine a process comes to its first sync after a second.
+const STARTS: Span = Span(3000);
+
 /// How long a fault may take that ends when what it is for has come about.
 const COMES: Span = Span(20_000);
 
@@ -44,10 +47,15 @@ pub fn generate(wish: &Wish) -> Scenario {
     let (mut joined, mut late) = (0, 0);
     for step in &mut schedule {
         step.at = Span(step.at.0 + late);
-        if step.fault.waits() {
-            late += COMES.0 - step.lasts.0;
-            step.lasts = COMES;
-        }
+        let least = if step.fault.waits() {
+            COMES
+        } else if step.fault == Fault::SlowStart {
+            STARTS
+        } else {
+            step.lasts
+        };
+        late += least.0.saturating_sub(step.lasts.0);
+        step.lasts = Span(least.0.max(step.lasts.0));
         let chance = random.random_range(0..6);
         if step.fault == Fault::Join {
             // Half of the masters are there from the beginning; more than the others cannot join.
