@@ -172,6 +172,9 @@ pub const NAMES_BYTES_MAX: u64 = 256 << 20;
 /// Bytes that are missing of a file whose end is cut off, at most.
 pub const CUT_BYTES_MAX: usize = 64 << 10;
 
+/// Until a process is gone that the kernel has ended for want of memory. Beyond it, it counts as living.
+pub const KILLED_MAX: Duration = Duration::from_secs(5);
+
 /// Until a master has ended that was asked to. Beyond it, it is killed, and the run fails.
 pub const STOP_MAX: Duration = Duration::from_secs(20);
 

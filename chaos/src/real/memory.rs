@@ -1,7 +1,7 @@
 //! Less memory for a master: a control group (version 1 or 2) that gives it a little more than it has. When that is
 //! used up, the kernel ends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ const WAYS: [(&str, &str, &str, &str); 2] = [
     ("/sys/fs/cgroup", "memory.max", "memory.events", "max "),
 ];
 
+/// Files of a group that count whom the kernel ended in it.
+const ENDED: [&str; 2] = ["memory.oom_control", "memory.events"];
+
 type Way = (&'static str, &'static str, &'static str, &'static str);
 
 /// What takes memory away. Groups go with this value.
@@ -26,6 +29,8 @@ pub struct Memories {
     now: BTreeMap<usize, (u32, u32)>,
     /// How often the limit was met in groups that are gone.
     met: BTreeMap<usize, u64>,
+    /// Whom the kernel ended in groups that are gone.
+    ended: BTreeSet<usize>,
 }
 
 impl Memories {
@@ -84,6 +89,10 @@ impl Memories {
         *self.met.entry(master).or_default() += met;
         let unlimited = if way.0.ends_with("memory") { "-1" } else { "max" };
         fs::write(group.join(way.1), unlimited)?;
+        // It may not be gone yet: that is seen by who asks for it.
+        if ENDED.iter().any(|file| number(&group.join(file), "oom_kill ") > 0) {
+            self.ended.insert(master);
+        }
         let back = Path::new(way.0).join("cgroup.procs");
         if Path::new(&format!("/proc/{process}")).exists()
             && let Err(error) = fs::write(&back, process.to_string())
@@ -99,6 +108,11 @@ impl Memories {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         anyhow::bail!("the control group {} cannot be removed", group.display())
+    }
+
+    /// Whether the kernel has ended the process of a master whose limit is gone; tells it once.
+    pub fn was_ended(&mut self, master: usize) -> bool {
+        self.ended.remove(&master)
     }
 
     /// The group of who is limited now, as the kernel shows it.
@@ -147,7 +161,12 @@ fn group(way: Way, master: usize) -> PathBuf {
 }
 
 fn count((_, _, file, word): Way, group: &Path) -> u64 {
-    let text = fs::read_to_string(group.join(file)).unwrap_or_default();
+    number(&group.join(file), word)
+}
+
+/// The number behind a word, or 0.
+fn number(file: &Path, word: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(word));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

@@ -25,7 +25,7 @@ impl Masters {
     /// When the host refuses something.
     pub async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         self.end_of_bad_disks(from, to).await?;
-        self.end_of_hunger(from, to)?;
+        self.end_of_hunger(from, to).await?;
         let (dark, killed): (Vec<usize>, Vec<usize>) =
             to.down.difference(&from.down).partition(|master| to.dark.contains_key(master));
         self.kill(&dark, Act::LostPower).await?;

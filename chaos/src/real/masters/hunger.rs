@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use tokio::process::Child;
+use tokio::time::Instant;
 
 use super::Masters;
+use crate::limits::KILLED_MAX;
 use crate::scenario::fault::Effect;
 
 impl Masters {
     /// Those who get memory again: who ended for want of it is started again.
-    pub(super) fn end_of_hunger(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+    pub(super) async fn end_of_hunger(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         let over = from.starved.keys().filter(|master| !to.starved.contains_key(master));
         for master in over.copied().collect::<Vec<usize>>() {
             self.all_live()?;
             self.change_memory(to)?;
+            // Who was ended in the last moment is not gone at once.
+            let ended = self.memories.as_mut().is_some_and(|memories| memories.was_ended(master));
+            let begin = Instant::now();
+            while ended && self.state(master).is_some() && begin.elapsed() < KILLED_MAX {
+                tokio::time::sleep(crate::real::POLL).await;
+            }
+            self.all_live()?;
             self.may_end.remove(&master);
             if !to.down.contains(&master) && !from.down.contains(&master) {
                 self.restart(master)?;
