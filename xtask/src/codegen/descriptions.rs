@@ -44,18 +44,30 @@ pub(crate) fn table(workspace: &Path) -> anyhow::Result<String> {
 
 /// The folder with the sources of the version we speak.
 fn sources(workspace: &Path) -> anyhow::Result<PathBuf> {
+    // Crates of other platforms were not needed for the build: who has only built this may not have them.
+    let platform = host()?;
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &platform])
         .current_dir(workspace)
         .output()
         .context("running cargo metadata")?;
     let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata did not print JSON")?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("cargo metadata said {}", String::from_utf8_lossy(&output.stderr))
+        })?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|p| p["name"] == "k8s-openapi");
     let manifest = package.context("k8s-openapi is no dependency")?["manifest_path"].as_str();
     let folder = Path::new(manifest.context("no manifest path")?).parent();
     Ok(folder.context("a manifest lies in a folder")?.join("src/v1_36"))
+}
+
+/// The platform that the compiler builds for.
+fn host() -> anyhow::Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("running rustc -vV")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
