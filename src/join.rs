@@ -16,7 +16,7 @@ use quorate_proto::join::{
     MasterProgressReply, MasterProgressRequest, PkiFile,
 };
 use quorate_raft::{Member, NodeId};
-use quorate_store::{Admit, Consistency, JoinError, Masters, Store};
+use quorate_store::{Admit, Consistency, GroupError, Masters, Store};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -233,8 +233,12 @@ impl Join for JoinService {
             Err(error) => {
                 self.give_back(&request.token).await;
                 return Err(match error {
-                    JoinError::Unavailable(_) => Status::unavailable(error.to_string()),
-                    JoinError::Refused(_) => Status::failed_precondition(error.to_string()),
+                    GroupError::Unavailable(_) | GroupError::Unknown(_) => {
+                        Status::unavailable(error.to_string())
+                    }
+                    GroupError::Refused(_) | GroupError::UnknownMaster(_) => {
+                        Status::failed_precondition(error.to_string())
+                    }
                 });
             }
         };

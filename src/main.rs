@@ -19,6 +19,7 @@ mod join;
 mod kubeconfig;
 mod logging;
 mod master;
+mod masters;
 mod metrics;
 mod node;
 mod open_files;

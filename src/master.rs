@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
+use crate::masters;
 use crate::metrics::{ProcessCollector, RaftCollector};
 use crate::progress::Progress;
 use crate::settings::{Settings, host_name, host_port};
@@ -138,6 +139,15 @@ impl Master {
         }
     }
 
+    /// Completes, with what to do, when the other masters have removed this one.
+    pub async fn removed(&self) -> String {
+        let mut removed = self.running.masters.removed();
+        match removed.wait_for(Option::is_some).await {
+            Ok(advice) => advice.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Hands over leadership, drains requests, and stops.
     pub async fn shutdown(self) {
         self.running.shutdown().await;
@@ -237,6 +247,7 @@ fn parts(
         pod_facing: None,
         registry,
         documents: Some(documents),
+        actions: Some(masters::actions(started.masters.clone())),
     }
 }
 

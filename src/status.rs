@@ -1,6 +1,7 @@
 //! What `quorate status` shows, as the masters serve it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quorate_raft::{Role, Status};
 use quorate_state_machine::{GroupResource, View};
@@ -35,6 +36,8 @@ pub fn document(status: &Status, view: &View) -> Value {
                 } else {
                     member.matched.map(|index| index.0)
                 },
+                "lastIndex": own.then_some(status.last_log).flatten().map(|index| index.0),
+                "fsyncP99Ms": own.then_some(status.sync_p99).flatten().map(milliseconds),
                 "trailsBy": member.lag,
                 "lastContactMs": member.last_contact.map(|ago| ago.as_millis()),
                 "version": own.then_some(env!("CARGO_PKG_VERSION")),
@@ -74,6 +77,11 @@ pub fn document(status: &Status, view: &View) -> Value {
     })
 }
 
+/// To a tenth.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
 fn forgotten(view: &View) -> BTreeMap<String, u64> {
     let some = view.resources().filter(|(_, resource)| resource.compacted().0 > 0);
     some.map(|(name, resource)| (name.to_string(), resource.compacted().0)).collect()
@@ -82,16 +90,26 @@ fn forgotten(view: &View) -> BTreeMap<String, u64> {
 /// What the number of voters is good for, in one line.
 fn summary(status: &Status) -> String {
     let voters = status.members.iter().filter(|member| member.voter).count();
-    let quorum = voters / 2 + 1;
-    let survives = voters - quorum.min(voters);
-    let plural = if voters == 1 { "" } else { "s" };
     let leader = match status.role {
         Role::Leader => "",
         Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => {
             if status.leader.is_some() { "" } else { "; no leader known here" }
         }
     };
-    format!("{voters} voter{plural}, quorum {quorum}, survives the loss of {survives}{leader}")
+    format!("{}{leader}", voters_line(voters))
+}
+
+/// The same of a number of voters. An even one costs more and survives no more.
+pub fn voters_line(voters: usize) -> String {
+    let quorum = voters / 2 + 1;
+    let survives = voters - quorum.min(voters);
+    let plural = if voters == 1 { "" } else { "s" };
+    let even = if voters > 0 && voters.is_multiple_of(2) {
+        format!(" (as {} would: an even number adds nothing)", voters - 1)
+    } else {
+        String::new()
+    };
+    format!("{voters} voter{plural}, quorum {quorum}, survives the loss of {survives}{even}")
 }
 
 fn nodes(view: &View) -> Vec<Value> {

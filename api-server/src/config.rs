@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use ipnet::IpNet;
+use quorate_api::status::Status;
 use quorate_store::Store;
 use tokio::net::TcpListener;
 
@@ -42,10 +45,20 @@ pub struct Extras {
     /// Gives the JSON document of a non-resource path (after authorization of that path), if it is
     /// one of its own.
     pub documents: Option<Documents>,
+    /// Gives what is done at a `POST` to a non-resource path (after authorization of that path), if it is one of its
+    /// own.
+    pub actions: Option<Actions>,
 }
 
 /// See [`Extras::documents`].
 pub type Documents = Arc<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>;
+
+/// See [`Extras::actions`].
+pub type Actions = Arc<dyn Fn(&str) -> Option<Action> + Send + Sync>;
+
+/// Does something with the body of a request; gives the JSON document of the answer.
+pub type Action =
+    Box<dyn FnOnce(Bytes) -> BoxFuture<'static, Result<serde_json::Value, Box<Status>>> + Send>;
 
 impl fmt::Debug for ApiConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -139,6 +139,11 @@ impl Shared {
         if let Some(response) = health::answer(self, &path, &call.query).await {
             return Ok(response);
         }
+        let action = self.actions.as_ref().filter(|_| call.parts.method == Method::POST);
+        if let Some(action) = action.and_then(|of| of(path.trim_end_matches('/'))) {
+            let done = action(verb::read(call.body).await?).await?;
+            return Ok(pretty_json(&done));
+        }
         if !matches!(call.parts.method, Method::GET | Method::HEAD) {
             return Err(Box::new(Status::method_not_allowed()));
         }

@@ -601,6 +601,18 @@ impl Status {
         Status::failure(500, Reason::Unknown, message)
     }
 
+    /// 409: what is asked for cannot be done as things are; the text says why.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Status {
+        Status::failure(409, Reason::Conflict, message)
+    }
+
+    /// 404: what is named does not exist, and is no resource.
+    #[must_use]
+    pub fn missing(message: impl Into<String>) -> Status {
+        Status::failure(404, Reason::NotFound, message)
+    }
+
     /// 503: not now.
     #[must_use]
     pub fn service_unavailable(message: impl Into<String>) -> Status {

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use quorate_api_server::admit::ControllerAdmit;
 use quorate_api_server::agents::{AgentHub, HubConfig};
 use quorate_api_server::authn::SecretTokens;
-use quorate_api_server::config::Documents;
+use quorate_api_server::config::{Actions, Documents};
 use quorate_api_server::{
     ApiConfig, ApiServer, ClusterFacts, Extras, ServiceAccountKeys, TlsMaterial,
 };
@@ -73,6 +73,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Documents of the process.
     pub documents: Option<Documents>,
+    /// Actions of the process.
+    pub actions: Option<Actions>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -155,7 +157,7 @@ impl Prepared {
             facts: parts.facts,
             clock: Arc::new(WallTime(parts.clock.clone())),
             grpc: Some(services),
-            extras: Extras { registry, documents: parts.documents },
+            extras: Extras { registry, documents: parts.documents, actions: parts.actions },
             streams: Some(hub.streams()),
         })
         .context("the API server cannot start")?;

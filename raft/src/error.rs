@@ -95,6 +95,57 @@ pub enum MembershipError {
     /// No such learner.
     #[error("master {0} is not a member")]
     UnknownNode(NodeId),
+    /// This master itself, which leads, cannot be taken out.
+    #[error("master {0} leads: hand leadership over first")]
+    Leads(NodeId),
+    /// A cluster without voters is none.
+    #[error(
+        "master {name:?} is the only voter: a cluster cannot be without one. To end the cluster, stop it and delete \
+         its data directory"
+    )]
+    LastVoter {
+        /// Its name.
+        name: String,
+    },
+    /// Those who stay could not decide anything.
+    #[error(
+        "without master {name:?} the cluster would have no quorum: {quorum} of the other {stay} voters must answer and \
+         be up to date, and {} not. Repair that first, or remove it instead",
+        listed(ill)
+    )]
+    Needed {
+        /// Who was to go.
+        name: String,
+        /// How many voters would stay.
+        stay: usize,
+        /// How many of them decide.
+        quorum: usize,
+        /// Which of them do not answer, or have not caught up.
+        ill: Vec<String>,
+    },
+    /// Nothing can be decided now.
+    #[error(
+        "no quorum: {quorum} of the {voters} voters must answer and be up to date for a change, and {} not. Repair that \
+         first",
+        listed(ill)
+    )]
+    NoQuorum {
+        /// How many voters there are.
+        voters: usize,
+        /// How many of them decide.
+        quorum: usize,
+        /// Which of them do not answer, or have not caught up.
+        ill: Vec<String>,
+    },
+    /// One change at a time.
+    #[error("another change of the members is not finished yet: try again in a moment")]
+    InProgress,
+    /// It is not there now.
+    #[error("master {name:?} does not answer")]
+    Silent {
+        /// Its name.
+        name: String,
+    },
     /// It did not catch up in time.
     #[error("master {node} is {lag} entries behind and did not catch up in time")]
     NotCaughtUp {
@@ -112,6 +163,13 @@ pub enum MembershipError {
     /// The node has stopped.
     #[error(transparent)]
     Fatal(#[from] Fatal),
+}
+
+/// `"m3" does` or `"m3", "m4" do`.
+fn listed(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let verb = if names.len() == 1 { "does" } else { "do" };
+    format!("{} {verb}", quoted.join(", "))
 }
 
 /// Why leadership was not handed over.
@@ -247,6 +305,12 @@ pub enum StartError {
         /// Why.
         #[source]
         source: RestoreError,
+    },
+    /// The other masters have removed this one.
+    #[error("{problem}")]
+    Removed {
+        /// What to do.
+        problem: String,
     },
     /// Raft itself did not start.
     #[error(transparent)]

@@ -18,6 +18,7 @@ pub mod limits;
 mod log;
 pub mod machine;
 mod machine_store;
+mod mark;
 pub mod node;
 pub mod peer;
 mod raft_types;

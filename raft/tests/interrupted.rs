@@ -4,13 +4,15 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::{Cluster, LONG, eventually};
+use quorate_points::{self as points, Point};
 use quorate_raft::{NodeId, SnapshotRule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 /// Waits until this master knows that the change is done: these vote, and no others.
 async fn settled(cluster: &Cluster, at: usize, voters: &[usize]) {
@@ -44,20 +46,53 @@ async fn level(cluster: &Cluster, leader: usize, learners: &[usize]) {
     .await;
 }
 
+/// One test at a time: points are those of the process.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Somebody who is held at a point of the code.
+struct Held {
+    there: oneshot::Receiver<()>,
+    on: std::sync::mpsc::SyncSender<()>,
+}
+
+/// The next who comes by this point waits there.
+fn hold(point: Point) -> Held {
+    let ((here, there), (on, waits)) = (oneshot::channel(), std::sync::mpsc::sync_channel(1));
+    let first = Mutex::new(Some((here, waits)));
+    points::everywhere(point, move || {
+        let first = first.lock().unwrap().take();
+        if let Some((here, waits)) = first {
+            here.send(()).unwrap();
+            waits.recv_timeout(LONG).unwrap();
+        }
+    });
+    Held { there, on }
+}
+
+/// These die after the leader has looked who is there, and before it begins its change: that goes on without them.
+async fn die_before_it_begins(cluster: &mut Cluster, held: Held, dead: &[usize]) {
+    held.there.await.unwrap();
+    for at in dead {
+        cluster.crash(*at).await;
+    }
+    held.on.send(()).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_leader_finishes_its_change_after_a_crash() {
+    let _alone = ALONE.lock().await;
     let mut cluster = Cluster::new();
     cluster.first().await;
     let (two, three) = (cluster.join("m2").await, cluster.join("m3").await);
     level(&cluster, 0, &[two, three]).await;
     cluster.write("before", b"1").await;
     level(&cluster, 0, &[two, three]).await;
-    // Without both the joint configuration has no majority among the new voters.
-    cluster.crash(two).await;
-    cluster.crash(three).await;
     let leader = cluster.masters[0].node().clone();
     let ids = [cluster.masters[two].id, cluster.masters[three].id];
+    let held = hold(Point::MembershipBeforePromotion);
     let change = tokio::spawn(async move { leader.promote_all(&ids).await });
+    // Without both the joint configuration has no majority among the new voters.
+    die_before_it_begins(&mut cluster, held, &[two, three]).await;
     is_joint(&cluster, 0).await;
     cluster.crash(0).await;
     assert!(change.await.unwrap().is_err(), "nobody may be told that it was done");
@@ -75,6 +110,7 @@ async fn the_same_leader_finishes_its_change_after_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_leader_finishes_the_change_of_a_dead_one() {
+    let _alone = ALONE.lock().await;
     let mut cluster = Cluster::three().await;
     let (four, five) = (cluster.join("m4").await, cluster.join("m5").await);
     let leader = cluster.leader().await;
@@ -83,12 +119,11 @@ async fn the_next_leader_finishes_the_change_of_a_dead_one() {
     // Two of three old voters are a majority; of five new ones they are none.
     let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
     let (heir, down) = (others[0], others[1]);
-    for at in [four, five, down] {
-        cluster.crash(at).await;
-    }
     let node = cluster.masters[leader].node().clone();
     let ids = [cluster.masters[four].id, cluster.masters[five].id];
+    let held = hold(Point::MembershipBeforePromotion);
     let change = tokio::spawn(async move { node.promote_all(&ids).await });
+    die_before_it_begins(&mut cluster, held, &[four, five, down]).await;
     is_joint(&cluster, leader).await;
     is_joint(&cluster, heir).await;
     cluster.crash(leader).await;
@@ -103,6 +138,50 @@ async fn the_next_leader_finishes_the_change_of_a_dead_one() {
     cluster.masters[leader].node().read_index(LONG).await.unwrap();
     assert_eq!(cluster.masters[leader].get("before").unwrap(), b"1");
     assert_eq!(cluster.masters[leader].get("after").unwrap(), b"1");
+    cluster.shutdown().await;
+}
+
+/// The leader dies between the joint and the last configuration: the next one finishes the removal, and does not make a
+/// learner of who was to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_its_leader_left_joint_is_finished_by_the_next_one() {
+    let _alone = ALONE.lock().await;
+    let mut cluster = Cluster::three().await;
+    let (four, five) = (cluster.join("m4").await, cluster.join("m5").await);
+    let ids = [four, five].map(|at| cluster.masters[at].id);
+    let leader = cluster.leader().await;
+    cluster.masters[leader].node().promote_all(&ids).await.unwrap();
+    let leader = cluster.leader().await;
+    level(&cluster, leader, &[0, 1, 2, four, five]).await;
+    let others: Vec<usize> = (0..5).filter(|at| *at != leader).collect();
+    let (heir, gone, down) = (others[0], others[1], [others[2], others[3]]);
+    let node = cluster.masters[leader].node().clone();
+    let held = hold(Point::MembershipBeforeRemoval);
+    let id = cluster.masters[gone].id;
+    let removal = {
+        let node = node.clone();
+        tokio::spawn(async move { node.remove(id).await })
+    };
+    // All answer when the leader looks: the joint configuration is in the logs of two of five.
+    die_before_it_begins(&mut cluster, held, &[down[0], down[1], gone]).await;
+    eventually("the change has begun", || node.status().joint.then_some(())).await;
+    eventually("the heir has it", || cluster.masters[heir].node().status().joint.then_some(()))
+        .await;
+    drop(node);
+    cluster.crash(leader).await;
+    assert!(removal.await.unwrap().is_err(), "nobody may be told that it was done");
+    for at in down {
+        cluster.start(at).await;
+    }
+    let mut stay = vec![leader, heir, down[0], down[1]];
+    stay.sort_unstable();
+    settled(&cluster, heir, &stay).await;
+    cluster.start(gone).await;
+    let removed = cluster.masters[gone].node().removed();
+    eventually("it learns that it was removed", || removed.borrow().clone()).await;
+    cluster.start(leader).await;
+    settled(&cluster, leader, &stay).await;
+    cluster.write("after", b"1").await;
     cluster.shutdown().await;
 }
 
@@ -134,6 +213,7 @@ async fn forward(from: TcpStream, target: String, limit: u64, broken: Arc<Atomic
 /// one before was broken off.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
+    let _alone = ALONE.lock().await;
     // Less than half of the snapshot, and more than the largest message with log entries, which passes or does not.
     const LIMIT: u64 = 6 << 20;
     const _: () = assert!((quorate_raft::limits::LOG_READ_BYTES_MAX as u64) + (1 << 20) < LIMIT);
@@ -186,6 +266,7 @@ async fn a_broken_snapshot_transfer_goes_on_where_it_broke() {
 /// The leader keeps only the end of the log in memory: what is older comes from its disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_further_behind_than_memory_reaches_gets_the_log_from_disk() {
+    let _alone = ALONE.lock().await;
     let mut cluster = Cluster::new();
     cluster.snapshots = SnapshotRule { log_bytes_min: 1 << 40, follow_state_size: false };
     let mut cluster = Cluster::three_with(cluster).await;

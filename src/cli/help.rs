@@ -66,6 +66,17 @@ Of -o json these stay: leader, term, appliedIndex, masters[] with name, nodeId, 
 apiAddress, peerAddress, term, appliedIndex, trailsBy and version, and nodes[] with name, status,
 pods, address, runtime and version. What is not known is null.";
 
+pub const MASTERS: &str = "\
+Examples:
+  quorate masters list
+  quorate masters list -o wide
+  quorate masters remove m2            take a master out; asks first, --yes does not
+  quorate masters transfer-leader m3   before maintenance of the leader's machine
+
+A master is added by starting it: `quorate server --join URL --token T` on its machine. A removed master
+ends, and its directory is of no use any more. A removal that would leave the others without a quorum is
+refused, with the reason. To replace a master add the new one first, then remove the old one.";
+
 pub const COMPLETION: &str = "\
 Examples:
   source <(quorate completion bash)

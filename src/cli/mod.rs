@@ -7,6 +7,7 @@ mod images;
 pub use images::ImagesCommand;
 pub use server::default_data_dir;
 mod kubeconfig;
+mod masters;
 mod server;
 mod status;
 mod token;
@@ -55,6 +56,9 @@ enum Command {
     /// Print a kubeconfig for the cluster of a master on this machine
     #[command(after_help = help::KUBECONFIG)]
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// List, remove and choose among the masters
+    #[command(subcommand, after_help = help::MASTERS)]
+    Masters(masters::MastersCommand),
     /// Show masters and nodes
     #[command(after_help = help::STATUS)]
     Status(status::StatusArgs),
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         },
         Command::Token(command) => token::run(command),
         Command::Kubeconfig(args) => kubeconfig::run(args),
+        Command::Masters(command) => masters::run(command),
         Command::Status(args) => status::run(args),
         Command::Chaos(args) => return chaos::run(args),
         Command::Version(args) => version::run(args),

@@ -104,6 +104,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             joined = follow => joined?,
             () = master.voter() => {}
             reason = master.fatal() => bail!("{reason}"),
+            advice = master.removed() => bail!("{advice}"),
             () = stop.requested() => {
                 master.shutdown().await;
                 bail!("stopped before the join was finished; starting again on the same --data goes on");
@@ -157,6 +158,7 @@ pub async fn until_ready(
                 told = true;
             }
             reason = master.fatal() => bail!("{reason}"),
+            advice = master.removed() => bail!("{advice}"),
             () = stop.requested() => return Ok(false),
         }
     }
@@ -171,13 +173,12 @@ pub async fn wait_and_stop(
     agent: Option<node::Node>,
     mut progress: Progress,
 ) -> anyhow::Result<()> {
-    let fatal = tokio::select! {
-        () = stop.requested() => None,
-        reason = master.fatal() => Some(reason),
-    };
-    if let Some(reason) = fatal {
+    tokio::select! {
+        () = stop.requested() => {}
+        // As it was told to: what clients have asked is answered, and that is no failure.
+        advice = master.removed() => progress.line(&advice),
         // Nobody knows what is on the disk now: leave at once, and start again from it.
-        bail!("{reason}");
+        reason = master.fatal() => bail!("{reason}"),
     }
     progress.line("stopping (pods keep running); once more to stop at once");
     progress.begin();

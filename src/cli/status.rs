@@ -48,34 +48,65 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
     if let Some(output) = args.output {
         return output.show(&status);
     }
-    let rows = |list: &str, columns: &[&str]| -> Vec<Vec<String>> {
-        let items = status[list].as_array().into_iter().flatten();
-        items.map(|item| columns.iter().map(|column| text(&item[*column])).collect()).collect()
-    };
-    let header =
-        ["MASTER", "ID", "ROLE", "ANSWERS", "ADDRESS", "TERM", "APPLIED", "TRAILS BY", "VERSION"];
-    let columns = [
-        "name",
-        "nodeId",
-        "role",
-        "answers",
-        "apiAddress",
-        "term",
-        "appliedIndex",
-        "trailsBy",
-        "version",
-    ];
-    progress::say_raw(&progress::table(&header, &rows("masters", &columns)));
-    progress::say(&text(&status["summary"]));
+    print_masters(&status, COLUMNS);
     progress::say("");
-    let header = ["NODE", "STATUS", "PODS", "ADDRESS", "RUNTIME", "VERSION"];
-    let columns = ["name", "status", "pods", "address", "runtime", "version"];
-    progress::say_raw(&progress::table(&header, &rows("nodes", &columns)));
+    let columns = [
+        ("NODE", "name"),
+        ("STATUS", "status"),
+        ("PODS", "pods"),
+        ("ADDRESS", "address"),
+        ("RUNTIME", "runtime"),
+        ("VERSION", "version"),
+    ];
+    progress::say_raw(&table(&status["nodes"], &columns));
     Ok(())
 }
 
+/// Columns of the masters' table, with the field that each shows.
+pub const COLUMNS: &[(&str, &str)] = &[
+    ("MASTER", "name"),
+    ("ID", "nodeId"),
+    ("ROLE", "role"),
+    ("ANSWERS", "answers"),
+    ("ADDRESS", "apiAddress"),
+    ("TERM", "term"),
+    ("APPLIED", "appliedIndex"),
+    ("TRAILS BY", "trailsBy"),
+    ("VERSION", "version"),
+];
+
+/// All that is known.
+pub const ALL_COLUMNS: &[(&str, &str)] = &[
+    ("MASTER", "name"),
+    ("ID", "nodeId"),
+    ("ROLE", "role"),
+    ("ANSWERS", "answers"),
+    ("ADDRESS", "apiAddress"),
+    ("PEER ADDRESS", "peerAddress"),
+    ("TERM", "term"),
+    ("LAST LOG", "lastIndex"),
+    ("APPLIED", "appliedIndex"),
+    ("TRAILS BY", "trailsBy"),
+    ("HEARD MS AGO", "lastContactMs"),
+    ("FSYNC P99 MS", "fsyncP99Ms"),
+    ("VERSION", "version"),
+];
+
+fn table(items: &Value, columns: &[(&str, &str)]) -> String {
+    let header: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+    let row = |item: &Value| columns.iter().map(|(_, field)| text(&item[*field])).collect();
+    let rows: Vec<Vec<String>> = items.as_array().into_iter().flatten().map(row).collect();
+    progress::table(&header, &rows)
+}
+
+/// The masters, and in one line what their number is good for.
+pub fn print_masters(status: &Value, columns: &[(&str, &str)]) {
+    progress::say_raw(&table(&status["masters"], columns));
+    progress::say(&text(&status["summary"]));
+}
+
 /// What one master says, with what each of the others says of itself.
-async fn whole(client: &ApiClient) -> anyhow::Result<Value> {
+pub async fn whole(client: &ApiClient) -> anyhow::Result<Value> {
     let first = client.call(Method::GET, STATUS_PATH, None).await?;
     let masters = first["masters"].as_array().cloned().unwrap_or_default();
     let mut asked = Vec::new();
@@ -148,7 +179,8 @@ fn silence(rows: &[Value]) -> Option<String> {
     Some(format!("{} {verb} not answer{writes}", silent.join(", ")))
 }
 
-fn text(value: &Value) -> String {
+/// As a cell of a table.
+pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

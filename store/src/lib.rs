@@ -23,7 +23,7 @@ pub mod watch;
 pub use admit::{Admit, Refused, Write};
 pub use clock::{Clock, ClockHand};
 pub use error::Error;
-pub use masters::{JoinError, Masters, Relay, Started};
+pub use masters::{Change, Changed, GroupError, Masters, Relay, Started};
 pub use mirror::{Mirror, MirrorChange, Typed};
 pub use recorder::{EventDraft, Recorder, Regarding};
 pub use store::{Consistency, LeaderStore, Leadership, Published, Store};

@@ -72,5 +72,6 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// [`crate::Error::Unknown`], or [`crate::Error::Unavailable`] when it was still in the queue.
 pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 
-/// Admitting a master may take this long on the leader; then the joiner is told to ask again.
+/// Admitting a master, or another change of the masters, may take this long on the leader; then a joiner is told to ask
+/// again, and others that the outcome is not known.
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,5 +1,5 @@
-//! The masters as a group: starting one on Raft, admitting another, what they tell each other beside
-//! the log.
+//! The masters as a group: starting one on Raft, admitting and removing others, handing leadership over, what they tell
+//! each other beside the log.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use quorate_raft::{
     Refused, Route, StartError, Status, TransferError, WeakRaftNode,
 };
 use quorate_state_machine::codec;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::limits::MEMBERSHIP_TIMEOUT;
@@ -26,15 +27,54 @@ pub trait Relay: Send + Sync + 'static {
     async fn heartbeats(&self, from: NodeId, body: Bytes) -> Bytes;
 }
 
-/// Why another master was not admitted.
+/// Why the group did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// There is no leader now, or it did not answer: ask again.
-    #[error("no leader answers at the moment: {0}")]
+pub enum GroupError {
+    /// There is no leader now, or it cannot do it at the moment; nothing was done. Asking again may help.
+    #[error("the leader cannot do this at the moment: {0}")]
     Unavailable(String),
     /// The leader refused; asking again does not help.
     #[error("{0}")]
     Refused(String),
+    /// No master of that name.
+    #[error("no master is named {0:?}")]
+    UnknownMaster(String),
+    /// It may have been done. The status of the masters tells.
+    #[error("the outcome is not known: {0}")]
+    Unknown(String),
+}
+
+/// A change of the group that any master can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Takes a master out, wherever it is and whether it lives. A leader hands over first.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Hands leadership over.
+    Lead {
+        /// To whom; to the one that is most up to date when nobody is named.
+        to: Option<String>,
+    },
+}
+
+/// What came of a [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Who leads now, as far as is known.
+    pub leader: Option<String>,
+}
+
+/// What the leader says to a [`Change`], on the wire.
+type Said = Result<Changed, Denied>;
+
+/// See [`GroupError`]. What is not here is no answer at all.
+#[derive(Debug, Serialize, Deserialize)]
+enum Denied {
+    Refused(String),
+    UnknownMaster(String),
+    Unknown(String),
 }
 
 /// See the module. Cheap to clone.
@@ -132,51 +172,87 @@ impl Masters {
     /// Admits another master as a learner, wherever the leader is; gives its number.
     ///
     /// # Errors
-    /// [`JoinError`].
-    pub async fn admit(&self, member: &Member) -> Result<NodeId, JoinError> {
-        let state = self.raft.leadership().borrow().clone();
-        match state {
-            LeadershipState::Leader(_) => add_learner(&self.raft, member.clone()).await,
-            LeadershipState::Follower { leader: None } => {
-                Err(JoinError::Unavailable("none is known".to_owned()))
-            }
-            LeadershipState::Follower { leader: Some((leader, _)) } => {
-                let body = serde_json::to_vec(member)
-                    .map_err(|error| JoinError::Refused(error.to_string()))?;
-                let call = self.raft.call(leader, method::JOIN, body.into(), MEMBERSHIP_TIMEOUT);
-                let reply = match call.await {
-                    Ok(reply) => reply,
-                    Err(CallError::Refused(why)) => return Err(JoinError::Unavailable(why)),
-                    Err(error) => return Err(JoinError::Unavailable(error.to_string())),
-                };
-                match codec::decode::<Result<u64, String>>(&reply) {
-                    Ok(Ok(id)) => Ok(NodeId(id)),
-                    Ok(Err(why)) => Err(JoinError::Refused(why)),
-                    Err(error) => Err(JoinError::Unavailable(error.to_string())),
-                }
-            }
+    /// [`GroupError`].
+    pub async fn admit(&self, member: &Member) -> Result<NodeId, GroupError> {
+        let Some(leader) = self.leader_elsewhere()? else {
+            return add_learner(&self.raft, member.clone()).await;
+        };
+        let reply = self.ask(leader, method::JOIN, member).await?;
+        match codec::decode::<Result<u64, String>>(&reply) {
+            Ok(Ok(id)) => Ok(NodeId(id)),
+            Ok(Err(why)) => Err(GroupError::Refused(why)),
+            Err(error) => Err(GroupError::Unavailable(error.to_string())),
         }
     }
 
     /// Tells the members where this master is now, wherever the leader is.
     ///
     /// # Errors
-    /// [`JoinError`].
-    pub async fn announce(&self, member: &Member) -> Result<(), JoinError> {
-        let state = self.raft.leadership().borrow().clone();
-        match state {
-            LeadershipState::Leader(_) => moved(&self.raft, self.id(), member.clone()).await,
+    /// [`GroupError`].
+    pub async fn announce(&self, member: &Member) -> Result<(), GroupError> {
+        match self.leader_elsewhere()? {
+            None => moved(&self.raft, self.id(), member.clone()).await,
+            Some(leader) => self.ask(leader, method::MOVED, member).await.map(drop),
+        }
+    }
+
+    /// Changes the group, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`GroupError`].
+    pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
+        match self.leader_elsewhere()? {
+            None => carry_out(&self.raft, change).await,
+            Some(leader) => self.ask_for(leader, change).await,
+        }
+    }
+
+    async fn ask_for(&self, leader: NodeId, change: &Change) -> Result<Changed, GroupError> {
+        let reply = self.ask(leader, method::CHANGE, change).await?;
+        let said: Said = serde_json::from_slice(&reply)
+            .map_err(|error| GroupError::Unknown(format!("the answer does not decode: {error}")))?;
+        said.map_err(|denied| match denied {
+            Denied::Refused(why) => GroupError::Refused(why),
+            Denied::UnknownMaster(name) => GroupError::UnknownMaster(name),
+            Denied::Unknown(why) => GroupError::Unknown(why),
+        })
+    }
+
+    /// Who leads, when it is another master; `None` when it is this one.
+    fn leader_elsewhere(&self) -> Result<Option<NodeId>, GroupError> {
+        match &*self.raft.leadership().borrow() {
+            LeadershipState::Leader(_) => Ok(None),
+            LeadershipState::Follower { leader: Some((leader, _)) } => Ok(Some(*leader)),
             LeadershipState::Follower { leader: None } => {
-                Err(JoinError::Unavailable("none is known".to_owned()))
-            }
-            LeadershipState::Follower { leader: Some((leader, _)) } => {
-                let body = serde_json::to_vec(member)
-                    .map_err(|error| JoinError::Refused(error.to_string()))?;
-                let call = self.raft.call(leader, method::MOVED, body.into(), MEMBERSHIP_TIMEOUT);
-                let answer = call.await;
-                answer.map(|_| ()).map_err(|error| JoinError::Unavailable(error.to_string()))
+                Err(GroupError::Unavailable("none is known".to_owned()))
             }
         }
+    }
+
+    async fn ask(
+        &self,
+        leader: NodeId,
+        method: u32,
+        what: &impl Serialize,
+    ) -> Result<Bytes, GroupError> {
+        let body =
+            serde_json::to_vec(what).map_err(|error| GroupError::Refused(error.to_string()))?;
+        let reply = self.raft.call(leader, method, body.into(), MEMBERSHIP_TIMEOUT).await;
+        reply.map_err(|error| match error {
+            CallError::Refused(why) => GroupError::Unavailable(why),
+            CallError::Unknown { reason } => GroupError::Unknown(reason),
+            CallError::ToSelf
+            | CallError::UnknownNode(_)
+            | CallError::TooLarge { .. }
+            | CallError::Unreachable { .. }
+            | CallError::Fatal(_) => GroupError::Unavailable(error.to_string()),
+        })
+    }
+
+    /// Becomes `Some`, with what to do, when the others have removed this master: it must end.
+    #[must_use]
+    pub fn removed(&self) -> watch::Receiver<Option<String>> {
+        self.raft.removed()
     }
 
     /// Makes a learner that has caught up a voter. On the leader only.
@@ -217,24 +293,96 @@ impl Masters {
     }
 }
 
-async fn add_learner(raft: &RaftNode, member: Member) -> Result<NodeId, JoinError> {
+async fn add_learner(raft: &RaftNode, member: Member) -> Result<NodeId, GroupError> {
     raft.add_learner(member).await.map_err(of_membership)
 }
 
-async fn moved(raft: &RaftNode, node: NodeId, member: Member) -> Result<(), JoinError> {
+async fn moved(raft: &RaftNode, node: NodeId, member: Member) -> Result<(), GroupError> {
     raft.update_member(node, member).await.map_err(of_membership)
 }
 
-fn of_membership(error: MembershipError) -> JoinError {
+/// On the leader.
+async fn carry_out(raft: &RaftNode, change: &Change) -> Result<Changed, GroupError> {
+    match change {
+        Change::Lead { to } => {
+            let to = to.as_deref().map(|name| number_of(raft, name)).transpose()?;
+            let leads = raft.status().leader == Some(raft.id());
+            let leader = match to {
+                Some(to) if to == raft.id() && leads => to,
+                to => raft.transfer_leader(to).await.map_err(of_transfer)?,
+            };
+            Ok(Changed { leader: name_of(raft, leader) })
+        }
+        Change::Remove { name } => {
+            let node = number_of(raft, name)?;
+            match raft.remove(node).await {
+                Ok(()) => Ok(Changed { leader: name_of(raft, raft.id()) }),
+                Err(MembershipError::Leads(_)) => {
+                    let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
+                    tracing::info!(%leader, "handed leadership over: this master is to be removed");
+                    let masters = Masters { raft: raft.clone() };
+                    // Boxed: its answer is made by the same code, on the other master.
+                    Box::pin(masters.ask_for(leader, change)).await
+                }
+                Err(error) => Err(of_membership(error)),
+            }
+        }
+    }
+}
+
+fn number_of(raft: &RaftNode, name: &str) -> Result<NodeId, GroupError> {
+    let members = raft.members();
+    let named = members.into_iter().find(|known| known.member.name == name);
+    named.map(|known| known.id).ok_or_else(|| GroupError::UnknownMaster(name.to_owned()))
+}
+
+fn name_of(raft: &RaftNode, id: NodeId) -> Option<String> {
+    raft.members().into_iter().find(|known| known.id == id).map(|known| known.member.name)
+}
+
+fn of_membership(error: MembershipError) -> GroupError {
     match error {
         MembershipError::Duplicate { .. }
         | MembershipError::TooMany(_)
-        | MembershipError::UnknownNode(_) => JoinError::Refused(error.to_string()),
+        | MembershipError::Leads(_)
+        | MembershipError::LastVoter { .. }
+        | MembershipError::Needed { .. }
+        | MembershipError::NoQuorum { .. }
+        | MembershipError::UnknownNode(_) => GroupError::Refused(error.to_string()),
         MembershipError::NotLeader { .. }
         | MembershipError::NotCaughtUp { .. }
-        | MembershipError::Unknown { .. }
-        | MembershipError::Fatal(_) => JoinError::Unavailable(error.to_string()),
+        | MembershipError::Silent { .. }
+        | MembershipError::InProgress
+        | MembershipError::Fatal(_) => GroupError::Unavailable(error.to_string()),
+        MembershipError::Unknown { reason } => GroupError::Unknown(reason),
     }
+}
+
+fn of_transfer(error: TransferError) -> GroupError {
+    match error {
+        TransferError::NoTarget | TransferError::NotCaughtUp { .. } => {
+            GroupError::Refused(error.to_string())
+        }
+        TransferError::NotLeader { .. } | TransferError::Fatal(_) => {
+            GroupError::Unavailable(error.to_string())
+        }
+        TransferError::NotTaken { .. } => GroupError::Unknown(error.to_string()),
+    }
+}
+
+/// What another master asked of this one as the leader, for its wire.
+async fn serve_change(raft: &RaftNode, body: &[u8]) -> Result<Bytes, Refused> {
+    let change = serde_json::from_slice(body).map_err(|error| {
+        Refused(format!("the change does not decode, upgrade this master: {error}"))
+    })?;
+    let said: Said = match carry_out(raft, &change).await {
+        Ok(changed) => Ok(changed),
+        Err(GroupError::Refused(why)) => Err(Denied::Refused(why)),
+        Err(GroupError::UnknownMaster(name)) => Err(Denied::UnknownMaster(name)),
+        Err(GroupError::Unknown(why)) => Err(Denied::Unknown(why)),
+        Err(GroupError::Unavailable(why)) => return Err(Refused(why)),
+    };
+    serde_json::to_vec(&said).map(Bytes::from).map_err(|error| Refused(error.to_string()))
 }
 
 #[async_trait]
@@ -257,8 +405,8 @@ impl Handler for CallsHandler {
                     .map_err(|error| Refused(format!("member does not decode: {error}")))?;
                 let answer = match add_learner(raft, member).await {
                     Ok(id) => Ok(id.0),
-                    Err(JoinError::Refused(why)) => Err(why),
-                    Err(JoinError::Unavailable(why)) => return Err(Refused(why)),
+                    Err(GroupError::Refused(why)) => Err(why),
+                    Err(error) => return Err(Refused(error.to_string())),
                 };
                 codec::encode(&answer).map(Bytes::from).map_err(|e| Refused(e.to_string()))
             }
@@ -268,6 +416,7 @@ impl Handler for CallsHandler {
                 let answer = moved(raft, from, member).await;
                 answer.map(|()| Bytes::new()).map_err(|error| Refused(error.to_string()))
             }
+            method::CHANGE => serve_change(raft, &body).await,
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
                 Ok(relay.heartbeats(from, body).await)

@@ -46,7 +46,7 @@ impl Cluster {
         let data = data.unwrap_or_else(|| directory.path()).to_owned();
         let mut cluster = Self { data, directory, range, masters: Vec::new(), agents: Vec::new() };
         for number in 0..masters {
-            cluster.add_master(number);
+            cluster.add_master(number, 0);
         }
         cluster
     }
@@ -55,11 +55,15 @@ impl Cluster {
         self.directory.path().join("kubeconfig")
     }
 
-    fn add_master(&mut self, number: usize) {
+    /// The next master, which joins through the one `via` unless it is the first.
+    pub fn add_master(&mut self, number: usize, via: usize) {
         let name = format!("m{number}");
         let data = self.data.join(&name);
         let (api_port, peer_port) = (free_port(), free_port());
-        let join = (number > 0).then(|| (self.masters[0].url(), self.token("server")));
+        let join = (number > 0).then(|| {
+            let token = self.quorate_at(via, &["token", "create", "--role", "server"]);
+            (self.masters[via].url(), token.trim().to_owned())
+        });
         let process = self.run_master(&name, &data, api_port, peer_port, join);
         self.masters.push(MasterProcess { process, name, data, api_port, peer_port });
         self.masters[number].process.says("ready after");
@@ -104,16 +108,28 @@ impl Cluster {
 
     /// Runs a command of the binary against one master's directory.
     pub fn quorate_at(&self, number: usize, arguments: &[&str]) -> String {
-        step(&format!("+ quorate {} (at {})", arguments.join(" "), self.masters[number].name));
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
-        command.args(arguments).arg("--data").arg(&self.masters[number].data);
-        let output = run_to_end(&mut command, b"", PATIENCE);
+        let output = self.tried_at(number, arguments);
         assert!(
             output.status.success(),
             "quorate {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same, of a command that may fail.
+    pub fn tried_at(&self, number: usize, arguments: &[&str]) -> std::process::Output {
+        step(&format!("+ quorate {} (at {})", arguments.join(" "), self.masters[number].name));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(arguments).arg("--data").arg(&self.masters[number].data);
+        run_to_end(&mut command, b"", PATIENCE)
+    }
+
+    /// The error line of a command that fails.
+    pub fn refused_at(&self, number: usize, arguments: &[&str]) -> String {
+        let output = self.tried_at(number, arguments);
+        assert!(!output.status.success(), "quorate {arguments:?} should be refused");
+        String::from_utf8(output.stderr).unwrap().trim().to_owned()
     }
 
     /// A node agent that knows all masters. One of the same name goes on with what the former left.

@@ -165,7 +165,7 @@ impl Request {
 
 /// All of a body, up to its limit. What is left of a larger one is read by whoever drops it
 /// (`serve/leftover.rs`), so that its client sees why it was refused.
-async fn read(mut body: Body) -> Answer<Bytes> {
+pub(crate) async fn read(mut body: Body) -> Answer<Bytes> {
     let too_large = || Box::new(Status::body_too_large(REQUEST_BODY_BYTES_MAX));
     if http_body::Body::size_hint(&body).lower() > REQUEST_BODY_BYTES_MAX as u64 {
         return Err(too_large());

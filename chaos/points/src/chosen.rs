@@ -41,6 +41,15 @@ pub fn hook(hook: Option<Hook>) {
     HOOK.with(|own| *own.borrow_mut() = hook);
 }
 
+/// From now on whoever in this process passes the point calls this: for tests with several masters in one process. It
+/// may block.
+pub fn everywhere(point: Point, call: impl Fn() + Send + Sync + 'static) {
+    // Only an action of another form is refused.
+    if fail::cfg_callback(point.name(), call).is_ok() {
+        ARMED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Follows the orders in the directory that the environment names, if it does: those that are there when this returns
 /// already hold.
 pub fn obey() {

@@ -45,6 +45,10 @@ mod chosen {
     #[inline(always)]
     pub fn hook(_: Option<super::Hook>) {}
 
+    /// What whoever passes a point would call: nobody passes it.
+    #[inline(always)]
+    pub fn everywhere(_: Point, _: impl Fn() + Send + Sync + 'static) {}
+
     /// Looks for orders; there are none.
     #[inline(always)]
     pub fn obey() {}

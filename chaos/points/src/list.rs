@@ -139,6 +139,8 @@ points! {
         "a new master is a learner, and does not know its number";
     MembershipBeforePromotion = "membership.before-promotion", Nobody,
         "a learner has caught up, and its promotion is not begun";
+    MembershipBeforeRemoval = "membership.before-removal", Nobody,
+        "a master may be removed, and its removal is not begun";
     MembershipApplied = "membership.applied", Nobody,
         "a change of the members is committed, joint or not, and not applied here";
     MembershipFinish = "membership.finish", Nobody,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_raft::NodeId;
-use quorate_store::JoinError;
+use quorate_store::GroupError;
 use rand::RngExt as _;
 
 use super::host::Sent;
@@ -72,8 +72,8 @@ impl World {
         self.nodes[asked].spawn(async move {
             let admitted = match masters.admit(&member).await {
                 Ok(id) => Admitted::As(id),
-                Err(JoinError::Refused(why)) => Admitted::Refused(why),
-                Err(JoinError::Unavailable(_)) => Admitted::Later,
+                Err(GroupError::Refused(why)) => Admitted::Refused(why),
+                Err(_) => Admitted::Later,
             };
             outbox.send(Sent::Joined { from: asked, joiner, number, admitted });
         });

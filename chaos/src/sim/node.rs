@@ -167,6 +167,7 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
         pod_facing: None,
         registry: Default::default(),
         documents: None,
+        actions: None,
     })
 }
 

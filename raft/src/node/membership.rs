@@ -1,5 +1,5 @@
 //! Changes of the membership. One at a time, on the leader only; what a dead leader left half done
-//! is finished by the next one (`finish_joint`, called by the upkeep).
+//! is finished by the next one (`finish_joint`, called by the upkeep). Removals are in `removal`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
+use super::health::lacks_quorum;
+use super::status::MemberStatus;
 use super::{Inner, Metrics, RaftNode};
 use crate::error::MembershipError;
 use crate::limits::{
@@ -50,7 +52,12 @@ impl RaftNode {
             let blank = inner.limited(inner.raft.write_blank()).await?;
             let id = NodeId(blank.log_id.index);
             points::pass(Point::MembershipNumbered);
-            inner.limited(inner.raft.add_learner(id, member.clone(), false)).await?;
+            let change = ChangeMembers::AddNodes(BTreeMap::from([(id, member.clone())]));
+            // Under this leadership no membership comes between the two, so a later one that lacks it says that it
+            // was removed.
+            let committed_leader_id = metrics.vote.leader_id;
+            let same = [Precondition::CommittedLeaderId { committed_leader_id }];
+            inner.limited(inner.raft.change_membership_if(change, true, same)).await?;
             points::pass(Point::MembershipLearner);
             if mutants::is(Mutant::LearnerVotes) {
                 let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
@@ -93,7 +100,8 @@ impl RaftNode {
     /// configuration. Does nothing when it votes already.
     ///
     /// # Errors
-    /// `NotCaughtUp` when it did not in `limits::PROMOTE_WAIT_MAX`; `UnknownNode`; `NotLeader`;
+    /// `NotCaughtUp` when it did not in `limits::PROMOTE_WAIT_MAX`; `Silent` when it does not answer, `NoQuorum` when
+    /// too few of the voters would; `UnknownNode`; `NotLeader`;
     /// `Unknown`, after which `members()` tells.
     pub async fn promote(&self, node: NodeId) -> Result<(), MembershipError> {
         self.promote_all(&[node]).await
@@ -110,7 +118,8 @@ impl RaftNode {
         self.on_runtime(async move {
             inner.wait_caught_up(&nodes).await?;
             let _one_at_a_time = inner.membership_lock.lock().await;
-            inner.leader_metrics()?;
+            let metrics = inner.leader_metrics()?;
+            inner.would_decide(&metrics, &nodes).await?;
             points::pass(Point::MembershipBeforePromotion);
             let change = ChangeMembers::AddVoterIds(nodes.clone());
             inner.limited(inner.raft.change_membership(change, true)).await?;
@@ -122,7 +131,7 @@ impl RaftNode {
 }
 
 impl Inner {
-    fn leader_metrics(&self) -> Result<Metrics, MembershipError> {
+    pub(crate) fn leader_metrics(&self) -> Result<Metrics, MembershipError> {
         let metrics = self.metrics();
         if metrics.state == ServerState::Leader {
             return Ok(metrics);
@@ -194,8 +203,33 @@ impl Inner {
         }
     }
 
+    /// A majority of the voters, with these, must be there now. A learner that has died looks level for as long as
+    /// nobody writes.
+    async fn would_decide(
+        &self,
+        metrics: &Metrics,
+        new: &BTreeSet<NodeId>,
+    ) -> Result<(), MembershipError> {
+        let members = self.members_of(metrics);
+        let answer = self.who_answers(&members).await;
+        let silent = |member: &&MemberStatus| {
+            !member.voter && new.contains(&member.id) && !answer.contains(&member.id)
+        };
+        if let Some(silent) = members.iter().find(silent) {
+            return Err(MembershipError::Silent { name: silent.member.name.clone() });
+        }
+        let voters: Vec<_> =
+            members.iter().filter(|member| member.voter || new.contains(&member.id)).collect();
+        match lacks_quorum(&voters, &answer) {
+            None => Ok(()),
+            Some((quorum, ill)) => {
+                Err(MembershipError::NoQuorum { voters: voters.len(), quorum, ill })
+            }
+        }
+    }
+
     /// Waits for one change, with a limit.
-    async fn limited<T>(
+    pub(crate) async fn limited<T>(
         &self,
         change: impl Future<Output = Result<T, ChangeError>>,
     ) -> Result<T, MembershipError> {
@@ -220,11 +254,16 @@ impl Inner {
         let Ok(metrics) = self.leader_metrics() else { return };
         let configs = metrics.membership_config.membership().get_joint_config();
         let [_, .., goal] = configs.as_slice() else { return };
+        if *metrics.membership_config.log_id() > metrics.last_applied {
+            // Nothing can be done before a majority has it.
+            return;
+        }
         points::pass(Point::MembershipFinish);
         let goal = ChangeMembers::ReplaceAllVoters(goal.clone());
         let last_membership_log_id = *metrics.membership_config.log_id();
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id };
-        let change = self.raft.change_membership_if(goal, true, [unchanged]);
+        // Who is not in the goal was being removed.
+        let change = self.raft.change_membership_if(goal, false, [unchanged]);
         match self.limited(change).await {
             Ok(_) => tracing::info!("finished a half-done membership change"),
             Err(error) => {

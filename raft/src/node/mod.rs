@@ -4,10 +4,12 @@
 //! `status` are its operations; `election` and `upkeep` are what it does by itself.
 
 pub(crate) mod election;
+mod health;
 pub mod leadership;
 pub(crate) mod membership;
 pub mod propose;
 pub(crate) mod read;
+pub(crate) mod removal;
 mod start;
 pub mod status;
 pub(crate) mod stop;
@@ -18,6 +20,7 @@ pub use start::OPENER_THREAD;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -100,6 +103,10 @@ pub(crate) struct Inner {
     pub(crate) leadership: watch::Receiver<leadership::LeadershipState>,
     pub(crate) membership_lock: tokio::sync::Mutex<()>,
     pub(crate) fatal: watch::Sender<Option<Fatal>>,
+    /// What to do, once the others have removed this master.
+    pub(crate) removed: watch::Sender<Option<String>>,
+    /// The data directory.
+    pub(crate) directory: PathBuf,
     pub(crate) space: Arc<Space>,
     pub(crate) past: Arc<Past>,
     pub(crate) snapshot_rule: SnapshotRule,

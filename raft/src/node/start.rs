@@ -26,6 +26,7 @@ use crate::log::directory;
 use crate::log::storage::{LogStore, LogThread};
 use crate::machine::StateMachine;
 use crate::machine_store::MachineStore;
+use crate::mark::Mark;
 use crate::peer::Handler;
 use crate::peer::client::{Peers, Route};
 use crate::peer::incoming::Incoming;
@@ -118,6 +119,7 @@ async fn open_stores(
         let raft = config.data_dir.join("raft");
         directory::create(&raft)?;
         let lock = directory::lock(&raft)?;
+        Mark::refuse_any(&raft)?;
         let io = |source| StartError::Io { path: raft.clone(), action: "prepare", source };
         let space = Space::open(&raft, config.disk, config.host.clone()).map_err(io)?;
         let space = Arc::new(space);
@@ -222,6 +224,8 @@ async fn assemble(
         proposals: Gate::new(),
         membership_lock: tokio::sync::Mutex::new(()),
         fatal,
+        removed: watch::Sender::new(None),
+        directory: config.data_dir,
         space,
         past,
         snapshot_rule: config.snapshots,

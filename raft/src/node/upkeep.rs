@@ -1,5 +1,5 @@
 //! What a node does by itself: snapshots and purging, free space, half-done membership changes,
-//! and noticing that Raft has failed.
+//! whether it was removed, and noticing that Raft has failed.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(crate) fn start(inner: &Arc<Inner>) {
         let members = metrics.membership_config.membership().nodes();
         inner.peers.follow(members.map(|(id, node)| (*id, node.peer_address.clone())).collect());
         inner.finish_joint().await;
+        inner.ask_whether_removed().await;
     });
     tokio::spawn(watch_raft(Arc::downgrade(inner)));
 }

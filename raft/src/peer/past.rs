@@ -16,8 +16,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,8 +28,8 @@ use tonic::metadata::MetadataMap;
 
 use crate::error::{Fatal, StartError};
 use crate::limits::{HEARD_BYTES_MAX, HEARD_NODES_MAX, HEARD_STARTS_MAX};
-use crate::log::directory;
 use crate::log::shared::Shared;
+use crate::mark::Mark;
 use crate::types::NodeId;
 
 /// Header: `START BEGAN SYNCED` of the sender.
@@ -38,8 +38,6 @@ const LOG: &str = "quorate-log";
 const HEARD: &str = "quorate-heard";
 /// File: what is known of others, as in the header.
 const HEARD_FILE: &str = "heard";
-/// File: the master went back; why it must not start.
-const MARK_FILE: &str = "went-back";
 
 /// For each start of a master, up to which group commit its log was known to be on disk.
 type Starts = BTreeMap<u64, u64>;
@@ -137,7 +135,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// Refuses a directory that is marked; reads what was known before.
+    /// Reads what was known before.
     pub(crate) fn open(
         directory: &Path,
         own: NodeId,
@@ -152,9 +150,6 @@ impl Past {
                 Ok(text) => Ok(Some(text)),
             }
         };
-        if let Some(problem) = read(MARK_FILE)? {
-            return Err(StartError::WentBack { problem: problem.trim().to_owned() });
-        }
         let began = log.lock().sequence;
         let start = quorate_chance::number();
         let directory = directory.to_owned();
@@ -266,17 +261,10 @@ impl Past {
                 fatal.get_or_insert_with(|| Fatal(problem.clone()));
                 first
             });
-            if first && let Err(error) = self.mark(&problem) {
+            if first && let Err(error) = Mark::WentBack.set(&self.directory, &problem) {
                 tracing::error!(%error, "the directory of this master cannot be marked");
             }
         })
-    }
-
-    fn mark(&self, problem: &str) -> io::Result<()> {
-        let mut file = File::create(self.directory.join(MARK_FILE))?;
-        file.write_all(problem.as_bytes())?;
-        file.sync_all()?;
-        directory::sync(&self.directory)
     }
 
     /// Forgets those who are no members; writes down what is known of the others. Blocks for a moment; what a power
@@ -374,8 +362,7 @@ mod tests {
         assert!(back.answered(NodeId(1), &refused.metadata().clone().into_headers()).is_err());
         let fatal = back.fatal.borrow().clone().unwrap().to_string();
         assert!(fatal.contains("Put the newer files back"), "{fatal}");
-        let log = Arc::new(Shared::default());
-        let error = Past::open(two.path(), NodeId(2), log, watch::Sender::new(None)).unwrap_err();
+        let error = Mark::refuse_any(two.path()).unwrap_err();
         assert!(error.to_string().contains("of an earlier time"), "{error}");
     }
 

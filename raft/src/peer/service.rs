@@ -21,6 +21,7 @@ use crate::limits::READ_ROUND_MAX;
 use crate::log::shared::Shared;
 use crate::node::Raft;
 use crate::node::read::Reads;
+use crate::node::removal;
 use crate::raft_types::TypeConfig;
 use crate::space::Space;
 use crate::types::NodeId;
@@ -171,7 +172,7 @@ impl RaftService for Service {
         &self,
         request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeReply>, Status> {
-        self.sender(&request)?;
+        let sender = self.sender(&request)?;
         let (vote, leader) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -183,6 +184,7 @@ impl RaftService for Service {
             vote: Some(wire::vote_out(vote)),
             last_log_id: last.map(wire::id_out),
             leader: leader.map_or(0, |id| id.0),
+            removed: removal::says_removed(&self.raft, sender),
         }))
     }
 

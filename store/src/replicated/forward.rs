@@ -20,6 +20,8 @@ pub(crate) mod method {
     pub(crate) const PROPOSE_FREEING: u32 = 4;
     /// Where the calling master is now, to the leader.
     pub(crate) const MOVED: u32 = 5;
+    /// A [`crate::masters::Change`] of the masters, to the leader.
+    pub(crate) const CHANGE: u32 = 6;
 }
 
 /// What became of a forwarded proposal.

@@ -1,0 +1,55 @@
+//! Which masters are there at this moment: looked at before a change of the members, since one that needs somebody who
+//! has just died would take the quorum away until he is back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use quorate_proto::raft as pb;
+
+use super::Inner;
+use super::status::MemberStatus;
+use crate::limits::{MEMBER_ANSWER_MAX, PROMOTE_LAG_MAX};
+use crate::peer::client::Purpose;
+use crate::types::{Member, NodeId};
+
+impl Inner {
+    /// Asks another master how far it is.
+    pub(crate) async fn probe(
+        &self,
+        id: NodeId,
+        member: &Member,
+        limit: Duration,
+    ) -> Option<pb::ProbeReply> {
+        let mut client = self.peers.client(id, &member.peer_address, Purpose::Call);
+        let reply = tokio::time::timeout(limit, client.probe(pb::ProbeRequest {})).await;
+        Some(reply.ok()?.ok()?.into_inner())
+    }
+
+    /// Which members are there now; this one is.
+    pub(crate) async fn who_answers(&self, members: &[MemberStatus]) -> BTreeSet<NodeId> {
+        let asked = members.iter().map(|member| async move {
+            let answers = member.id == self.id
+                || self.probe(member.id, &member.member, MEMBER_ANSWER_MAX).await.is_some();
+            answers.then_some(member.id)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+/// Whether a member answers and has nearly all.
+fn is_healthy(member: &MemberStatus, answer: &BTreeSet<NodeId>) -> bool {
+    let level = member.matched.is_some() && member.lag.is_some_and(|lag| lag <= PROMOTE_LAG_MAX);
+    answer.contains(&member.id) && level
+}
+
+/// When too few of these are healthy: how many must be, and who is not.
+pub(crate) fn lacks_quorum(
+    voters: &[&MemberStatus],
+    answer: &BTreeSet<NodeId>,
+) -> Option<(usize, Vec<String>)> {
+    let quorum = voters.len() / 2 + 1;
+    let ill = voters.iter().filter(|member| !is_healthy(member, answer));
+    let ill: Vec<String> = ill.map(|member| member.member.name.clone()).collect();
+    (voters.len() - ill.len() < quorum).then_some((quorum, ill))
+}

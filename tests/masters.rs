@@ -1,0 +1,198 @@
+//! Masters are listed, handed over and taken out while clients write: with `quorate masters`, as its users do it.
+
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "helpers of tests")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::cluster::Cluster;
+use common::{PATIENCE, kube::client, until};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ObjectMeta, PostParams};
+use serde_json::Value;
+
+/// Writes at one master until told to stop; each call must succeed.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Result<(), String>>,
+}
+
+impl Writer {
+    async fn start(cluster: &Cluster, number: usize) -> Self {
+        let client = client(&cluster.kubeconfig(), Some(&cluster.masters[number].url())).await;
+        let maps: Api<ConfigMap> = Api::default_namespaced(client);
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count) = (stop.clone(), written.clone());
+        let task = tokio::spawn(async move {
+            while !stopped.load(Ordering::Relaxed) {
+                let name = format!("m{number}-{}", count.load(Ordering::Relaxed));
+                let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+                let map = ConfigMap { metadata, ..ConfigMap::default() };
+                maps.create(&PostParams::default(), &map)
+                    .await
+                    .map_err(|error| format!("{name}: {error}"))?;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            let list = maps.list(&kube::api::ListParams::default()).await;
+            let list = list.map_err(|error| error.to_string())?;
+            let own = list.items.iter().filter_map(|map| map.metadata.name.as_deref());
+            let own = own.filter(|name| name.starts_with(&format!("m{number}-"))).count();
+            let want = count.load(Ordering::Relaxed);
+            if own as u64 == want { Ok(()) } else { Err(format!("{own} of {want} are there")) }
+        });
+        Self { stop, written, task }
+    }
+
+    /// Waits until it has written some more.
+    async fn goes_on(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        let more = async {
+            while self.written.load(Ordering::Relaxed) < before + 10 {
+                assert!(!self.task.is_finished(), "the writer has ended");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, more).await.expect("writes go on");
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap().unwrap();
+        assert!(self.written.load(Ordering::Relaxed) > 30);
+    }
+}
+
+fn listed(cluster: &Cluster, number: usize) -> Value {
+    let text = cluster.quorate_at(number, &["masters", "list", "-o", "json"]);
+    serde_json::from_str(&text).unwrap()
+}
+
+fn names(list: &Value, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+    let masters = list["masters"].as_array().unwrap().iter();
+    masters.filter(|m| wanted(m)).map(|m| m["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_is_replaced_while_clients_write() {
+    let mut cluster = Cluster::start(3);
+    let list = listed(&cluster, 0);
+    assert_eq!(names(&list, |master| master["voter"] == true), ["m0", "m1", "m2"]);
+    assert_eq!(list["summary"], "3 voters, quorum 2, survives the loss of 1");
+    let wide = cluster.quorate_at(1, &["masters", "list", "-o", "wide"]);
+    let header = wide.lines().next().unwrap();
+    let columns = ["MASTER", "ID", "ROLE", "PEER ADDRESS", "LAST LOG", "FSYNC P99 MS", "VERSION"];
+    assert!(columns.iter().all(|column| header.contains(column)), "{header}");
+
+    let writers = [Writer::start(&cluster, 1).await, Writer::start(&cluster, 2).await];
+    for to in ["m1", "m2", "m0"] {
+        writers[0].goes_on().await;
+        let said = cluster.quorate_at(1, &["masters", "transfer-leader", to]);
+        assert_eq!(said.trim(), format!("{to} leads"));
+        assert_eq!(listed(&cluster, 2)["leader"], to);
+    }
+    // Whoever is up to date.
+    let said = cluster.quorate_at(2, &["masters", "transfer-leader"]);
+    assert!(["m1 leads", "m2 leads"].contains(&said.trim()), "{said}");
+    cluster.quorate_at(1, &["masters", "transfer-leader", "m0"]);
+
+    // The new one first, then the old one, which leads.
+    cluster.add_master(3, 1);
+    until("it votes", PATIENCE, || {
+        names(&listed(&cluster, 1), |master| master["voter"] == true).len() == 4
+    });
+    let even =
+        "4 voters, quorum 3, survives the loss of 1 (as 3 would: an even number adds nothing)";
+    assert_eq!(listed(&cluster, 1)["summary"], even);
+    let said = cluster.quorate_at(1, &["masters", "remove", "m0", "--yes"]);
+    let remains = "3 voters, quorum 2, survives the loss of 1";
+    assert_eq!(said.trim(), format!("master \"m0\" removed: {remains}"));
+    let old = &mut cluster.masters[0].process;
+    until("it has ended", PATIENCE, || !old.is_running());
+    assert!(old.stopped().success(), "it did as it was told");
+    let text = old.text();
+    assert!(text.contains("master \"m0\" was removed from the cluster"), "{text}");
+    for writer in &writers {
+        writer.goes_on().await;
+    }
+    let list = listed(&cluster, 3);
+    assert_eq!(names(&list, |master| master["voter"] == true), ["m1", "m2", "m3"]);
+    assert_ne!(list["leader"], "m0");
+    for writer in writers {
+        writer.finish().await;
+    }
+
+    // Its directory is of no use, and says what to do.
+    cluster.restart(0);
+    let old = &mut cluster.masters[0].process;
+    until("it is refused", PATIENCE, || !old.is_running());
+    assert!(!old.stopped().success());
+    let text = old.text();
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("error: ") && last.contains("quorate server --join"), "{last}");
+    // Its name is free.
+    let data = cluster.masters[0].data.clone();
+    std::fs::remove_dir_all(data).unwrap();
+    let moved = cluster.masters.remove(0);
+    drop(moved);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_needed_stays_and_the_dead_may_go() {
+    let mut cluster = Cluster::start(3);
+    let said = cluster.refused_at(0, &["masters", "remove", "m9", "--yes"]);
+    assert!(said.contains("no master is named \"m9\""), "{said}");
+    let said = cluster.refused_at(0, &["masters", "remove", "m1"]);
+    assert!(said.contains("What remains: 2 voters") && said.contains("say --yes"), "{said}");
+    let said = cluster.refused_at(0, &["masters", "transfer-leader", "m9"]);
+    assert!(said.contains("no master is named \"m9\""), "{said}");
+    assert_eq!(listed(&cluster, 0)["masters"].as_array().unwrap().len(), 3, "nothing was done");
+    // Who may not, cannot.
+    let kubeconfig = cluster.directory.path().join("jane");
+    let file = kubeconfig.display().to_string();
+    let jane = ["kubeconfig", "--user", "jane", "--kubeconfig", &file];
+    cluster.quorate_at(0, &jane);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command.args(["masters", "remove", "m2", "--yes", "--kubeconfig", &file]);
+    let output = common::process::run_to_end(&mut command, b"", PATIENCE);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let denied = "User \"jane\" cannot post path \"/quorate/v1/masters/remove\"";
+    assert!(!output.status.success() && said.contains(denied), "{said}");
+
+    cluster.masters[2].process.kill_9();
+    let mut refusal = String::new();
+    until("the dead one is missed", PATIENCE, || {
+        let output = cluster.tried_at(0, &["masters", "remove", "m1", "--yes"]);
+        refusal = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "m1 is needed");
+        refusal.contains("without master \"m1\" the cluster would have no quorum")
+    });
+    assert!(
+        refusal.contains("\"m2\" does not. Repair that first, or remove it instead"),
+        "{refusal}"
+    );
+    let said = cluster.quorate_at(1, &["masters", "remove", "m2", "-y"]);
+    assert!(said.contains("2 voters, quorum 2, survives the loss of 0"), "{said}");
+    cluster.restart(2);
+    let dead = &mut cluster.masters[2].process;
+    until("it learns that it was removed", PATIENCE, || !dead.is_running());
+    let text = dead.text();
+    assert!(text.contains("error: master \"m2\" was removed from the cluster"), "{text}");
+
+    // Without a quorum: what is known is told, nothing is changed.
+    cluster.masters[1].process.kill_9();
+    let list = listed(&cluster, 0);
+    assert_eq!(names(&list, |master| master["answers"] == "yes"), ["m0"]);
+    let summary = list["summary"].as_str().unwrap();
+    assert!(summary.contains("m1 does not answer: NO QUORUM, writes wait"), "{summary}");
+    let said = cluster.refused_at(0, &["masters", "remove", "m1", "--yes"]);
+    assert!(said.contains("no quorum") || said.contains("the leader cannot do this"), "{said}");
+    cluster.restart(1);
+    until("both vote on", PATIENCE, || {
+        let list = listed(&cluster, 0);
+        names(&list, |master| master["answers"] == "yes").len() == 2
+    });
+}
