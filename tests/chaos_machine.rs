@@ -336,3 +336,35 @@ expect: {healed_within: 60s}
         ],
     );
 }
+
+#[test]
+fn masters_are_taken_out_and_leadership_goes_round() {
+    step("the leader is taken out, then a follower while the leader dies in the middle of that");
+    let crash =
+        "- {at: 14s, for: 12s, fault: crash-point, target: leader, point: membership.applied}\n";
+    let (code, report) = run(&format!(
+        "\
+name: members
+masters: 5
+schedule:
+- {{at: 1s, for: 3s, fault: transfer, every: 500ms}}
+- {{at: 6s, for: 3s, fault: replace, target: leader}}
+{}- {{at: 15s, for: 6s, fault: replace, target: follower}}
+expect: {{healed_within: 60s}}
+",
+        if has_points() { crash } else { "" }
+    ));
+    assert_eq!(code, Some(0), "{report:#}");
+    let last = if has_points() { 3 } else { 2 };
+    let ended = ", has ended as it was told to, and its directory is refused: ";
+    assert_shown(
+        &report,
+        &[
+            (0, "met "),
+            (1, ended),
+            (1, ": it votes again, as number "),
+            (last, " is taken out (its number was "),
+            (last, ": it votes again, as number "),
+        ],
+    );
+}

@@ -264,6 +264,17 @@ pub const MEMORY_MIB: u32 = 1;
 /// The same, at most. A scenario with more is refused.
 pub const MEMORY_MIB_MAX: usize = 1 << 16;
 
+/// Until a master is taken out of the cluster, which may have to wait for another fault; then until it has ended.
+/// Beyond the one it stays, beyond the other the run fails.
+pub const REMOVED_MAX: Duration = Duration::from_secs(15);
+
+/// The same when it is not known whether the removal was done: whoever carries it out may take so long. Beyond it, it
+/// was not.
+pub const REMOVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Until a start on the directory of a master that was taken out is refused. Beyond it the run fails.
+pub const REFUSED_MAX: Duration = Duration::from_secs(20);
+
 /// Until a master that was started on damaged files has ended, or serves. Beyond it, it counts as one that goes on.
 pub const DECIDED_MAX: Duration = Duration::from_secs(15);
 

@@ -85,9 +85,12 @@ pub const TRANSFER_LAG_MAX: u64 = 256;
 pub const TRANSFER_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long one change of the membership may take.
 pub const MEMBERSHIP_CHANGE_MAX: Duration = Duration::from_secs(30);
+/// How long a change of the members waits for another one that is under way. Then it is refused, and not done later.
+pub const MEMBERSHIP_TURN_MAX: Duration = Duration::from_secs(2);
 /// Before a master is removed the others are asked whether they are there; one that has not answered by then is not.
 pub const MEMBER_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// How long a removal waits for a leader that was elected just now to apply its first entry.
+/// How long a change waits for a leader that was elected just now to apply its first entry, and to hear how far the
+/// others are.
 pub const LEADER_READY_MAX: Duration = Duration::from_secs(2);
 /// How often the leader looks for a half-done membership change, and a master without a leader asks whether it was
 /// removed.

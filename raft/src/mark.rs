@@ -33,11 +33,14 @@ impl Mark {
         }
     }
 
-    /// Marks a directory, so that it stays marked after a power loss. Blocks for a moment.
+    /// Marks a directory, whole or not at all, so that it stays marked after a power loss. Blocks for a moment.
     pub(crate) fn set(self, directory: &Path, problem: &str) -> io::Result<()> {
-        let mut file = File::create(directory.join(self.file()))?;
+        let path = directory.join(self.file());
+        let beside = path.with_extension("new");
+        let mut file = File::create(&beside)?;
         file.write_all(problem.as_bytes())?;
         file.sync_all()?;
+        fs::rename(&beside, &path)?;
         directory::sync(directory)
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Cluster, LONG, eventually};
 use quorate_points::{self as points, Point};
-use quorate_raft::{NodeId, SnapshotRule};
+use quorate_raft::{Member, MembershipError, NodeId, SnapshotRule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -71,7 +71,7 @@ fn hold(point: Point) -> Held {
 
 /// These die after the leader has looked who is there, and before it begins its change: that goes on without them.
 async fn die_before_it_begins(cluster: &mut Cluster, held: Held, dead: &[usize]) {
-    held.there.await.unwrap();
+    tokio::time::timeout(LONG, held.there).await.unwrap().unwrap();
     for at in dead {
         cluster.crash(*at).await;
     }
@@ -182,6 +182,74 @@ async fn a_removal_that_its_leader_left_joint_is_finished_by_the_next_one() {
     cluster.start(leader).await;
     settled(&cluster, leader, &stay).await;
     cluster.write("after", b"1").await;
+    cluster.shutdown().await;
+}
+
+/// Who asked is gone: what was begun is done all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_goes_on_without_who_asked_for_it() {
+    let _alone = ALONE.lock().await;
+    let mut cluster = Cluster::three().await;
+    let leader = cluster.leader().await;
+    level(&cluster, leader, &[0, 1, 2]).await;
+    let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (node, id) = (cluster.masters[leader].node().clone(), cluster.masters[gone].id);
+    let held = hold(Point::MembershipBeforeRemoval);
+    let asking = tokio::spawn(async move { node.remove(id).await });
+    tokio::time::timeout(LONG, held.there).await.unwrap().unwrap();
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    held.on.send(()).unwrap();
+    settled(&cluster, leader, &[leader.min(stays), leader.max(stays)]).await;
+    cluster.crash(gone).await;
+    cluster.write("after", b"1").await;
+    cluster.shutdown().await;
+}
+
+/// Between the death of a leader that was removing somebody, and the end of that, another change is asked for: it must
+/// not make a learner of who is to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_change_ends_a_removal_in_another_way() {
+    let _alone = ALONE.lock().await;
+    let mut cluster = Cluster::three().await;
+    let (four, five) = (cluster.join("m4").await, cluster.join("m5").await);
+    let ids = [four, five].map(|at| cluster.masters[at].id);
+    let leader = cluster.leader().await;
+    cluster.masters[leader].node().promote_all(&ids).await.unwrap();
+    let leader = cluster.leader().await;
+    level(&cluster, leader, &[0, 1, 2, four, five]).await;
+    let others: Vec<usize> = (0..5).filter(|at| *at != leader).collect();
+    let (gone, down) = (others[1], [others[2], others[3]]);
+    let node = cluster.masters[leader].node().clone();
+    let id = cluster.masters[gone].id;
+    let held = hold(Point::MembershipBeforeRemoval);
+    let removal = {
+        let node = node.clone();
+        tokio::spawn(async move { node.remove(id).await })
+    };
+    die_before_it_begins(&mut cluster, held, &[down[0], down[1], gone]).await;
+    eventually("the change has begun", || node.status().joint.then_some(())).await;
+    drop(node);
+    cluster.crash(leader).await;
+    assert!(removal.await.unwrap().is_err());
+    let finish = hold(Point::MembershipFinish);
+    for at in [down[0], down[1], leader] {
+        cluster.start(at).await;
+    }
+    tokio::time::timeout(LONG, finish.there).await.unwrap().unwrap();
+    let next = cluster.leader().await;
+    let node = cluster.masters[next].node().clone();
+    let own = cluster.masters[next].id;
+    let moved =
+        Member { api_address: "elsewhere:6443".to_owned(), ..cluster.masters[next].member.clone() };
+    let error = node.update_member(own, moved.clone()).await.unwrap_err();
+    assert_eq!(error, MembershipError::InProgress);
+    finish.on.send(()).unwrap();
+    let stay: Vec<usize> = (0..5).filter(|at| *at != gone).collect();
+    settled(&cluster, next, &stay).await;
+    let leads = cluster.leader().await;
+    let members = cluster.masters[leads].node().members();
+    assert!(members.iter().all(|member| member.id != id), "{members:?}");
     cluster.shutdown().await;
 }
 

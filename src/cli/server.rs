@@ -104,7 +104,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             joined = follow => joined?,
             () = master.voter() => {}
             reason = master.fatal() => bail!("{reason}"),
-            advice = master.removed() => bail!("{advice}"),
+            advice = master.removed() => {
+                progress.line(&advice);
+                master.shutdown().await;
+                return Ok(());
+            }
             () = stop.requested() => {
                 master.shutdown().await;
                 bail!("stopped before the join was finished; starting again on the same --data goes on");
@@ -139,7 +143,7 @@ pub fn admin_access(master: &Master, options: &Options, address: &str) -> anyhow
 }
 
 /// Waits until the master serves consistent reads, however long its quorum is away; `false` when
-/// somebody asked to stop before.
+/// somebody asked to stop before, or the others have removed it.
 pub async fn until_ready(
     stop: &Stop,
     master: &Master,
@@ -158,7 +162,10 @@ pub async fn until_ready(
                 told = true;
             }
             reason = master.fatal() => bail!("{reason}"),
-            advice = master.removed() => bail!("{advice}"),
+            advice = master.removed() => {
+                progress.line(&advice);
+                return Ok(false);
+            }
             () = stop.requested() => return Ok(false),
         }
     }

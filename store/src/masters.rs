@@ -352,9 +352,9 @@ fn of_membership(error: MembershipError) -> GroupError {
         MembershipError::NotLeader { .. }
         | MembershipError::NotCaughtUp { .. }
         | MembershipError::Silent { .. }
-        | MembershipError::InProgress
-        | MembershipError::Fatal(_) => GroupError::Unavailable(error.to_string()),
+        | MembershipError::InProgress => GroupError::Unavailable(error.to_string()),
         MembershipError::Unknown { reason } => GroupError::Unknown(reason),
+        MembershipError::Fatal(fatal) => GroupError::Unknown(fatal.to_string()),
     }
 }
 

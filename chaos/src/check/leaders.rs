@@ -14,10 +14,10 @@ use crate::scenario::Fault;
 
 const NAME: &str = "leaders";
 
-/// Whether a master's files are just then those of an earlier time.
+/// Whether a master's files are just then those of an earlier time, or gone.
 fn is_put_back(evidence: &Evidence, name: &str, at: Tick) -> bool {
     evidence.injected.iter().any(|injected| {
-        injected.fault == Fault::Rollback
+        matches!(injected.fault, Fault::Rollback | Fault::Replace)
             && injected.targets.iter().any(|target| target == name)
             && (injected.from..=injected.to).contains(&at)
     })

@@ -6,6 +6,7 @@ mod cluster;
 mod host;
 mod hunger;
 mod nuisances;
+mod verbs;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};

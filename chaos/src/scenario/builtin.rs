@@ -46,6 +46,7 @@ builtin!(
     "slow-start",
     "addresses",
     "joins",
+    "replace",
     "hunger",
     "rollback",
     "mixed-versions",

@@ -130,6 +130,10 @@ pub enum Fault {
     SlowStart,
     /// The targets come back at another address for the other masters, and go back at the end
     Moved,
+    /// Leadership is handed from master to master (`quorate masters transfer-leader`)
+    Transfer,
+    /// The targets are taken out of the cluster (`quorate masters remove`), lose their files, and join anew at the end
+    Replace,
 }
 
 /// What the host must have for a fault.
@@ -235,6 +239,10 @@ pub struct Effect {
     pub certificates: BTreeMap<usize, Certificate>,
     /// Who is at another address for the other masters.
     pub moved: BTreeSet<usize>,
+    /// Who is to lead, with the number of the transfer.
+    pub leads: Option<(usize, u64)>,
+    /// Who is taken out of the cluster.
+    pub replaced: BTreeSet<usize>,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -277,6 +285,8 @@ impl Effect {
         self.besieged.extend(&other.besieged);
         self.certificates.extend(&other.certificates);
         self.moved.extend(&other.moved);
+        self.leads = self.leads.or(other.leads);
+        self.replaced.extend(&other.replaced);
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -425,6 +435,8 @@ impl Fault {
             | Self::ApiFlood
             | Self::Certificates
             | Self::Moved
+            | Self::Transfer
+            | Self::Replace
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -458,10 +470,15 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
+            Need::Nothing if self == Self::Replace => 3,
             Need::Nothing
                 if matches!(
                     self,
-                    Self::Join | Self::Rollback | Self::ExpiredWatches | Self::Moved
+                    Self::Transfer
+                        | Self::Join
+                        | Self::Rollback
+                        | Self::ExpiredWatches
+                        | Self::Moved
                 ) =>
             {
                 2
@@ -484,7 +501,8 @@ impl Fault {
     #[must_use]
     pub fn has_target(self) -> bool {
         let meets_all = [Self::KillAll, Self::Bridge, Self::Ring, Self::MajoritiesRing];
-        !meets_all.contains(&self) && !matches!(self, Self::RollingRestart | Self::Swizzle)
+        !meets_all.contains(&self)
+            && !matches!(self, Self::RollingRestart | Self::Swizzle | Self::Transfer)
     }
 
     /// Whether it ends as soon as what it is for has come about, and did not happen when that has not.
@@ -506,7 +524,7 @@ impl Fault {
             Self::Delay => &["delay", "jitter"],
             Self::Loss | Self::Throttle => &["percent"],
             Self::Slow => &["kib_per_second"],
-            Self::RestartLoop | Self::RollingRestart | Self::Reset => &["every"],
+            Self::RestartLoop | Self::RollingRestart | Self::Reset | Self::Transfer => &["every"],
             Self::OneWay => &["direction"],
             Self::ClockJump => &["by"],
             Self::ClockStrobe => &["by", "every"],

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::agent::AGENTS;
 use super::being::TRUE_RATE;
-use super::node::{self, slot};
+use super::node::{self, Node, slot};
 use super::plan::{BACK, Kind, Step};
 use super::world::{Weather, World};
 
@@ -68,7 +68,12 @@ impl World {
                 self.traps.extend(step.masters.iter().map(|master| (*master, after)));
             }
             Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.harm(&step),
-            Kind::BitFlip | Kind::Wipe | Kind::SplitVote | Kind::CrashPoint | Kind::Join => {
+            Kind::BitFlip
+            | Kind::Wipe
+            | Kind::SplitVote
+            | Kind::CrashPoint
+            | Kind::Join
+            | Kind::Replace => {
                 happens = self.begin_if_it_can(number, &step)?;
             }
             Kind::ClockJump => self.set_clocks(&step),
@@ -95,6 +100,11 @@ impl World {
                 }
                 _ => false,
             },
+            Kind::Replace => {
+                // It counts when the master knows.
+                self.asks_for_removal(step);
+                false
+            }
             Kind::CrashPoint => {
                 // It counts when a master comes by.
                 self.lay_traps(&step.masters, step.much);
@@ -185,20 +195,24 @@ impl World {
     /// Whether enough are left without it.
     fn one_may_be_lost(&self) -> bool {
         let whole = self.nodes.iter().filter(|node| node.takes_part() && !node.hurt).count();
-        whole == self.nodes.len() && whole >= LOSING_MASTERS_MIN && self.all_vote()
+        let leaves = self.nodes.iter().any(Node::leaves);
+        whole == self.nodes.len() && !leaves && whole >= LOSING_MASTERS_MIN && self.all_vote()
     }
 
-    /// One bit of one master, if enough are left without it.
+    /// One bit of one master, if enough are left without it: the one that was met before, when it goes on with that.
     fn flip(&mut self, step: &Step) -> bool {
-        if !self.one_may_be_lost() {
-            return false;
-        }
-        for master in &step.masters {
-            self.crash(*master, false);
-            if !self.chance(SNAPSHOT_FLIPS) || !self.flip_snapshot(*master) {
-                self.nodes[*master].disk.flip();
+        let before = self.nodes.iter().position(|node| node.hurt && node.takes_part());
+        let masters = match before {
+            Some(master) => vec![master],
+            None if self.one_may_be_lost() => step.masters.clone(),
+            None => return false,
+        };
+        for master in masters {
+            self.crash(master, false);
+            if !self.chance(SNAPSHOT_FLIPS) || !self.flip_snapshot(master) {
+                self.nodes[master].disk.flip();
             }
-            self.nodes[*master].hurt = true;
+            self.nodes[master].hurt = true;
         }
         true
     }
@@ -220,7 +234,7 @@ impl World {
         self.note(format_args!("{:?} {:?} ends", step.fault, step.masters));
         match step.fault {
             Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll => {}
-            Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint => {}
+            Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint | Kind::Replace => {}
             Kind::LossAfterVote | Kind::LossAfterAppend => {
                 self.traps.retain(|(master, _)| !step.masters.contains(master));
             }

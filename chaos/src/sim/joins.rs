@@ -1,14 +1,18 @@
-//! Masters that join while faults come and go, and one that has lost its directory and asks to be let in again.
+//! Masters that join while faults come and go, that are taken out and join anew, and one that has lost its directory
+//! and asks to be let in again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_raft::NodeId;
-use quorate_store::GroupError;
+use quorate_store::{Change, GroupError};
 use rand::RngExt as _;
 
 use super::host::Sent;
 use super::judge::Found;
-use super::node::Node;
+use super::node::{Node, Start, slot};
+use super::plan::{Kind, Step};
 use super::world::{Event, World};
 use crate::check::membership::{self, Member, Membership};
 use crate::limits::{SIM_ANSWER_MAX, SIM_MASTERS_MAX};
@@ -42,17 +46,75 @@ impl World {
 
     /// The disk of a master is replaced by an empty one, and the master asks to be let in again.
     pub(super) fn wipe(&mut self, master: usize) -> anyhow::Result<()> {
+        self.nodes[master].hurt = true;
+        self.loses_disk(master)
+    }
+
+    fn loses_disk(&mut self, master: usize) -> anyhow::Result<()> {
         self.crash(master, true);
         let node = &mut self.nodes[master];
         node.disk.clear();
-        node.hurt = true;
         node.expel();
-        let directory = self.directory.join(&node.member.name);
+        // Who comes back is another voter, which has given no vote.
+        self.votes[master] = Default::default();
+        let directory = self.directory.join(&self.nodes[master].member.name);
         match std::fs::remove_dir_all(directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         self.later(Duration::ZERO, Event::Joins { joiner: master });
+        Ok(())
+    }
+
+    /// An operator asks a master that lives for the removal of the first of these.
+    pub(super) fn asks_for_removal(&mut self, step: &Step) {
+        let Some(leaver) = step.masters.first().copied() else { return };
+        let whole = self.nodes[leaver].takes_part() && !self.nodes[leaver].hurt;
+        let asked = self.random.random_range(0..self.nodes.len());
+        let Some(masters) = self.nodes[asked].up(|up| up.masters.clone()) else { return };
+        if !whole {
+            return;
+        }
+        if self.nodes[leaver].leaves() {
+            return;
+        }
+        let denied = Arc::new(AtomicBool::new(false));
+        self.nodes[leaver].leaving = Some(denied.clone());
+        let change = Change::Remove { name: self.nodes[leaver].member.name.clone() };
+        self.nodes[asked].spawn(async move {
+            let outcome = masters.change(&change).await;
+            let certain = matches!(
+                outcome,
+                Err(GroupError::Refused(_)
+                    | GroupError::Unavailable(_)
+                    | GroupError::UnknownMaster(_))
+            );
+            denied.store(certain, Ordering::Relaxed);
+        });
+    }
+
+    /// Who knows that it was removed ends, gets an empty disk, and asks to be let in.
+    pub(super) fn look_at_leavers(&mut self) -> anyhow::Result<()> {
+        for leaver in 0..self.nodes.len() {
+            let node = &self.nodes[leaver];
+            let Some(life) = &node.life else { continue };
+            let knows = match &*slot(&life.slot) {
+                Start::Done(up) => up.masters.removed().borrow().is_some(),
+                // It ended between the mark in its directory and its last words.
+                Start::Failed(error) => error.contains("was removed from the cluster"),
+                Start::Under => false,
+            };
+            if !knows {
+                continue;
+            }
+            if !node.leaves() {
+                let text = format!("m{} says that it was removed, and nobody has", leaver + 1);
+                self.broken.push(("membership", text));
+            }
+            self.note(format_args!("m{} was removed", leaver + 1));
+            *self.faults.entry(Kind::Replace).or_insert(0) += 1;
+            self.loses_disk(leaver)?;
+        }
         Ok(())
     }
 
@@ -126,7 +188,10 @@ impl World {
     pub(super) fn look_at_voters(&mut self, leader: usize) {
         let Some(status) = self.nodes[leader].up(|up| up.masters.status()) else { return };
         for voter in status.members.iter().filter(|member| member.voter) {
-            let is_known = self.nodes.iter().any(|node| node.id == voter.id && node.has_lived);
+            let has_run = |node: &Node| {
+                (node.id == voter.id && node.has_lived) || node.former.contains(&voter.id)
+            };
+            let is_known = self.nodes.iter().any(has_run);
             let text = format!("{} votes, and has never run", voter.member.name);
             if !is_known && !self.broken.iter().any(|(_, known)| *known == text) {
                 self.broken.push(("membership", text));

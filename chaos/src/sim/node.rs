@@ -2,6 +2,7 @@
 //! in which the real store runs, and where there are nodes everything above it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,10 @@ pub(super) struct Node {
     pub(super) lost: bool,
     /// It was there once.
     pub(super) has_lived: bool,
+    /// Numbers that it had before, and ran under.
+    pub(super) former: Vec<NodeId>,
+    /// Somebody has asked for its removal, which may come about, unless that is denied.
+    pub(super) leaving: Option<Arc<AtomicBool>>,
     /// Once it has a number.
     tls: Option<PeerTls>,
     /// Signs tokens, if there is an API.
@@ -202,6 +207,8 @@ impl Node {
             hurt: false,
             lost: false,
             has_lived: false,
+            former: Vec::new(),
+            leaving: None,
             tls: None,
             service_account_pem: common.keys.as_ref().map(|keys| keys.service_account_pem.clone()),
         }
@@ -218,17 +225,25 @@ impl Node {
             key_pem: issued.key_pem,
         });
         self.id = id;
+        self.leaving = None;
         Ok(())
     }
 
     /// It has lost its number.
     pub(super) fn expel(&mut self) {
         self.tls = None;
+        self.former.push(self.id);
+        self.has_lived = false;
     }
 
     /// Whether it has a number.
     pub(super) fn is_member(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whether it may be removed: somebody has asked for that, and was not denied it.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|denied| !denied.load(Ordering::Relaxed))
     }
 
     /// Whether it is to run.

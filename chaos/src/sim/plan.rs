@@ -59,7 +59,7 @@ pub enum Kind {
     SplitVote,
     /// A machine loses power in the moment after it has acknowledged entries of the leader.
     LossAfterAppend,
-    /// A bit in the log of a master is not what it was; once in a run of five masters or more.
+    /// A bit in the log of a master is not what it was; of one master only in a run, of five or more.
     BitFlip,
     /// A master's disk is replaced by an empty one, and the master asks to be let in again, which it must not be
     /// under the number that it had; once in a run of five masters or more.
@@ -68,6 +68,8 @@ pub enum Kind {
     CrashPoint,
     /// Another master joins, while there are fewer than five.
     Join,
+    /// A master is taken out by its operator, learns that, and joins anew with an empty disk.
+    Replace,
     /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
     ClockJump,
     /// Agents end; what they run goes on, and is there when they start again.

@@ -48,6 +48,8 @@ pub(super) enum Event {
     Arrives {
         from: usize,
         to: usize,
+        /// Who they were when it was sent, as their certificates say.
+        ids: (NodeId, NodeId),
         exchange: Exchange,
         request: Packed,
     },
@@ -428,6 +430,7 @@ impl World {
             self.ticks += 1;
             self.beat.store(self.ticks, Ordering::Relaxed);
             if self.ticks.is_multiple_of(LOOK_EVERY) {
+                self.look_at_leavers()?;
                 self.look();
             }
         }
@@ -473,6 +476,7 @@ impl World {
                     let _ = answer.send(Err(Undelivered::NotConnected));
                     return;
                 };
+                let ids = (self.nodes[from].id, self.nodes[to].id);
                 self.number += 1;
                 let exchange = self.number;
                 let method = request.method().to_owned();
@@ -489,9 +493,9 @@ impl World {
                 // not, the refusal of one copy would say nothing of the other.
                 if self.chance(self.weather.twice) && !is_call {
                     let (again, request) = (self.travel(), request.clone());
-                    self.later(again, Event::Arrives { from, to, exchange, request });
+                    self.later(again, Event::Arrives { from, to, ids, exchange, request });
                 }
-                self.later(travel, Event::Arrives { from, to, exchange, request });
+                self.later(travel, Event::Arrives { from, to, ids, exchange, request });
             }
             Sent::Answer { from, exchange, answer, .. } => {
                 let Some(exchanging) = self.waiting.get(&exchange) else { return };
@@ -572,8 +576,8 @@ impl World {
 
     fn happen(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Arrives { from, to, exchange, request } => {
-                self.arrives(from, to, exchange, request);
+            Event::Arrives { from, to, ids, exchange, request } => {
+                self.arrives((from, to), ids, exchange, request);
             }
             Event::Answered { from, to, exchange, answer } => {
                 if !self.cuts.contains_key(&(from, to))
@@ -625,12 +629,18 @@ impl World {
         Ok(())
     }
 
-    fn arrives(&mut self, from: usize, to: usize, exchange: Exchange, request: Packed) {
+    fn arrives(
+        &mut self,
+        (from, to): (usize, usize),
+        (id, meant): (NodeId, NodeId),
+        exchange: Exchange,
+        request: Packed,
+    ) {
         if self.cuts.contains_key(&(from, to)) {
             return;
         }
-        let id = self.nodes[from].id;
-        let Some(life) = &self.nodes[to].life else {
+        let life = self.nodes[to].life.as_ref().filter(|_| self.nodes[to].id == meant);
+        let Some(life) = life else {
             let why = Undelivered::Broken;
             return self.later(Duration::ZERO, Event::Broke { exchange, why });
         };

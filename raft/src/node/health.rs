@@ -7,11 +7,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use quorate_proto::raft as pb;
 
-use super::Inner;
+use tokio::time::Instant;
+
 use super::status::MemberStatus;
-use crate::limits::{MEMBER_ANSWER_MAX, PROMOTE_LAG_MAX};
+use super::{Inner, Metrics};
+use crate::error::MembershipError;
+use crate::limits::{LEADER_READY_MAX, MEMBER_ANSWER_MAX, PROMOTE_LAG_MAX};
 use crate::peer::client::Purpose;
 use crate::types::{Member, NodeId};
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(25);
 
 impl Inner {
     /// Asks another master how far it is.
@@ -24,6 +30,25 @@ impl Inner {
         let mut client = self.peers.client(id, &member.peer_address, Purpose::Call);
         let reply = tokio::time::timeout(limit, client.probe(pb::ProbeRequest {})).await;
         Some(reply.ok()?.ok()?.into_inner())
+    }
+
+    /// What the leader knows as soon as it has heard how far those are who answer, and they are level; not long.
+    pub(crate) async fn when_level(
+        &self,
+        answer: &BTreeSet<NodeId>,
+    ) -> Result<Metrics, MembershipError> {
+        let until = Instant::now() + LEADER_READY_MAX;
+        loop {
+            let metrics = self.leader_metrics()?;
+            let members = self.members_of(&metrics);
+            let behind = |member: &MemberStatus| {
+                member.voter && answer.contains(&member.id) && !is_healthy(member, answer)
+            };
+            if !members.iter().any(behind) || Instant::now() >= until {
+                return Ok(metrics);
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Which members are there now; this one is.

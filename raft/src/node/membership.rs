@@ -11,11 +11,13 @@ use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
 use super::health::lacks_quorum;
+use super::leadership::LeadershipState;
 use super::status::MemberStatus;
 use super::{Inner, Metrics, RaftNode};
 use crate::error::MembershipError;
 use crate::limits::{
-    MEMBERS_MAX, MEMBERSHIP_CHANGE_MAX, PROMOTE_LAG_MAX, PROMOTE_STABLE, PROMOTE_WAIT_MAX,
+    LEADER_READY_MAX, MEMBERS_MAX, MEMBERSHIP_CHANGE_MAX, MEMBERSHIP_TURN_MAX, PROMOTE_LAG_MAX,
+    PROMOTE_STABLE, PROMOTE_WAIT_MAX, READ_ROUND_MAX,
 };
 use crate::raft_types::TypeConfig;
 use crate::types::{Member, NodeId};
@@ -36,18 +38,19 @@ impl RaftNode {
     pub async fn add_learner(&self, member: Member) -> Result<NodeId, MembershipError> {
         let inner = self.inner.clone();
         self.on_runtime(async move {
-            let _one_at_a_time = inner.membership_lock.lock().await;
-            let metrics = inner.leader_metrics()?;
-            let known = inner.members_of(&metrics).into_iter().find(|known| known.member == member);
+            let Turn { metrics, .. } = &inner.turn().await?;
+            let known = inner.members_of(metrics).into_iter().find(|known| known.member == member);
             if let Some(known) = known.filter(|_| mutants::is(Mutant::ReuseNodeId)) {
                 return Ok(known.id);
             }
-            let stillborn = inner.never_answered(&metrics, &member);
-            inner.check_addresses(&metrics, stillborn, &member)?;
+            let stillborn = inner.never_answered(metrics, &member);
+            inner.check_addresses(metrics, stillborn, &member)?;
+            let committed_leader_id = metrics.vote.leader_id;
+            let same = [Precondition::CommittedLeaderId { committed_leader_id }];
             if let Some(id) = stillborn {
                 tracing::info!(%id, %member, "a learner that never answered is replaced");
                 let change = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
-                inner.limited(inner.raft.change_membership(change, true)).await?;
+                inner.limited(inner.raft.change_membership_if(change, true, same.clone())).await?;
             }
             let blank = inner.limited(inner.raft.write_blank()).await?;
             let id = NodeId(blank.log_id.index);
@@ -55,8 +58,6 @@ impl RaftNode {
             let change = ChangeMembers::AddNodes(BTreeMap::from([(id, member.clone())]));
             // Under this leadership no membership comes between the two, so a later one that lacks it says that it
             // was removed.
-            let committed_leader_id = metrics.vote.leader_id;
-            let same = [Precondition::CommittedLeaderId { committed_leader_id }];
             inner.limited(inner.raft.change_membership_if(change, true, same)).await?;
             points::pass(Point::MembershipLearner);
             if mutants::is(Mutant::LearnerVotes) {
@@ -79,18 +80,19 @@ impl RaftNode {
     pub async fn update_member(&self, node: NodeId, member: Member) -> Result<(), MembershipError> {
         let inner = self.inner.clone();
         self.on_runtime(async move {
-            let _one_at_a_time = inner.membership_lock.lock().await;
-            let metrics = inner.leader_metrics()?;
+            let turn = inner.turn().await?;
+            let metrics = &turn.metrics;
             let known = metrics.membership_config.membership().get_node(&node).cloned();
             match known {
                 None => return Err(MembershipError::UnknownNode(node)),
                 Some(known) if known == member => return Ok(()),
                 Some(_) => {}
             }
-            inner.check_addresses(&metrics, Some(node), &member)?;
+            inner.check_addresses(metrics, Some(node), &member)?;
             tracing::info!(%node, %member, "a master has moved");
             let change = ChangeMembers::SetNodes(BTreeMap::from([(node, member)]));
-            inner.limited(inner.raft.change_membership(change, true)).await?;
+            let change = inner.raft.change_membership_if(change, true, turn.unchanged());
+            inner.limited(change).await?;
             Ok(())
         })
         .await
@@ -117,12 +119,12 @@ impl RaftNode {
         let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
         self.on_runtime(async move {
             inner.wait_caught_up(&nodes).await?;
-            let _one_at_a_time = inner.membership_lock.lock().await;
-            let metrics = inner.leader_metrics()?;
-            inner.would_decide(&metrics, &nodes).await?;
+            let turn = inner.turn().await?;
+            inner.would_decide(&turn.metrics, &nodes).await?;
             points::pass(Point::MembershipBeforePromotion);
             let change = ChangeMembers::AddVoterIds(nodes.clone());
-            inner.limited(inner.raft.change_membership(change, true)).await?;
+            let change = inner.raft.change_membership_if(change, true, turn.unchanged());
+            inner.limited(change).await?;
             tracing::info!(?nodes, "promoted to voters");
             Ok(())
         })
@@ -130,7 +132,48 @@ impl RaftNode {
     }
 }
 
+/// The right to change the members, which one has at a time.
+pub(crate) struct Turn<'a> {
+    _one_at_a_time: tokio::sync::MutexGuard<'a, ()>,
+    /// What the leader knew when a quorum had confirmed that it is the leader: of a membership that is whole.
+    pub(crate) metrics: Metrics,
+}
+
+impl Turn<'_> {
+    /// What was looked at is what is changed.
+    pub(crate) fn unchanged(&self) -> [Precondition<TypeConfig>; 2] {
+        let last_membership_log_id = *self.metrics.membership_config.log_id();
+        let committed_leader_id = self.metrics.vote.leader_id;
+        [
+            Precondition::CommittedLeaderId { committed_leader_id },
+            Precondition::LastMembershipLogId { last_membership_log_id },
+        ]
+    }
+}
+
 impl Inner {
+    /// Waits for the turn of a change, not long: who gave up must not be served much later. A joint membership is
+    /// finished first, by the upkeep: any other change would end it in another way.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, MembershipError> {
+        let lock = tokio::time::timeout(MEMBERSHIP_TURN_MAX, self.membership_lock.lock()).await;
+        let _one_at_a_time = lock.map_err(|_| MembershipError::InProgress)?;
+        self.leader_metrics()?;
+        // One that was deposed and does not know would refuse for reasons of the past.
+        if let Err(reason) = self.reads.leader_index(READ_ROUND_MAX).await {
+            tracing::debug!(reason, "not confirmed as the leader");
+            return Err(MembershipError::NotLeader { leader: None });
+        }
+        let mut leadership = self.leadership.clone();
+        let ready = leadership.wait_for(|now| matches!(now, LeadershipState::Leader(_)));
+        // Who has lost it meanwhile says so below.
+        drop(tokio::time::timeout(LEADER_READY_MAX, ready).await);
+        let metrics = self.leader_metrics()?;
+        if metrics.membership_config.membership().get_joint_config().len() > 1 {
+            return Err(MembershipError::InProgress);
+        }
+        Ok(Turn { _one_at_a_time, metrics })
+    }
+
     pub(crate) fn leader_metrics(&self) -> Result<Metrics, MembershipError> {
         let metrics = self.metrics();
         if metrics.state == ServerState::Leader {

@@ -21,6 +21,7 @@ pub use start::OPENER_THREAD;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -105,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) fatal: watch::Sender<Option<Fatal>>,
     /// What to do, once the others have removed this master.
     pub(crate) removed: watch::Sender<Option<String>>,
+    /// Somebody has said that it was removed.
+    pub(crate) leaving: AtomicBool,
     /// The data directory.
     pub(crate) directory: PathBuf,
     pub(crate) space: Arc<Space>,

@@ -63,8 +63,20 @@ impl RaftNode {
     /// until the deadline.
     ///
     /// # Errors
-    /// `Timeout` when no leader with a quorum was found in time.
+    /// `Timeout` when no leader with a quorum was found in time; at once when this master was removed.
     pub async fn read_index(&self, deadline: Duration) -> Result<LogIndex, ReadError> {
+        let mut removed = self.removed();
+        tokio::select! {
+            biased;
+            index = self.read_index_here(deadline) => index,
+            // Nothing more is applied here.
+            Ok(_) = removed.wait_for(Option::is_some) => {
+                Err(ReadError::Timeout { reason: "this master was removed".to_owned() })
+            }
+        }
+    }
+
+    async fn read_index_here(&self, deadline: Duration) -> Result<LogIndex, ReadError> {
         if let Some(fatal) = self.inner.fatal.borrow().clone() {
             return Err(fatal.into());
         }

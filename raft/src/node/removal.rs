@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{ChangeMembers, Precondition, ServerState};
+use openraft::{ChangeMembers, ServerState};
 use quorate_points::{self as points, Point};
 use tokio::sync::watch;
 
@@ -16,9 +17,8 @@ use super::status::MemberStatus;
 use super::{Inner, Metrics, OnStop, RaftNode};
 use crate::error::{Fatal, MembershipError};
 use crate::host::in_background;
-use crate::limits::{LEADER_READY_MAX, PROBE_MAX};
+use crate::limits::MEMBER_ANSWER_MAX;
 use crate::mark::Mark;
-use crate::node::leadership::LeadershipState;
 use crate::types::{Member, NodeId};
 
 impl RaftNode {
@@ -49,23 +49,20 @@ impl RaftNode {
 
 impl Inner {
     async fn take_out(&self, node: NodeId) -> Result<(), MembershipError> {
-        let _one_at_a_time = self.membership_lock.lock().await;
-        let metrics = self.ready_leader_metrics().await?;
-        let membership = metrics.membership_config.membership();
-        if membership.get_joint_config().len() > 1 {
-            return Err(MembershipError::InProgress);
-        }
-        let members = self.members_of(&metrics);
-        let gone = members.iter().find(|member| member.id == node);
-        let gone = gone.ok_or(MembershipError::UnknownNode(node))?;
-        let others = members.iter().any(|member| member.voter && member.id != node);
-        if gone.id == self.id && others {
-            return Err(MembershipError::Leads(node));
-        }
+        let mut turn = self.turn().await?;
+        let members = self.members_of(&turn.metrics);
         // What was heard a second ago is not enough: when one of those who stay has just died, a change that needs it
         // would take the quorum away until it is back.
         let answer = self.who_answers(&members).await;
+        // A new leader has to hear first how far the others are.
+        turn.metrics = self.when_level(&answer).await?;
+        let members = self.members_of(&turn.metrics);
+        let gone = members.iter().find(|member| member.id == node);
+        let gone = gone.ok_or(MembershipError::UnknownNode(node))?;
         may_go(gone, &members, &answer)?;
+        if node == self.id {
+            return Err(MembershipError::Leads(node));
+        }
         let ids = BTreeSet::from([node]);
         let change = if gone.voter {
             ChangeMembers::RemoveVoters(ids)
@@ -73,32 +70,26 @@ impl Inner {
             ChangeMembers::RemoveNodes(ids)
         };
         points::pass(Point::MembershipBeforeRemoval);
-        // What was looked at above is what is changed.
-        let last_membership_log_id = *metrics.membership_config.log_id();
-        let unchanged = [
-            Precondition::CommittedLeaderId { committed_leader_id: metrics.vote.leader_id },
-            Precondition::LastMembershipLogId { last_membership_log_id },
-        ];
-        self.limited(self.raft.change_membership_if(change, false, unchanged)).await?;
+        let change = self.raft.change_membership_if(change, false, turn.unchanged());
+        let changed = self.limited(change).await;
+        if let Err(MembershipError::NotLeader { .. }) = changed {
+            // Of its second step perhaps.
+            let reason = "leadership was lost meanwhile".to_owned();
+            return Err(MembershipError::Unknown { reason });
+        }
+        changed?;
         tracing::info!(id = %node, member = %gone.member, "removed a master");
+        // It sees that, and asks.
+        self.follow_members();
         Ok(())
     }
 
-    /// As `leader_metrics`, of a leader that has applied its own first entry; one that was elected just now is
-    /// waited for.
-    async fn ready_leader_metrics(&self) -> Result<Metrics, MembershipError> {
-        self.leader_metrics()?;
-        let mut leadership = self.leadership.clone();
-        let ready = leadership.wait_for(|now| matches!(now, LeadershipState::Leader(_)));
-        // Who has lost it meanwhile says so below.
-        drop(tokio::time::timeout(LEADER_READY_MAX, ready).await);
-        self.leader_metrics()
-    }
-
-    /// Asks the others whether this master is still one of them, when no leader is connected to it.
+    /// Asks the others whether this master is still one of them, when no leader is connected to it, or sends anything.
     pub(crate) async fn ask_whether_removed(self: &Arc<Self>) {
         let metrics = self.metrics();
-        let hears = metrics.current_leader.is_some_and(|leader| self.inbound.present(leader));
+        let silent = 2 * self.timing.election_max;
+        let hears = metrics.current_leader.is_some_and(|leader| self.inbound.present(leader))
+            && self.inbound.led_ago().is_some_and(|ago| ago <= silent);
         if metrics.state == ServerState::Leader || hears || self.removed.borrow().is_some() {
             return;
         }
@@ -112,11 +103,14 @@ impl Inner {
     }
 
     async fn says_removed(&self, id: NodeId, member: &Member) -> bool {
-        self.probe(id, member, PROBE_MAX).await.is_some_and(|reply| reply.removed)
+        self.probe(id, member, MEMBER_ANSWER_MAX).await.is_some_and(|reply| reply.removed)
     }
 
     /// The directory first: a master that ended and does not know why would be started again.
     async fn leave(&self) {
+        if self.leaving.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let problem = advice(self.id, &self.member, &self.directory);
         let (directory, text) = (self.directory.join("raft"), problem.clone());
         let marked = move || Mark::Removed.set(&directory, &text);

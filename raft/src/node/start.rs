@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
@@ -225,6 +226,7 @@ async fn assemble(
         membership_lock: tokio::sync::Mutex::new(()),
         fatal,
         removed: watch::Sender::new(None),
+        leaving: AtomicBool::new(false),
         directory: config.data_dir,
         space,
         past,
@@ -266,6 +268,7 @@ fn start_tasks(
         ),
         space: inner.space.clone(),
         past: inner.past.clone(),
+        inbound: inner.inbound.clone(),
         handler,
     };
     match (inner.host.network(), listener) {

@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
 use super::{Inner, RaftNode};
 use crate::error::TransferError;
-use crate::limits::{TRANSFER_LAG_MAX, TRANSFER_WAIT_MAX};
+use crate::limits::{LEADER_READY_MAX, TRANSFER_LAG_MAX, TRANSFER_WAIT_MAX};
 use crate::types::NodeId;
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(25);
 
 impl RaftNode {
     /// Makes another voter the leader: the given one, or the one that is most up to date. Gives
@@ -29,7 +34,7 @@ impl RaftNode {
     ) -> Result<NodeId, TransferError> {
         let inner = self.inner.clone();
         self.on_runtime(async move {
-            let node = inner.transfer_target(to)?;
+            let node = inner.transfer_target_soon(to).await?;
             let mut metrics = inner.raft.metrics();
             inner
                 .raft
@@ -58,6 +63,19 @@ impl RaftNode {
 }
 
 impl Inner {
+    /// A new leader has to hear first how far the others are.
+    async fn transfer_target_soon(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let until = Instant::now() + LEADER_READY_MAX;
+        loop {
+            match self.transfer_target(to) {
+                Err(TransferError::NotCaughtUp { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(POLL).await;
+                }
+                target => return target,
+            }
+        }
+    }
+
     fn transfer_target(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         let metrics = self.metrics();
         if metrics.state != ServerState::Leader {
@@ -69,7 +87,11 @@ impl Inner {
             .iter()
             .filter(|member| member.voter && member.id != self.id)
             .filter(|member| to.is_none_or(|to| to == member.id))
-            .min_by_key(|member| (member.lag, member.last_contact))
+            .min_by_key(|member| {
+                // Who is dead looks level for as long as nobody writes.
+                let silent = member.last_contact.is_none_or(|ago| ago > self.timing.election_max);
+                (silent, member.lag, member.last_contact)
+            })
             .ok_or(TransferError::NoTarget)?;
         let lag = best.lag.unwrap_or(u64::MAX);
         if lag > TRANSFER_LAG_MAX || best.matched.is_none() {

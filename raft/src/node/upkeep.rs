@@ -22,14 +22,14 @@ pub(crate) fn start(inner: &Arc<Inner>) {
     );
     every(DISK_CHECK_INTERVAL, inner, |inner| async move { inner.look_after_disk().await });
     every(HEARD_KEPT_EVERY, inner, |inner| async move { inner.keep_past().await });
+    // Each by itself: they may wait for others.
+    every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move { inner.follow_members() });
+    every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move { inner.finish_joint().await });
     every(MEMBERSHIP_CHECK_INTERVAL, inner, |inner| async move {
-        let metrics = inner.metrics();
-        let members = metrics.membership_config.membership().nodes();
-        inner.peers.follow(members.map(|(id, node)| (*id, node.peer_address.clone())).collect());
-        inner.finish_joint().await;
         inner.ask_whether_removed().await;
     });
     tokio::spawn(watch_raft(Arc::downgrade(inner)));
+    tokio::spawn(ask_when_left(Arc::downgrade(inner)));
 }
 
 fn every<F>(interval: Duration, inner: &Arc<Inner>, work: impl Fn(Arc<Inner>) -> F + Send + 'static)
@@ -46,6 +46,17 @@ where
             work(inner).await;
         }
     });
+}
+
+/// A leader closes its connections to whom it has removed.
+async fn ask_when_left(inner: Weak<Inner>) {
+    let Some(mut lost) = inner.upgrade().map(|inner| inner.inbound.lost.subscribe()) else {
+        return;
+    };
+    while lost.changed().await.is_ok() {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.ask_whether_removed().await;
+    }
 }
 
 /// Raft ends by itself only after a storage error or a bug: the process must go too.
@@ -71,6 +82,13 @@ async fn watch_raft(inner: Weak<Inner>) {
 }
 
 impl Inner {
+    /// Connections go to the members, where they are now.
+    pub(crate) fn follow_members(&self) {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership().nodes();
+        self.peers.follow(members.map(|(id, node)| (*id, node.peer_address.clone())).collect());
+    }
+
     fn fail(&self, text: String) {
         self.fatal.send_modify(|fatal| {
             fatal.get_or_insert(Fatal(text));

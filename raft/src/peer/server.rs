@@ -7,11 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,19 +36,35 @@ pub(crate) struct PeerIdentity(pub(crate) NodeId);
 #[derive(Debug)]
 pub(crate) struct Inbound {
     counts: Mutex<BTreeMap<NodeId, usize>>,
+    /// When a leader last sent entries, or a heartbeat.
+    led: Mutex<Option<Instant>>,
     /// Changes when the last connection of a master broke.
     pub(crate) lost: watch::Sender<(u64, Option<NodeId>)>,
 }
 
 impl Inbound {
     pub(crate) fn new() -> Self {
-        Self { counts: Mutex::default(), lost: watch::Sender::new((0, None)) }
+        Self {
+            counts: Mutex::default(),
+            led: Mutex::default(),
+            lost: watch::Sender::new((0, None)),
+        }
     }
 
     /// A connection of this master is open, until what is given is dropped.
     pub(crate) fn add(self: &Arc<Self>, node: NodeId) -> Presence {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default() += 1;
         Presence { inbound: self.clone(), node }
+    }
+
+    /// A leader has sent entries, or a heartbeat.
+    pub(crate) fn is_led(&self) {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// For how long no leader has sent anything; `None` when none ever has.
+    pub(crate) fn led_ago(&self) -> Option<Duration> {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// Whether this master has a connection open.

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Handler;
 use super::incoming::Incoming;
 use super::past::Past;
-use super::server::PeerIdentity;
+use super::server::{Inbound, PeerIdentity};
 use super::wire;
 use crate::limits::READ_ROUND_MAX;
 use crate::log::shared::Shared;
@@ -36,6 +36,7 @@ pub(crate) struct Service {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) space: Arc<Space>,
     pub(crate) past: Arc<Past>,
+    pub(crate) inbound: Arc<Inbound>,
 }
 
 /// Who is at the other end, as its certificate says.
@@ -88,6 +89,7 @@ impl RaftService for Service {
             // The leader asks again later; its heartbeats, which carry no entries, still arrive.
             return Err(Status::resource_exhausted("the disk of this master is full"));
         }
+        self.inbound.is_led();
         let carries = !request.entries.is_empty();
         let reply = self.raft.append_entries(request).await.map_err(stopped)?;
         if carries {

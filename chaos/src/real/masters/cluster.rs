@@ -89,6 +89,7 @@ impl Cluster for Masters {
     }
 
     async fn restore(&mut self) -> anyhow::Result<()> {
+        self.let_in_emptied(&Effect::default()).await?;
         Masters::restore(self)
     }
 

@@ -26,8 +26,11 @@ impl Masters {
     pub async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         self.end_of_bad_disks(from, to).await?;
         self.end_of_hunger(from, to).await?;
+        self.change_members(from, to).await?;
+        // Who is taken out has ended, or is needed.
+        let down = to.down.difference(&from.down).filter(|master| !to.replaced.contains(master));
         let (dark, killed): (Vec<usize>, Vec<usize>) =
-            to.down.difference(&from.down).partition(|master| to.dark.contains_key(master));
+            down.partition(|master| to.dark.contains_key(master));
         self.kill(&dark, Act::LostPower).await?;
         for master in dark {
             let shims = self.shims.as_mut().context("what is not synced is not known")?;
@@ -45,6 +48,7 @@ impl Masters {
             self.may_end.entry(*master).or_default();
         }
         self.tell_processes(to)?;
+        self.let_in_emptied(to).await?;
         for master in from.down.difference(&to.down) {
             self.restart(*master)?;
         }
@@ -280,6 +284,9 @@ impl Masters {
         if let (Some(memories), false) = (&self.memories, effect.starved.is_empty()) {
             met = Some(met.unwrap_or(0) + memories.met(effect.starved.keys()));
         }
+        if effect.leads.is_some() {
+            met = Some(met.unwrap_or(0) + self.nuisances.verbs.transfers);
+        }
         if !effect.besieged.is_empty() {
             met = Some(met.unwrap_or(0) + self.nuisances.flood.met());
         }
@@ -424,6 +431,11 @@ impl Masters {
                 Ok(what) => shown.push(format!("{name}: {what}")),
                 Err(why) => bail!("{why}"),
             }
+        }
+        if let Some((_, seen)) =
+            self.nuisances.verbs.removed.get(&master).filter(|_| effect.replaced.contains(&master))
+        {
+            shown.push(seen.clone());
         }
         self.look_at_nuisances(effect, (master, runs), shown)?;
         if let Some(spoilt) =

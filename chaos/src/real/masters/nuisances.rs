@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::verbs::Verbs;
 use super::waits::Behind;
 use super::{Broke, Masters};
 use crate::real::certificates::Spoilt;
@@ -32,6 +33,8 @@ pub(super) struct Nuisances {
     pub(super) sleep: Option<Arc<Sleep>>,
     /// Who was cut off until a snapshot was needed.
     pub(super) behind: BTreeMap<usize, Behind>,
+    /// What was done to the membership.
+    pub(super) verbs: Verbs,
     /// Whose certificates are no good.
     pub(super) spoilt: BTreeMap<usize, Spoilt>,
 }

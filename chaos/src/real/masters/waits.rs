@@ -1,5 +1,6 @@
 //! What some faults wait for, and what has to follow when they are over: a snapshot to who had fallen behind, a new
-//! beginning to whose history was forgotten, a new certificate instead of one that is no good.
+//! beginning to whose history was forgotten, a new certificate instead of one that is no good, a vote to who was taken
+//! out and joined anew.
 
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,7 @@ impl Masters {
     ) -> Result<Vec<String>, String> {
         let mut seen = Vec::new();
         let met = done.behind.iter().chain(&done.asleep).chain(done.certificates.keys());
+        let met = met.chain(&done.replaced);
         for master in met.copied().collect::<Vec<usize>>() {
             let begin = Instant::now();
             loop {
@@ -122,6 +124,7 @@ impl Masters {
             }
         }
         self.nuisances.behind.retain(|master, _| !done.behind.contains(master));
+        self.nuisances.verbs.removed.retain(|master, _| !done.replaced.contains(master));
         self.nuisances.spoilt.retain(|master, _| !done.certificates.contains_key(master));
         Ok(seen)
     }
@@ -144,6 +147,9 @@ impl Masters {
         {
             let again = sleep.began_anew(master);
             return again.ok_or_else(|| "its watcher was not told that history is gone".to_owned());
+        }
+        if done.replaced.contains(&master) {
+            return self.is_back(master).await;
         }
         match self.nuisances.spoilt.get(&master) {
             Some(spoilt) if done.certificates.contains_key(&master) => {

@@ -52,11 +52,9 @@ impl Fault {
             | Self::ExpiredWatches
             | Self::DiskFull
             | Self::DiskInodes
+            | Self::Replace
             | Self::Moved => at_once(self.marked(met, with, random)),
-            Self::Delay => {
-                let (delay, jitter) = (with.delay.unwrap_or(Span(50)), with.jitter);
-                at_once(toxic(met, Toxic::Delay(delay, jitter.unwrap_or(Span(0)))))
-            }
+            Self::Delay => at_once(toxic(met, delay(with))),
             Self::Loss => at_once(toxic(met, Toxic::Loss(with.percent.unwrap_or(20)))),
             Self::Slow => at_once(toxic(met, Toxic::Slow(with.kib_per_second.unwrap_or(64)))),
             Self::HalfOpen => at_once(toxic(met, Toxic::HalfOpen)),
@@ -76,6 +74,7 @@ impl Fault {
             | Self::Upgrade
             | Self::Throttle => at_once(self.want(targets, with)),
             Self::Rollback => rollback(targets, lasts),
+            Self::Transfer => transfers(shuffled(count, random), lasts, every),
             // Who is absent is no part of any effect: the nemesis knows.
             Self::Join => at_once(Effect::default()),
             Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
@@ -109,6 +108,7 @@ impl Fault {
             Self::DiskFull => Effect { full: all, ..none },
             Self::DiskInodes => Effect { inodeless: all, ..none },
             Self::Moved => Effect { moved: all, ..none },
+            Self::Replace => Effect { down: all.clone(), replaced: all, ..none },
             _ => {
                 let cuts = Self::Isolate.cuts(met, with, random);
                 Effect { cuts, behind: all, ..none }
@@ -234,6 +234,21 @@ fn toxic((targets, count): (&BTreeSet<usize>, usize), toxic: Toxic) -> Effect {
     let met = |(from, to): &Link| targets.contains(from) || targets.contains(to);
     let toxics = pairs(count).filter(met).map(|link| (link, toxic)).collect();
     Effect { toxics, ..Effect::default() }
+}
+
+/// Each leads in turn, from each `every` on.
+fn transfers(order: Vec<usize>, lasts: Span, every: u64) -> Vec<Phase> {
+    let heirs = order.iter().copied().cycle().zip(0..lasts.0.div_ceil(every).max(1));
+    let phase = |(heir, number): (usize, u64)| {
+        let effect = Effect { leads: Some((heir, number)), ..Effect::default() };
+        Phase { after: Span(number * every), effect }
+    };
+    heirs.map(phase).collect()
+}
+
+/// What passes waits, and some of it longer.
+fn delay(with: &Parameters) -> Toxic {
+    Toxic::Delay(with.delay.unwrap_or(Span(50)), with.jitter.unwrap_or(Span(0)))
 }
 
 /// All targets at once, once until the end or each `every` for a moment.

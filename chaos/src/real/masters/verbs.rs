@@ -1,0 +1,270 @@
+//! What operators do to masters with `quorate masters`: leadership handed over, a master taken out and joined anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{Act, Broke, Masters, token};
+use crate::limits::{LEADER_MAX, REFUSED_MAX, REMOVAL_MAX, REMOVED_MAX};
+use crate::real::client::{Connection, NoAnswer};
+use crate::real::cluster::Cluster as _;
+use crate::scenario::fault::Effect;
+
+/// As `quorate masters remove` and `transfer-leader` do it.
+const REMOVE: &str = "/quorate/v1/masters/remove";
+const TRANSFER: &str = "/quorate/v1/masters/transfer-leader";
+
+/// Between two tries of what was refused.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What was done with verbs, and came of it.
+#[derive(Debug, Default)]
+pub(super) struct Verbs {
+    /// How often leadership was handed over.
+    pub(super) transfers: u64,
+    /// Who was taken out, with the number that it had, and what was seen of it.
+    pub(super) removed: BTreeMap<usize, (u64, String)>,
+    /// Whose directory is empty since then: it must be let in before it is started.
+    pub(super) emptied: BTreeSet<usize>,
+}
+
+/// What came of a request to change the masters.
+enum Asked {
+    Done,
+    /// Certainly not done, and why.
+    Denied(String),
+    /// Perhaps done.
+    Unknown(String),
+}
+
+impl Masters {
+    /// Hands leadership over, and takes masters out.
+    pub(super) async fn change_members(
+        &mut self,
+        from: &Effect,
+        to: &Effect,
+    ) -> anyhow::Result<()> {
+        if let Some((heir, _)) = to.leads.filter(|_| to.leads != from.leads) {
+            let name = self.name(heir).to_owned();
+            let before = self.leader_beside(to).await;
+            let asked = self.ask_any(to, (TRANSFER, json!({ "to": name })), heir).await;
+            // It may be down, or cut off: then nobody is made to follow it, which is as it should be.
+            let is_new = before != Some(heir) && matches!(asked, Asked::Done);
+            self.nuisances.verbs.transfers += u64::from(is_new);
+        }
+        for master in to.replaced.difference(&from.replaced).copied().collect::<Vec<_>>() {
+            self.take_out(master, from, to).await?;
+        }
+        Ok(())
+    }
+
+    /// Who is to be started and has an empty directory is given what it needs to join.
+    pub(super) async fn let_in_emptied(&mut self, to: &Effect) -> anyhow::Result<()> {
+        let back = |master: &usize| !to.down.contains(master);
+        for master in self.nuisances.verbs.emptied.iter().copied().filter(back).collect::<Vec<_>>()
+        {
+            self.let_in(master, to).await?;
+            self.nuisances.verbs.emptied.remove(&master);
+        }
+        Ok(())
+    }
+
+    /// Asks masters that run, that one last, until one does it.
+    async fn ask_any(&self, now: &Effect, (path, body): (&str, Value), last: usize) -> Asked {
+        let mut said = Asked::Denied("nobody runs who could be asked".to_owned());
+        let runs = |master: &usize| self.state(*master).is_some() && !now.paused.contains(master);
+        let mut order: Vec<usize> = (0..self.count).filter(runs).collect();
+        order.sort_by_key(|master| (*master == last, now.disturbs(*master)));
+        for master in order {
+            let name = self.name(master);
+            let Ok(mut connection) = Connection::open(self.api(master), &self.tls).await else {
+                continue;
+            };
+            match connection.call(Method::POST, path, Some(&body)).await {
+                Ok(answer) if answer.code == 200 => return Asked::Done,
+                Ok(answer) if [404, 409, 503].contains(&answer.code) => {
+                    said = Asked::Denied(format!("{name} answered {}", answer.body));
+                }
+                Ok(answer) => return Asked::Unknown(format!("{name} answered {}", answer.body)),
+                Err(NoAnswer::NotSent(_)) => {}
+                Err(NoAnswer::Unknown(error)) => {
+                    return Asked::Unknown(format!("{name}: {error:#}"));
+                }
+            }
+        }
+        said
+    }
+
+    /// What all masters but one say who run, and answer.
+    async fn told_by_others(&self, master: usize) -> Vec<Value> {
+        let mut told = Vec::new();
+        for other in (0..self.count).filter(|other| *other != master) {
+            if self.state(other).is_some()
+                && let Ok(Ok(status)) = timeout(LEADER_MAX, self.status(other)).await
+            {
+                told.push(status);
+            }
+        }
+        told
+    }
+
+    /// The number that a master has, as the one says who is furthest; `None` when it is no member, or nobody answers.
+    async fn number_of(&self, master: usize) -> Option<u64> {
+        let told = self.told_by_others(master).await;
+        let newest = told
+            .iter()
+            .max_by_key(|status| (status["term"].as_u64(), status["appliedIndex"].as_u64()))?;
+        let mut members = newest["masters"].as_array()?.iter();
+        members.find(|member| member["name"] == self.name(master))?["nodeId"].as_u64()
+    }
+
+    /// Whether a majority of all masters say that there is none of that number.
+    async fn is_out(&self, master: usize, number: u64) -> bool {
+        let lacks = |status: &Value| {
+            let members = status["masters"].as_array();
+            members.is_some_and(|all| all.iter().all(|member| member["nodeId"] != number))
+        };
+        let told = self.told_by_others(master).await;
+        told.iter().filter(|status| lacks(status)).count() > self.count / 2
+    }
+
+    /// A master is taken out. It must end by itself, without an error, and its directory must be refused; then that is
+    /// emptied, as after the loss of a disk. When the others need it, it stays: [`Masters::shows`] tells.
+    async fn take_out(&mut self, master: usize, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        let name = self.name(master).to_owned();
+        // An older program does not know what that is.
+        let Some(number) = self.number_of(master).await.filter(|_| !self.masters[master].is_older)
+        else {
+            return Ok(());
+        };
+        let (begin, mut patience) = (Instant::now(), REMOVED_MAX);
+        let mut others = to.clone();
+        others.down.remove(&master);
+        loop {
+            let asked = self.ask_any(&others, (REMOVE, json!({ "name": name })), master).await;
+            let why = match asked {
+                Asked::Done => break,
+                Asked::Denied(why) => why,
+                Asked::Unknown(why) => {
+                    // It may come about as long as whoever carries it out may take for it.
+                    patience = REMOVAL_MAX;
+                    why
+                }
+            };
+            if self.is_out(master, number).await {
+                break;
+            }
+            if begin.elapsed() > patience {
+                tracing::warn!(name, why, "it was not taken out");
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut seen = format!("{name} is taken out (its number was {number})");
+        if from.disturbs(master) || to.moved.contains(&master) {
+            // It may never hear of it.
+            self.kill(&[master], Act::Killed).await?;
+        } else {
+            self.ends_as_told(master).await?;
+            seen.push_str(", has ended as it was told to");
+            let said = self.is_refused(master).await?;
+            seen.push_str(&format!(", and its directory is refused: {said:?}"));
+        }
+        empty(&self.masters[master].data)?;
+        if let Some(shims) = &self.shims {
+            shims.forget_unsynced(master)?;
+        }
+        self.nuisances.verbs.removed.insert(master, (number, seen));
+        self.nuisances.verbs.emptied.insert(master);
+        Ok(())
+    }
+
+    async fn ends_as_told(&mut self, master: usize) -> anyhow::Result<()> {
+        let Some(mut process) = self.masters[master].process.take() else { return Ok(()) };
+        let name = self.name(master).to_owned();
+        match timeout(REMOVED_MAX, process.wait()).await {
+            Ok(Ok(status)) if status.success() => {
+                self.note(master, Act::Stopped);
+                Ok(())
+            }
+            Ok(status) => {
+                bail!(Broke::new(format!("{name} was taken out, and ended with {}", status?)))
+            }
+            Err(_) => {
+                process.kill().await?;
+                bail!(Broke::new(format!("{name} was taken out, and went on for {REMOVED_MAX:?}")))
+            }
+        }
+    }
+
+    /// Starts it once more on what it has: it must not go on. What it says.
+    async fn is_refused(&mut self, master: usize) -> anyhow::Result<String> {
+        self.restart(master)?;
+        let process = self.masters[master].process.take();
+        let mut process = process.context("it was started")?;
+        let name = self.name(master).to_owned();
+        let Ok(status) = timeout(REFUSED_MAX, process.wait()).await else {
+            process.kill().await?;
+            bail!(Broke::new(format!("{name} was taken out, and runs on its old directory")));
+        };
+        self.note(master, Act::Stopped);
+        let log = std::fs::read_to_string(&self.masters[master].log).unwrap_or_default();
+        let last = log.lines().next_back().unwrap_or_default();
+        // Where logs are blocked, what was said comes later.
+        let says = last.contains("was removed from the cluster") || !self.logs.is_empty();
+        if status?.success() || !says {
+            bail!(Broke::new(format!("{name} was taken out, and its start says {last:?}")));
+        }
+        Ok(last.split(". ").next().unwrap_or(last).to_owned())
+    }
+
+    /// What a master of an empty directory needs to join, by one who is well.
+    async fn let_in(&mut self, master: usize, to: &Effect) -> anyhow::Result<()> {
+        let runs = |other: &usize| *other != master && self.masters[*other].process.is_some();
+        let door = (0..self.count).filter(runs).min_by_key(|other| to.disturbs(*other));
+        let door = &self.masters[door.context("nobody runs whom it could join")?];
+        let url = format!("https://{}", door.api);
+        let begin = Instant::now();
+        let token = loop {
+            match token(&self.binary, &door.data, "server").await {
+                Ok(token) => break token,
+                Err(error) if begin.elapsed() > REMOVED_MAX => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        let arguments = &mut self.masters[master].arguments;
+        arguments.retain(|word| !word.starts_with("--token") && !word.starts_with("--join"));
+        arguments.extend([format!("--join={url}"), format!("--token={token}")]);
+        Ok(())
+    }
+
+    /// Whether who was taken out votes again, under another number.
+    pub(super) async fn is_back(&self, master: usize) -> Result<String, String> {
+        let name = self.name(master);
+        let Some((before, _)) = self.nuisances.verbs.removed.get(&master) else {
+            return Ok("it was not taken out".to_owned());
+        };
+        match (self.number_of(master).await, self.role_of(name).await.as_deref()) {
+            (Some(number), _) if number == *before => {
+                Err(format!("it has number {number}, which it had before"))
+            }
+            (Some(number), Some("leader" | "follower")) => {
+                Ok(format!("it votes again, as number {number}"))
+            }
+            (number, role) => Err(format!("it is {role:?}, with number {number:?}")),
+        }
+    }
+}
+
+/// Takes away all that is in a directory; it may be a mount.
+fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
+    for found in std::fs::read_dir(directory)? {
+        let path = found?.path();
+        if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+    }
+    Ok(())
+}
