@@ -6,6 +6,7 @@
 
 mod client;
 mod cluster;
+pub(crate) mod failover;
 mod limits;
 mod load;
 mod pods;

@@ -111,7 +111,7 @@ pub(crate) struct MutantsArgs {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seeds until a mutant counts as not found
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 20)]
     seeds: u64,
     /// Faults of each simulation
     #[arg(long, default_value_t = 60)]

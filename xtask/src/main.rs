@@ -17,6 +17,8 @@ enum Command {
     Ci(ci::Args),
     /// Measures one and three masters and prints a table beside kube-apiserver's figures
     Bench(bench::Args),
+    /// Measures how long writes and controllers stand still when a leader dies, hangs, stops or hands over
+    BenchFailover(bench::failover::Args),
     /// Simulates clusters under faults for hours, from where the last soak stopped, and keeps what fails
     ChaosSoak(chaos::SoakArgs),
     /// Simulates clusters with bugs on purpose, each of which must be found
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::BenchFailover(args) => bench::failover::run(&args),
         Command::ChaosSoak(args) => chaos::soak(&args),
         Command::ChaosMutants(args) => chaos::mutants(&args),
         Command::Codegen(args) => codegen::run(&args),

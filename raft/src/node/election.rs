@@ -1,6 +1,7 @@
 //! Shortens the time without a leader: when every connection from the leader breaks (its process
-//! died), the most advanced of the other voters asks for votes as soon as the lease is over,
-//! instead of after a further random wait. Safety is Raft's own: this only says "now", with a
+//! died), or nothing has come from it for longer than its lease (it hangs, or is cut off), the most
+//! advanced of the other voters asks for votes as soon as the lease is over, instead of after a
+//! further random wait. Safety is Raft's own: this only says "now", with a
 //! pre-vote, and everybody's lease still holds.
 
 use std::sync::Arc;
@@ -38,12 +39,46 @@ impl Watcher {
     /// Runs until Raft ends.
     pub(crate) async fn run(self) {
         let mut lost = self.inbound.lost.subscribe();
-        while lost.changed().await.is_ok() {
-            let node = lost.borrow_and_update().1;
-            if let Some(node) = node {
-                self.lost(node, Instant::now()).await;
+        let mut look_at = Instant::now() + self.silence();
+        loop {
+            tokio::select! {
+                changed = lost.changed() => {
+                    let node = lost.borrow_and_update().1;
+                    match (changed, node) {
+                        (Err(_), _) => return,
+                        (Ok(()), Some(node)) => self.lost(node, Instant::now()).await,
+                        (Ok(()), None) => {}
+                    }
+                }
+                () = tokio::time::sleep_until(look_at) => {
+                    let now = Instant::now();
+                    let heard = self.inbound.led_at();
+                    let due = heard.map(|at| at + self.silence()).filter(|due| *due > now);
+                    if let (None, Some(heard), Some(leader)) = (due, heard, self.follows()) {
+                        self.lost(leader, heard).await;
+                    }
+                    look_at = due.unwrap_or_else(|| Instant::now() + self.silence());
+                }
             }
         }
+    }
+
+    /// A leader from whom nothing has come for so long has lost its lease for certain.
+    fn silence(&self) -> Duration {
+        self.timing.election_max + self.timing.heartbeat
+    }
+
+    /// Whom this master follows.
+    fn follows(&self) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader.filter(|leader| *leader != self.peers.own_id())
+    }
+
+    /// Whether there is nobody at the other end any more, or nobody who speaks.
+    fn is_gone(&self, leader: NodeId) -> bool {
+        let speaks = |at: Instant| at.elapsed() < self.silence();
+        !self.inbound.present(leader) || !self.inbound.led_at().is_some_and(speaks)
     }
 
     async fn lost(&self, node: NodeId, at: Instant) {
@@ -51,11 +86,12 @@ impl Watcher {
         if !self.is_best(others).await {
             return;
         }
-        tracing::info!(leader = %node, "lost the leader's connections; standing for election");
+        tracing::info!(leader = %node, "the leader is gone or silent; standing for election");
         let Timing { heartbeat, election_min, election_max } = self.timing;
         // The last heartbeat came at most one interval before; the lease runs from there.
         tokio::time::sleep_until(at + election_max.saturating_sub(heartbeat)).await;
-        while at.elapsed() < election_max + election_min && self.other_voters(node).is_some() {
+        let until = (at + election_max).max(Instant::now()) + election_min;
+        while Instant::now() < until && self.other_voters(node).is_some() {
             if self.raft.trigger().elect(true).await.is_err() {
                 return;
             }
@@ -72,7 +108,7 @@ impl Watcher {
         let follows = metrics.current_leader == Some(lost)
             && metrics.state == ServerState::Follower
             && membership.voter_ids().any(|id| id == own)
-            && !self.inbound.present(lost);
+            && self.is_gone(lost);
         let others = membership.voter_ids().filter(|id| *id != own && *id != lost);
         let describe = |id: NodeId| membership.get_node(&id).map(|member| (id, member.clone()));
         follows.then(|| others.filter_map(describe).collect())

@@ -89,7 +89,7 @@ impl Inner {
         let metrics = self.metrics();
         let silent = 2 * self.timing.election_max;
         let hears = metrics.current_leader.is_some_and(|leader| self.inbound.present(leader))
-            && self.inbound.led_ago().is_some_and(|ago| ago <= silent);
+            && self.inbound.led_at().is_some_and(|at| at.elapsed() <= silent);
         if metrics.state == ServerState::Leader || hears || self.removed.borrow().is_some() {
             return;
         }

@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,9 +61,9 @@ impl Inbound {
         *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// For how long no leader has sent anything; `None` when none ever has.
-    pub(crate) fn led_ago(&self) -> Option<Duration> {
-        self.led.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    /// When a leader last sent anything; `None` when none ever has.
+    pub(crate) fn led_at(&self) -> Option<Instant> {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this master has a connection open.

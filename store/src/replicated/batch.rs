@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_mutants::{self as mutants, Mutant};
-use quorate_raft::{CallError, LeadershipState, ProposeError, RaftNode};
+use quorate_raft::{CallError, LeadershipState, NodeId, ProposeError, RaftNode};
 use quorate_state_machine::{
     Command, Entry, Outcome, Proposal, Reply, SessionId, SessionTag, codec,
 };
@@ -360,7 +360,17 @@ impl Proposer {
                     forward::method::PROPOSE
                 };
                 let call = self.raft.call(id, method, payload.clone(), left.min(FORWARD_TIMEOUT));
-                match call.await {
+                let mut leadership = self.raft.leadership();
+                let answer = tokio::select! {
+                    biased;
+                    answer = call => answer,
+                    // One that hangs answers nothing, and its connection stands. The session makes it safe to ask the
+                    // next one before that is known.
+                    Ok(_) = leadership.wait_for(|state| leads_another(state, id)) => {
+                        return Attempt::Perhaps;
+                    }
+                };
+                match answer {
                     Ok(body) => match forward::read(&body) {
                         Answer::Applied(reply) => Attempt::Applied(reply.into()),
                         Answer::NotLeader => Attempt::NotSent,
@@ -405,6 +415,15 @@ impl Proposer {
                 Attempt::Refused(Error::Stopped { reason: fatal.to_string() })
             }
         }
+    }
+}
+
+/// Whether somebody else leads than that master.
+fn leads_another(state: &LeadershipState, than: NodeId) -> bool {
+    match state {
+        LeadershipState::Leader(_) => true,
+        LeadershipState::Follower { leader: Some((id, _)) } => *id != than,
+        LeadershipState::Follower { leader: None } => false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -91,6 +92,41 @@ impl Cluster {
         let begin = Instant::now();
         master.process = spawn(&self.binary, &master.arguments, &master.log).await?;
         Ok(begin.elapsed())
+    }
+
+    /// Sends a signal to a master's process.
+    pub(crate) fn signal(&self, number: usize, signal: Signal) -> anyhow::Result<()> {
+        let id = self.masters[number].process.id().context("the master is gone")?;
+        let id = Pid::from_raw(id.cast_signed()).context("no process has the number 0")?;
+        Ok(rustix::process::kill_process(id, signal)?)
+    }
+
+    /// Starts a master again whose process was told to end.
+    pub(crate) async fn start_again(&mut self, number: usize) -> anyhow::Result<()> {
+        let master = &mut self.masters[number];
+        let ended = timeout(limits::STOP_MAX, master.process.wait()).await;
+        ended.with_context(|| format!("{} does not end", master.name))??;
+        master.process = spawn(&self.binary, &master.arguments, &master.log).await?;
+        Ok(())
+    }
+
+    /// Waits until every master answers a consistent read.
+    pub(crate) async fn all_serve(&self) -> anyhow::Result<()> {
+        for master in &self.masters {
+            let begin = Instant::now();
+            loop {
+                let asking = async {
+                    let client = Client::connect(master.port, &self.tls, 1).await?;
+                    client.get("/api/v1/namespaces/default").await
+                };
+                match asking.await {
+                    Ok(_) => break,
+                    Err(error) if begin.elapsed() > limits::START_MAX => return Err(error),
+                    Err(_) => tokio::time::sleep(limits::POLL).await,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The masters' places in `masters`: the leader, and some follower when there is one.

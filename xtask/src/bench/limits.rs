@@ -21,6 +21,15 @@ pub(crate) const CLUSTER_MAX: Duration = Duration::from_secs(900);
 /// Until a cluster knows its leader. Beyond it: the run fails.
 pub(crate) const LEADER_MAX: Duration = Duration::from_secs(30);
 
+/// Writes before and after what happens to a leader.
+pub(crate) const FAILOVER_WRITES: usize = 50;
+
+/// Between two looks at what a failover brings.
+pub(crate) const FAILOVER_POLL: Duration = Duration::from_millis(2);
+
+/// Failed requests after which a writer gives up.
+pub(crate) const FAILURES_MAX: usize = 10;
+
 /// Between two looks at something that is awaited.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
