@@ -39,6 +39,8 @@ fn streams_of_a_pod() {
 }
 
 fn logs(kubectl: &Kubectl) {
+    // Ready it is when it has started; its first words come after that.
+    until("it has begun to tick", PATIENCE, || kubectl.run(&["logs", "talker"]).contains("tick "));
     let all = kubectl.run(&["logs", "talker"]);
     assert!(all.contains("one\n") && all.contains("two\n"), "{all}");
     let line = kubectl.run(&["logs", "talker", "--tail=1", "--timestamps"]);

@@ -126,6 +126,8 @@ pub const DISK_STOP_BYTES: u64 = 12 * 1024 * 1024;
 pub const APPEND_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Time to ask the other voters how far they are when the leader's connection broke.
 pub const PROBE_MAX: Duration = Duration::from_millis(80);
+/// A follower to which no leader speaks stands for election early this seldom at most; Raft's own timer goes on.
+pub const SILENCE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Threads of the runtime that Raft has for itself.
 pub const RUNTIME_THREADS: usize = 2;
 

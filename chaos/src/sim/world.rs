@@ -648,9 +648,12 @@ impl World {
             let why = Undelivered::NotConnected;
             return self.later(Duration::ZERO, Event::Broke { exchange, why });
         };
-        let connected = || service.connected(id);
-        self.connections.entry((from, to)).or_insert_with(connected);
         let wire = life.wire.clone();
+        // What the dead have sent still comes; their connection has ended with them.
+        if self.nodes[from].id == id && self.nodes[from].life.is_some() {
+            let connected = || service.connected(id);
+            self.connections.entry((from, to)).or_insert_with(connected);
+        }
         self.nodes[to].spawn(host::answer(wire, service, id, exchange, request));
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Raft;
 use crate::config::Timing;
-use crate::limits::PROBE_MAX;
+use crate::limits::{PROBE_MAX, SILENCE_PAUSE_MAX};
 use crate::log::shared::Shared;
 use crate::peer::client::{Peers, Purpose};
 use crate::peer::server::Inbound;
@@ -35,32 +35,69 @@ pub(crate) struct Watcher {
     pub(crate) timing: Timing,
 }
 
+/// A silence of the leader that was acted on.
+struct Acted {
+    /// When it began.
+    heard: Instant,
+    /// Before then it is left alone.
+    again_at: Instant,
+    pause: Duration,
+}
+
 impl Watcher {
     /// Runs until Raft ends.
     pub(crate) async fn run(self) {
         let mut lost = self.inbound.lost.subscribe();
         let mut look_at = Instant::now() + self.silence();
+        let mut acted = None;
         loop {
             tokio::select! {
                 changed = lost.changed() => {
                     let node = lost.borrow_and_update().1;
-                    match (changed, node) {
-                        (Err(_), _) => return,
+                    let goes_on = match (changed, node) {
+                        (Err(_), _) => false,
                         (Ok(()), Some(node)) => self.lost(node, Instant::now()).await,
-                        (Ok(()), None) => {}
+                        (Ok(()), None) => true,
+                    };
+                    if !goes_on {
+                        return;
                     }
                 }
                 () = tokio::time::sleep_until(look_at) => {
-                    let now = Instant::now();
-                    let heard = self.inbound.led_at();
-                    let due = heard.map(|at| at + self.silence()).filter(|due| *due > now);
-                    if let (None, Some(heard), Some(leader)) = (due, heard, self.follows()) {
-                        self.lost(leader, heard).await;
+                    match self.look(look_at, &mut acted).await {
+                        Some(next) => look_at = next,
+                        None => return,
                     }
-                    look_at = due.unwrap_or_else(|| Instant::now() + self.silence());
                 }
             }
         }
+    }
+
+    /// Stands for election when the leader has been silent for too long. When to look again; `None`: Raft has ended.
+    async fn look(&self, due: Instant, acted: &mut Option<Acted>) -> Option<Instant> {
+        let (now, silence) = (Instant::now(), self.silence());
+        if now.saturating_duration_since(due) > self.timing.heartbeat {
+            // It was this master that slept: what the leader has sent meanwhile is read first.
+            return Some(now + 2 * self.timing.heartbeat);
+        }
+        let Some(heard) = self.inbound.led_at() else { return Some(now + silence) };
+        if heard + silence > now {
+            return Some(heard + silence);
+        }
+        // Of the same silence, more and more seldom: who is cut off would do nothing else.
+        let before = acted.as_ref().filter(|acted| acted.heard == heard);
+        if before.is_some_and(|acted| now < acted.again_at) {
+            return Some(now + silence);
+        }
+        let pause = before.map_or(silence, |acted| (2 * acted.pause).min(SILENCE_PAUSE_MAX));
+        if let Some(leader) = self.follows()
+            && !self.lost(leader, heard).await
+        {
+            return None;
+        }
+        let now = Instant::now();
+        *acted = Some(Acted { heard, again_at: now + pause, pause });
+        Some(now + silence)
     }
 
     /// A leader from whom nothing has come for so long has lost its lease for certain.
@@ -81,10 +118,11 @@ impl Watcher {
         !self.inbound.present(leader) || !self.inbound.led_at().is_some_and(speaks)
     }
 
-    async fn lost(&self, node: NodeId, at: Instant) {
-        let Some(others) = self.other_voters(node) else { return };
+    /// Whether Raft goes on.
+    async fn lost(&self, node: NodeId, at: Instant) -> bool {
+        let Some(others) = self.other_voters(node) else { return true };
         if !self.is_best(others).await {
-            return;
+            return true;
         }
         tracing::info!(leader = %node, "the leader is gone or silent; standing for election");
         let Timing { heartbeat, election_min, election_max } = self.timing;
@@ -93,10 +131,11 @@ impl Watcher {
         let until = (at + election_max).max(Instant::now()) + election_min;
         while Instant::now() < until && self.other_voters(node).is_some() {
             if self.raft.trigger().elect(true).await.is_err() {
-                return;
+                return false;
             }
             tokio::time::sleep(RETRY).await;
         }
+        true
     }
 
     /// The voters beside this master and the lost leader; none when there is nothing to do.

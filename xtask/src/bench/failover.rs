@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use hyper::Method;
 use rustix::process::Signal;
 use serde_json::json;
@@ -172,8 +172,9 @@ impl Writer {
 }
 
 async fn round(cluster: &mut Cluster, what: What, number: u16) -> anyhow::Result<Round> {
-    let (leader, other) = cluster.leader_and_follower().await?;
-    let other = other.context("three masters have a follower")?;
+    // Each follower in turn: one of them becomes the leader.
+    let (leader, _) = cluster.leader_and_follower().await?;
+    let other = (leader + 1 + usize::from(number % 2)) % cluster.masters.len();
     let client = Client::connect(cluster.masters[other].port, &cluster.tls, 1).await?;
     let asker = Client::connect(cluster.masters[other].port, &cluster.tls, 1).await?;
     let map = json!({ "metadata": { "name": "failover" } });
@@ -181,6 +182,10 @@ async fn round(cluster: &mut Cluster, what: What, number: u16) -> anyhow::Result
     drop(client.post("/api/v1/namespaces/default/configmaps", &map).await);
     let writer = Writer::start(client);
     writer.goes_on(limits::FAILOVER_WRITES).await?;
+    let old = cluster.masters[leader].name.clone();
+    if leads(&asker).await?.as_deref() != Some(&*old) {
+        bail!("leadership had moved before anything was done");
+    }
     let begin = Instant::now();
     match what {
         What::Kill => cluster.signal(leader, Signal::KILL)?,
@@ -194,6 +199,12 @@ async fn round(cluster: &mut Cluster, what: What, number: u16) -> anyhow::Result
     let controllers =
         controllers_work(&asker, &format!("{what:?}-{number}").to_lowercase()).await?;
     let controllers = controllers.duration_since(begin);
+    while leads(&asker).await?.is_none_or(|leader| leader == old) {
+        if begin.elapsed() > limits::LEADER_MAX {
+            bail!("{old} leads on");
+        }
+        tokio::time::sleep(limits::FAILOVER_POLL).await;
+    }
     writer.goes_on(limits::FAILOVER_WRITES).await?;
     let (gap, failed) = writer.finish().await?;
     match what {
@@ -203,6 +214,12 @@ async fn round(cluster: &mut Cluster, what: What, number: u16) -> anyhow::Result
     }
     cluster.all_serve().await?;
     Ok(Round { gap, controllers, failed })
+}
+
+/// Who leads, as this master knows.
+async fn leads(client: &Client) -> anyhow::Result<Option<String>> {
+    let status = client.get("/quorate/v1/status").await?;
+    Ok(status["leader"].as_str().map(str::to_owned))
 }
 
 /// Makes a namespace, and waits until it has its service account, which a controller makes.
