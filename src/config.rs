@@ -117,6 +117,15 @@ options! {
     /// File that holds the join token, so that `ps` does not show it
     #[arg(value_name = "FILE", help_heading = JOINING)]
     token_file: PathBuf, "QUORATE_TOKEN_FILE";
+    /// Join as a standby: it gets the log, and does not vote until `quorate masters promote`
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = JOINING)]
+    standby: bool, "QUORATE_STANDBY";
+    /// A master that joins and is not heard for so long is taken out again [default: 2m]
+    #[arg(value_name = "DURATION", help_heading = RAFT)]
+    join_timeout: String, "QUORATE_JOIN_TIMEOUT";
+    /// Take out masters that were not heard for so long, never below 3 voters [default: never]
+    #[arg(value_name = "DURATION", help_heading = RAFT)]
+    remove_dead_masters_after: String, "QUORATE_REMOVE_DEAD_MASTERS_AFTER";
     /// Container runtime of the node agent [default: auto]
     #[arg(help_heading = PODS)]
     runtime: Runtime, "QUORATE_RUNTIME";

@@ -162,6 +162,24 @@ impl DataDir {
         )
     }
 
+    /// A join that came to nothing leaves nothing: this master never voted, and nobody has heard of it. The same
+    /// command can be run again.
+    pub fn forget_join(&self, mut cluster: ClusterFile) -> anyhow::Result<()> {
+        // In this order it can be ended at any point, and begin again.
+        cluster.has_log = false;
+        self.save_cluster(&cluster)?;
+        for gone in [self.path.join("raft"), self.path.join("snapshots")] {
+            match fs::remove_dir_all(&gone) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot delete {}", gone.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let file = self.path.join(CLUSTER_FILE);
+        fs::remove_file(&file).with_context(|| format!("cannot delete {}", file.display()))
+    }
+
     /// Keeps who this master is.
     pub fn save_cluster(&self, cluster: &ClusterFile) -> anyhow::Result<()> {
         let mut text = serde_json::to_string_pretty(cluster)?;

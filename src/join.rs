@@ -39,6 +39,10 @@ const JOIN_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often a joiner is told where it stands.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Why a member that joins is none any more.
+const TAKEN_BACK: &str = "the other masters have taken it out again: they heard nothing from it for too long, got \
+                          no further with it, or somebody removed it";
+
 /// Progress lines that wait for a joiner; it gets no more until it reads.
 const PROGRESS_WAITING_MAX: usize = 4;
 
@@ -110,7 +114,7 @@ fn taken_by<'a>(
     known: impl IntoIterator<Item = (&'a Member, bool)>,
 ) -> Option<String> {
     for (member, votes) in known {
-        if member == new && !votes {
+        if member.is_same_place(new) && !votes {
             return None;
         }
         let (what, flag) = if member.name == new.name {
@@ -224,6 +228,7 @@ impl Join for JoinService {
             name: request.name,
             peer_address: request.peer_address,
             api_address: request.api_address,
+            standby: request.standby,
         };
         self.recognise(&request.token).await?;
         self.refuse_taken(&member)?;
@@ -299,7 +304,12 @@ fn progress_of(masters: &Masters, node: NodeId) -> MasterProgressReply {
     let status = masters.status();
     let member = status.members.iter().find(|member| member.id == node);
     let (phase, message) = match member {
-        None => (Phase::Failed, "no longer a member".to_owned()),
+        None if masters.has_removed(node) => (Phase::Failed, TAKEN_BACK.to_owned()),
+        // Admitted by another master a moment ago.
+        None => (Phase::Queued, "waiting for its turn".to_owned()),
+        Some(member) if member.member.standby => {
+            (Phase::Learner, "catching up, as a standby".to_owned())
+        }
         Some(member) if member.voter && !status.joint => (Phase::Voter, "voter".to_owned()),
         Some(member) if member.voter => (Phase::Promoting, "becoming a voter".to_owned()),
         Some(_) => (Phase::Learner, "catching up".to_owned()),
@@ -410,6 +420,7 @@ pub async fn join_master(
             service_cidr,
             cluster_cidr,
             cluster_domain,
+            standby: member.standby,
         };
         Ok(client.master(request).await.map(Response::into_inner))
     })
@@ -459,7 +470,7 @@ pub async fn follow_master(
         let mut stream = stream.into_inner();
         while let Ok(Some(progress)) = stream.message().await {
             if progress.phase == Phase::Failed as i32 {
-                bail!("the join failed: {}", progress.message);
+                bail!("{}", progress.message);
             }
             if progress.message != last {
                 told(&progress.message);
@@ -522,6 +533,7 @@ mod tests {
             name: name.to_owned(),
             peer_address: peer.to_owned(),
             api_address: api.to_owned(),
+            standby: false,
         };
         let (a, b) = (member("a", "h:1", "h:2"), member("b", "i:1", "i:2"));
         let known = [(&a, true), (&b, false)];

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use quorate_api_server::{ClusterFacts, ServiceAccountKeys, TlsMaterial};
-use quorate_master::{Parts, Prepared, Running};
+use quorate_master::{MembershipRules, Parts, Prepared, Running};
 use quorate_pki::{Certified, ClusterKeys, Subject, authority, files};
 use quorate_points::{self as points, Point};
 use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
@@ -100,7 +100,8 @@ impl Master {
             private_key_pem: serving.key_pem,
             client_ca_pem: authority.to_owned(),
         };
-        let parts = Parts { listeners, tls: Some(tls), pod_facing, ..parts };
+        let membership = settings.membership;
+        let parts = Parts { listeners, tls: Some(tls), pod_facing, membership, ..parts };
         let running = serve(&cluster, &keys, started, parts)?;
         progress.done(&format!("API on https://{}", cluster.api_address));
         Ok(Self { store: running.store.clone(), keys, cluster, api_address, running })
@@ -128,6 +129,11 @@ impl Master {
             }
             tokio::time::sleep(BEGINNING_INTERVAL).await;
         }
+    }
+
+    /// Whether any other master has ever told this one anything.
+    pub fn has_heard(&self) -> bool {
+        self.running.masters.status().last_log.is_some()
     }
 
     /// Completes, with the reason, when the process must exit.
@@ -180,6 +186,7 @@ impl Listeners {
             name: settings.name.clone(),
             peer_address: host_port(&settings.advertise, self.peer.local_addr()?.port()),
             api_address: host_port(&settings.advertise, self.api.local_addr()?.port()),
+            standby: settings.standby,
         })
     }
 }
@@ -246,6 +253,7 @@ fn parts(
         tls: None,
         pod_facing: None,
         registry,
+        membership: MembershipRules::default(),
         documents: Some(documents),
         actions: Some(masters::actions(started.masters.clone())),
     }
@@ -293,6 +301,9 @@ async fn identity(
         return Ok((cluster, keys));
     }
     let (cluster_id, node_id, keys, network) = match &settings.join {
+        None if settings.standby => {
+            bail!("--standby is for a master that joins: give --join URL and --token too")
+        }
         None => {
             let network = settings.network.fresh()?;
             let cluster_id = uuid::Uuid::new_v4().to_string();

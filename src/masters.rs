@@ -11,42 +11,82 @@ use serde_json::{Value, json};
 
 use crate::status;
 
-/// Takes a master out: `{"name": NAME}`.
+/// Takes a master out: `{"name": NAME}`. As all below, it takes `"dryRun": true` too, and then does nothing.
 pub const REMOVE_PATH: &str = "/quorate/v1/masters/remove";
 
 /// Hands leadership over: `{"to": NAME}`, or `{}` for whoever is most up to date.
 pub const TRANSFER_PATH: &str = "/quorate/v1/masters/transfer-leader";
 
+/// Makes a learner a voter: `{"name": NAME}`.
+pub const PROMOTE_PATH: &str = "/quorate/v1/masters/promote";
+
+/// Makes a voter a standby: `{"name": NAME}`.
+pub const DEMOTE_PATH: &str = "/quorate/v1/masters/demote";
+
+/// Takes one out, and another votes in its place: `{"old": NAME, "new": NAME}`.
+pub const REPLACE_PATH: &str = "/quorate/v1/masters/replace";
+
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Remove {
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Named {
     name: String,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Transfer {
     to: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Replace {
+    old: String,
+    new: String,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A change as it is asked for, and whether it is only to be looked at.
+type Asked = Result<(Change, bool), serde_json::Error>;
+
+fn named(body: &[u8], change: fn(String) -> Change) -> Asked {
+    let Named { name, dry_run } = serde_json::from_slice(body)?;
+    Ok((change(name), dry_run))
+}
+
+fn asked(path: &str) -> Option<fn(&[u8]) -> Asked> {
+    Some(match path {
+        REMOVE_PATH => |body| named(body, |name| Change::Remove { name }),
+        PROMOTE_PATH => |body| named(body, |name| Change::Promote { name }),
+        DEMOTE_PATH => |body| named(body, |name| Change::Demote { name }),
+        TRANSFER_PATH => |body| {
+            let Transfer { to, dry_run } = serde_json::from_slice(body)?;
+            Ok((Change::Lead { to }, dry_run))
+        },
+        REPLACE_PATH => |body| {
+            let Replace { old, new, dry_run } = serde_json::from_slice(body)?;
+            Ok((Change::Replace { old, new }, dry_run))
+        },
+        _ => return None,
+    })
 }
 
 /// What can be done at which path.
 pub fn actions(masters: Masters) -> Actions {
     Arc::new(move |path| {
-        let change = match path {
-            REMOVE_PATH => |body: &[u8]| {
-                serde_json::from_slice(body).map(|Remove { name }| Change::Remove { name })
-            },
-            TRANSFER_PATH => |body: &[u8]| {
-                serde_json::from_slice(body).map(|Transfer { to }| Change::Lead { to })
-            },
-            _ => return None,
-        };
+        let asked = asked(path)?;
         let masters = masters.clone();
         let action: Action = Box::new(move |body| {
             Box::pin(async move {
-                let change = change(&body).map_err(|error| {
+                let (change, dry_run) = asked(&body).map_err(|error| {
                     Status::bad_request(format!("the body cannot be understood: {error}"))
                 })?;
+                let change = if dry_run { Change::Try(Box::new(change)) } else { change };
                 changed(&masters, &change).await
             })
         });
@@ -56,13 +96,9 @@ pub fn actions(masters: Masters) -> Actions {
 
 async fn changed(masters: &Masters, change: &Change) -> Result<Value, Box<Status>> {
     let changed = masters.change(change).await.map_err(|error| refusal(&error))?;
-    tracing::info!(?change, leader = changed.leader, "the masters have changed");
-    // Without what this master may not have applied yet.
-    let members = masters.status().members.into_iter();
-    let voters = members.filter(|known| {
-        known.voter && !matches!(change, Change::Remove { name } if *name == known.member.name)
-    });
-    let summary = status::voters_line(voters.count());
+    tracing::info!(?change, leader = changed.leader, "the masters were changed, or looked at");
+    // An older leader does not say.
+    let summary = changed.voters.map(status::voters_line);
     Ok(json!({ "leader": changed.leader, "summary": summary }))
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
+use jiff::SignedDuration;
+use quorate_master::MembershipRules;
 use quorate_pki::JoinToken;
 use quorate_raft::Timing;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::join;
+
+/// `--join-timeout` is no shorter: a master needs a moment to start after it was admitted.
+const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
+/// `--remove-dead-masters-after` is no shorter: a machine that starts again is not dead.
+const DEAD_MASTERS_AFTER_MIN: Duration = Duration::from_secs(60);
 
 /// Pairs of ranges (pods, Services) that `dev` tries, in order.
 const DEV_RANGES: std::ops::RangeInclusive<u8> = 21..=60;
@@ -156,6 +164,9 @@ pub struct Settings {
     pub network: NetworkWish,
     pub timing: Timing,
     pub join: Option<(String, JoinToken)>,
+    /// Whether it joins as a standby.
+    pub standby: bool,
+    pub membership: MembershipRules,
     /// A further address for the API, of this host only: where its pods reach it when `listen` is the
     /// loopback address.
     pub pod_facing: Option<SocketAddr>,
@@ -190,6 +201,7 @@ impl Settings {
             }
             (None, Some(_)) => bail!("--token is given without --join URL: join which cluster?"),
         };
+        let standby = options.standby.unwrap_or_default();
         Ok(Self {
             name,
             listen,
@@ -199,6 +211,8 @@ impl Settings {
             network: NetworkWish::new(options)?,
             timing: timing(options)?,
             join,
+            standby,
+            membership: membership(options)?,
             pod_facing: None,
             _ranges: None,
         })
@@ -281,6 +295,33 @@ fn routes(table: &str) -> Vec<IpNet> {
         (net.prefix_len() > 0).then_some(IpNet::V4(net))
     };
     table.lines().skip(1).filter_map(route).collect()
+}
+
+/// As Kubernetes writes it: `90s`, `2m`, `1h30m`.
+fn duration(flag: &str, text: &str, min: Duration) -> anyhow::Result<Duration> {
+    let parsed: Option<SignedDuration> = text.parse().ok();
+    let duration = parsed.and_then(|parsed| Duration::try_from(parsed).ok());
+    let Some(duration) = duration else {
+        bail!("{flag} {text:?} is not a duration: write for instance 90s, 2m or 1h30m");
+    };
+    if duration < min {
+        bail!("{flag} {text} is too short: {} s is the least", min.as_secs());
+    }
+    Ok(duration)
+}
+
+fn membership(options: &Options) -> anyhow::Result<MembershipRules> {
+    let default = MembershipRules::default();
+    let (join, dead) = (&options.join_timeout, &options.remove_dead_masters_after);
+    let join = join.as_deref().map(|text| duration("--join-timeout", text, JOIN_TIMEOUT_MIN));
+    let dead = dead
+        .as_deref()
+        .map(|text| duration("--remove-dead-masters-after", text, DEAD_MASTERS_AFTER_MIN));
+    Ok(MembershipRules {
+        join_silence_max: join.transpose()?.unwrap_or(default.join_silence_max),
+        dead_after: dead.transpose()?,
+        ..default
+    })
 }
 
 fn timing(options: &Options) -> anyhow::Result<Timing> {

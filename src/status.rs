@@ -21,6 +21,7 @@ pub fn document(status: &Status, view: &View) -> Value {
             let role = match (Some(member.id) == leader, member.voter) {
                 (true, _) => "leader",
                 (false, true) => "follower",
+                (false, false) if member.member.standby => "standby",
                 (false, false) => "learner",
             };
             json!({

@@ -197,3 +197,94 @@ async fn who_is_needed_stays_and_the_dead_may_go() {
         names(&list, |master| master["answers"] == "yes").len() == 2
     });
 }
+
+/// What the table says each is.
+fn roles(cluster: &Cluster, number: usize) -> Vec<String> {
+    let list = listed(cluster, number);
+    let masters = list["masters"].as_array().unwrap().iter();
+    let field = |master: &Value, name: &str| master[name].as_str().unwrap().to_owned();
+    masters.map(|master| format!("{} {}", field(master, "name"), field(master, "role"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_are_demoted_promoted_and_replaced_by_a_standby() {
+    let mut cluster = Cluster::start(3);
+    cluster.quorate_at(0, &["masters", "transfer-leader", "m0"]);
+    let writers = [Writer::start(&cluster, 0).await, Writer::start(&cluster, 1).await];
+    cluster.options = vec!["--standby".to_owned()];
+    cluster.add_master(3, 1);
+    assert_eq!(roles(&cluster, 0), ["m0 leader", "m1 follower", "m2 follower", "m3 standby"]);
+    assert_eq!(listed(&cluster, 0)["summary"], "3 voters, quorum 2, survives the loss of 1");
+
+    // What is only asked about is not done.
+    let two =
+        "2 voters, quorum 2, survives the loss of 0 (as 1 would: an even number adds nothing)";
+    let said = cluster.quorate_at(1, &["masters", "demote", "m2", "--dry-run"]);
+    assert_eq!(said.trim(), format!("master \"m2\" is a standby (dry run): {two}"));
+    let said = cluster.quorate_at(1, &["masters", "remove", "m0", "--dry-run"]);
+    assert_eq!(said.trim(), format!("master \"m0\" removed (dry run): {two}"));
+    let said = cluster.quorate_at(1, &["masters", "transfer-leader", "m2", "--dry-run"]);
+    assert_eq!(said.trim(), "m2 would lead (dry run)");
+    assert_eq!(roles(&cluster, 0), ["m0 leader", "m1 follower", "m2 follower", "m3 standby"]);
+
+    let said = cluster.quorate_at(1, &["masters", "demote", "m2"]);
+    assert_eq!(said.trim(), format!("master \"m2\" is a standby: {two}"));
+    until("it is a standby", PATIENCE, || {
+        roles(&cluster, 2) == ["m0 leader", "m1 follower", "m2 standby", "m3 standby"]
+    });
+    for writer in &writers {
+        writer.goes_on().await;
+    }
+    let said = cluster.quorate_at(2, &["masters", "promote", "m2"]);
+    assert_eq!(said.trim(), "master \"m2\" votes: 3 voters, quorum 2, survives the loss of 1");
+    // The leader is demoted: another leads first.
+    let said = cluster.quorate_at(3, &["masters", "demote", "m0"]);
+    assert!(said.starts_with("master \"m0\" is a standby: 2 voters"), "{said}");
+    until("it follows", PATIENCE, || roles(&cluster, 0).contains(&"m0 standby".to_owned()));
+    cluster.quorate_at(0, &["masters", "promote", "m0"]);
+    for writer in writers {
+        writer.goes_on().await;
+        writer.finish().await;
+    }
+
+    // A dead one is replaced by the standby.
+    let said = cluster.refused_at(0, &["masters", "replace", "m2", "m7", "--yes"]);
+    assert!(
+        said.contains("master \"m7\" has not joined yet: run `quorate server --join"),
+        "{said}"
+    );
+    let said = cluster.refused_at(0, &["masters", "replace", "m2", "m2", "--yes"]);
+    assert!(said.contains("\"m2\" cannot replace itself"), "{said}");
+    let said = cluster.refused_at(0, &["masters", "replace", "m2", "m3"]);
+    assert!(said.contains("let \"m3\" vote instead?") && said.contains("say --yes"), "{said}");
+    cluster.masters[2].process.kill_9();
+    let mut said = String::new();
+    until("it is replaced", PATIENCE, || {
+        let output = cluster.tried_at(0, &["masters", "replace", "m2", "m3", "--yes"]);
+        said = String::from_utf8(output.stdout).unwrap();
+        output.status.success()
+    });
+    let remains = "3 voters, quorum 2, survives the loss of 1";
+    assert_eq!(said.trim(), format!("master \"m2\" removed, \"m3\" votes: {remains}"));
+    assert_eq!(names(&listed(&cluster, 3), |master| master["voter"] == true), ["m0", "m1", "m3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_cannot_finish_is_taken_back_and_can_be_tried_again() {
+    let mut cluster = Cluster::start_with(1, &["--join-timeout", "5s"]);
+    // An address at which nobody is.
+    let said = cluster.failing_join("m1", &["--advertise", "127.0.0.9"]);
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("error: the join failed: the other masters have taken it out"),
+        "{said}"
+    );
+    assert!(last.contains("No other master has reached this one at 127.0.0.9:"), "{said}");
+    let list = listed(&cluster, 0);
+    assert_eq!(names(&list, |_| true), ["m0"]);
+    let log = cluster.masters[0].process.text();
+    assert!(log.contains("a join came to no end: taking it out"), "{log}");
+    // The same directory does for the next try.
+    cluster.add_master(1, 0);
+    assert_eq!(names(&listed(&cluster, 1), |master| master["voter"] == true), ["m0", "m1"]);
+}

@@ -21,9 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::living::Living;
-
-/// Learners that have caught up are promoted this often.
-const PROMOTION_INTERVAL: Duration = Duration::from_millis(500);
+use super::membership::{MembershipRules, look_after_members};
 
 /// Bootstrap objects that could not be written are tried again after this.
 const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
@@ -37,6 +35,7 @@ pub(crate) struct Roles {
     pub(crate) pod_facing: Option<SocketAddr>,
     pub(crate) store: Store,
     pub(crate) masters: Masters,
+    pub(crate) membership: MembershipRules,
     pub(crate) admit: Arc<ControllerAdmit>,
     pub(crate) hub: AgentHub,
     pub(crate) clock: Clock,
@@ -111,8 +110,9 @@ async fn run(
         Arc::new(HubLiveness { hub: roles.hub.clone(), began: Instant::now() }),
         roles.controllers_metrics.clone(),
     );
-    // 4. Learners that have caught up become voters.
-    let membership = tokio::spawn(promote_learners(roles.masters.clone(), ended.clone()));
+    // 4. Learners that have caught up become voters, and those that never will are let go.
+    let masters = roles.masters.clone();
+    let membership = tokio::spawn(look_after_members(masters, roles.membership, ended.clone()));
 
     let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
@@ -169,26 +169,6 @@ async fn bootstrap(
         living.follow(told, ended.clone()),
         bootstrap::duties(lead, admit, masters, ended),
     );
-}
-
-/// Makes learners voters once they are level, for as long as it is not ended; only a leader can.
-pub async fn promote_learners(masters: Masters, ended: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(PROMOTION_INTERVAL) => {}
-            () = ended.cancelled() => return,
-        }
-        let status = masters.status();
-        for learner in status.members.iter().filter(|member| !member.voter) {
-            // One that is far behind is refused here and tried again.
-            match masters.promote(learner.id).await {
-                Ok(()) => tracing::info!(master = %learner.member, "learner promoted to voter"),
-                Err(error) => {
-                    tracing::debug!(master = %learner.member, %error, "learner not promoted yet");
-                }
-            }
-        }
-    }
 }
 
 /// The agents' heartbeats, as the node lifecycle controller wants them: only what was heard since

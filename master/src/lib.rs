@@ -5,6 +5,7 @@
 
 mod leadership;
 mod living;
+mod membership;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use leadership::Roles;
-pub use leadership::promote_learners;
 pub use living::own_address;
+pub use membership::{MembershipRules, look_after_members};
 
 /// Each master relays its nodes' heartbeats to the leader this often.
 const HEARTBEAT_RELAY_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ pub struct Parts {
     pub tls: Option<TlsMaterial>,
     /// Where pods of this host reach the API, beside the masters' own addresses.
     pub pod_facing: Option<SocketAddr>,
+    /// What the leader does about members by itself.
+    pub membership: MembershipRules,
     /// Metrics of the process.
     pub registry: Registry,
     /// Documents of the process.
@@ -167,6 +170,7 @@ impl Prepared {
             pod_facing: parts.pod_facing,
             store: store.clone(),
             masters: masters.clone(),
+            membership: parts.membership,
             admit: admit.clone(),
             hub: hub.clone(),
             clock: parts.clock,

@@ -2,7 +2,9 @@
 //!
 //! Each value is `version (1) kind (1) bincode`. openraft's own types are never serialized: their
 //! layout may change with its version, ours only with [`VERSION`]. The golden tests below hold the
-//! bytes; a change that breaks them needs a new version that still reads the old one.
+//! bytes; a change that breaks them needs a new version that still reads the old one. A value is written in the
+//! oldest version that can say it, so that masters of several versions understand each other for as long as
+//! nobody uses what is new.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +17,10 @@ use crate::raft_types::{
 };
 use crate::types::{Member, NodeId};
 
-/// Version of all layouts in this module.
+/// Version of all layouts in this module...
 pub(crate) const VERSION: u8 = 1;
+/// ... but that of what holds members of which one is a standby, which version 1 cannot say.
+pub(crate) const VERSION_STANDBYS: u8 = 2;
 
 /// What a value is, so that one cannot be taken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub(crate) enum Kind {
 pub(crate) enum DecodeError {
     #[error("empty or cut off")]
     Short,
-    #[error("written by a newer version ({0}); this one knows {VERSION}")]
+    #[error("written by a newer version ({0}); this one knows {VERSION_STANDBYS}")]
     Version(u8),
     #[error("of kind {found}, expected {expected}")]
     Kind { found: u8, expected: u8 },
@@ -87,11 +91,40 @@ impl From<DiskVote> for Vote {
     }
 }
 
+/// A member as version 1 knows it: none of them is a standby.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DiskMembership {
+struct PlainMember {
+    name: String,
+    peer_address: String,
+    api_address: String,
+}
+
+impl From<Member> for PlainMember {
+    fn from(member: Member) -> Self {
+        let Member { name, peer_address, api_address, standby: _ } = member;
+        Self { name, peer_address, api_address }
+    }
+}
+
+impl From<PlainMember> for Member {
+    fn from(member: PlainMember) -> Self {
+        let PlainMember { name, peer_address, api_address } = member;
+        Self { name, peer_address, api_address, standby: false }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskMembership<M = Member> {
     /// One set of voters, or two while a change is half done.
     pub(crate) configs: Vec<BTreeSet<u64>>,
-    pub(crate) members: BTreeMap<u64, Member>,
+    pub(crate) members: BTreeMap<u64, M>,
+}
+
+impl<M> DiskMembership<M> {
+    fn with<N: From<M>>(self) -> DiskMembership<N> {
+        let members = self.members.into_iter().map(|(id, member)| (id, member.into())).collect();
+        DiskMembership { configs: self.configs, members }
+    }
 }
 
 impl From<&Membership> for DiskMembership {
@@ -105,6 +138,10 @@ impl From<&Membership> for DiskMembership {
 }
 
 impl DiskMembership {
+    fn has_standbys(&self) -> bool {
+        self.members.values().any(|member| member.standby)
+    }
+
     fn restore(self) -> Result<Membership, DecodeError> {
         let ids = |set: BTreeSet<u64>| set.into_iter().map(NodeId).collect();
         let configs: Vec<BTreeSet<NodeId>> = self.configs.into_iter().map(ids).collect();
@@ -118,17 +155,28 @@ impl DiskMembership {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum DiskPayload {
+enum DiskPayload<M = Member> {
     Blank,
     /// The bytes follow the encoded entry, so that they are copied once.
     Normal,
-    Membership(DiskMembership),
+    Membership(DiskMembership<M>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct DiskEntry {
+struct DiskEntry<M = Member> {
     log_id: DiskLogId,
-    payload: DiskPayload,
+    payload: DiskPayload<M>,
+}
+
+impl<M> DiskEntry<M> {
+    fn with<N: From<M>>(self) -> DiskEntry<N> {
+        let payload = match self.payload {
+            DiskPayload::Blank => DiskPayload::Blank,
+            DiskPayload::Normal => DiskPayload::Normal,
+            DiskPayload::Membership(membership) => DiskPayload::Membership(membership.with()),
+        };
+        DiskEntry { log_id: self.log_id, payload }
+    }
 }
 
 /// The one record beside the entries. It is written in the same atomic batch as whatever it
@@ -152,13 +200,25 @@ pub(crate) struct DiskIdentity {
 
 /// The head of a snapshot file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SnapshotHeader {
+pub(crate) struct SnapshotHeader<M = Member> {
     pub(crate) cluster_id: String,
     pub(crate) last_log_id: Option<DiskLogId>,
     pub(crate) membership_log_id: Option<DiskLogId>,
-    pub(crate) membership: DiskMembership,
+    pub(crate) membership: DiskMembership<M>,
     /// The state's own estimate, bytes.
     pub(crate) state_bytes: u64,
+}
+
+impl<M> SnapshotHeader<M> {
+    fn with<N: From<M>>(self) -> SnapshotHeader<N> {
+        SnapshotHeader {
+            cluster_id: self.cluster_id,
+            last_log_id: self.last_log_id,
+            membership_log_id: self.membership_log_id,
+            membership: self.membership.with(),
+            state_bytes: self.state_bytes,
+        }
+    }
 }
 
 impl SnapshotHeader {
@@ -173,40 +233,53 @@ impl SnapshotHeader {
     }
 }
 
-fn put<T: Serialize>(kind: Kind, value: &T, out: &mut Vec<u8>) {
-    out.push(VERSION);
+fn put<T: Serialize>((kind, version): (Kind, u8), value: &T, out: &mut Vec<u8>) {
+    out.push(version);
     out.push(kind as u8);
     bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
         .expect("our own types encode, and a Vec takes every byte");
 }
 
-fn take<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+/// The version of a value, which is at most `newest`, and what follows.
+fn open(kind: Kind, newest: u8, bytes: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
     let [version, found, body @ ..] = bytes else { return Err(DecodeError::Short) };
-    if *version != VERSION {
+    if *version == 0 || *version > newest {
         return Err(DecodeError::Version(*version));
     }
     if *found != kind as u8 {
         return Err(DecodeError::Kind { found: *found, expected: kind as u8 });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    Ok((value, used + 2))
+    Ok((*version, body))
 }
 
-/// Encodes a value of one of the kinds above.
-pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
+fn take<T: DeserializeOwned>(body: &[u8]) -> Result<(T, usize), DecodeError> {
+    bincode::serde::decode_from_slice(body, bincode::config::standard())
+        .map_err(|error| DecodeError::Malformed(error.to_string()))
+}
+
+/// As `take`; nothing may follow.
+fn take_all<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = take(body)?;
+    if used != body.len() {
+        return Err(DecodeError::Malformed(format!("{} bytes too many", body.len() - used)));
+    }
+    Ok(value)
+}
+
+fn encode_as<T: Serialize>(what: (Kind, u8), value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
-    put(kind, value, &mut out);
+    put(what, value, &mut out);
     out
+}
+
+/// Encodes a value of one of the kinds above that have no function of their own.
+pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
+    encode_as((kind, VERSION), value)
 }
 
 /// Decodes a value; nothing may follow it.
 pub(crate) fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = take(kind, bytes)?;
-    if used != bytes.len() {
-        return Err(DecodeError::Malformed(format!("{} bytes too many", bytes.len() - used)));
-    }
-    Ok(value)
+    take_all(open(kind, VERSION, bytes)?.1)
 }
 
 pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
@@ -216,7 +289,13 @@ pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
         openraft::EntryPayload::Membership(m) => (DiskPayload::Membership(m.into()), None),
     };
     let mut out = Vec::with_capacity(48 + tail.map_or(0, Bytes::len));
-    put(Kind::Entry, &DiskEntry { log_id: entry.log_id.into(), payload }, &mut out);
+    let has_standbys = matches!(&payload, DiskPayload::Membership(m) if m.has_standbys());
+    let entry: DiskEntry = DiskEntry { log_id: entry.log_id.into(), payload };
+    if has_standbys {
+        put((Kind::Entry, VERSION_STANDBYS), &entry, &mut out);
+    } else {
+        put((Kind::Entry, VERSION), &entry.with::<PlainMember>(), &mut out);
+    }
     if let Some(tail) = tail {
         out.extend_from_slice(tail);
     }
@@ -224,8 +303,14 @@ pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
 }
 
 pub(crate) fn decode_entry(bytes: Bytes) -> Result<Entry, DecodeError> {
-    let (entry, used): (DiskEntry, usize) = take(Kind::Entry, &bytes)?;
-    let rest = bytes.slice(used..);
+    let (version, body) = open(Kind::Entry, VERSION_STANDBYS, &bytes)?;
+    let (entry, used): (DiskEntry, usize) = if version == VERSION {
+        let (entry, used): (DiskEntry<PlainMember>, usize) = take(body)?;
+        (entry.with(), used)
+    } else {
+        take(body)?
+    };
+    let rest = bytes.slice(bytes.len() - body.len() + used..);
     let payload: Payload = match entry.payload {
         DiskPayload::Normal => openraft::EntryPayload::Normal(AppData(rest)),
         DiskPayload::Blank | DiskPayload::Membership(_) if !rest.is_empty() => {
@@ -238,11 +323,39 @@ pub(crate) fn decode_entry(bytes: Bytes) -> Result<Entry, DecodeError> {
 }
 
 pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
-    encode(Kind::Membership, &DiskMembership::from(membership))
+    let membership = DiskMembership::from(membership);
+    if membership.has_standbys() {
+        encode_as((Kind::Membership, VERSION_STANDBYS), &membership)
+    } else {
+        encode(Kind::Membership, &membership.with::<PlainMember>())
+    }
 }
 
 pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, DecodeError> {
-    decode::<DiskMembership>(Kind::Membership, bytes)?.restore()
+    let (version, body) = open(Kind::Membership, VERSION_STANDBYS, bytes)?;
+    let membership: DiskMembership = if version == VERSION {
+        take_all::<DiskMembership<PlainMember>>(body)?.with()
+    } else {
+        take_all(body)?
+    };
+    membership.restore()
+}
+
+pub(crate) fn encode_header(header: &SnapshotHeader) -> Vec<u8> {
+    if header.membership.has_standbys() {
+        encode_as((Kind::SnapshotHeader, VERSION_STANDBYS), header)
+    } else {
+        encode(Kind::SnapshotHeader, &header.clone().with::<PlainMember>())
+    }
+}
+
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<SnapshotHeader, DecodeError> {
+    let (version, body) = open(Kind::SnapshotHeader, VERSION_STANDBYS, bytes)?;
+    if version == VERSION {
+        Ok(take_all::<SnapshotHeader<PlainMember>>(body)?.with())
+    } else {
+        take_all(body)
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +368,7 @@ mod tests {
             name: name.to_owned(),
             peer_address: format!("{name}:6444"),
             api_address: format!("{name}:6443"),
+            standby: false,
         }
     }
 
@@ -262,6 +376,22 @@ mod tests {
         let configs = vec![BTreeSet::from([NodeId(1)]), BTreeSet::from([NodeId(1), NodeId(300)])];
         let members = BTreeMap::from([(NodeId(1), member("a")), (NodeId(300), member("b"))]);
         Membership::new(configs, members).unwrap()
+    }
+
+    fn with_standby() -> Membership {
+        let standby = Member { standby: true, ..member("b") };
+        let members = BTreeMap::from([(NodeId(1), member("a")), (NodeId(300), standby)]);
+        Membership::new(vec![BTreeSet::from([NodeId(1)])], members).unwrap()
+    }
+
+    fn header(membership: &Membership) -> SnapshotHeader {
+        SnapshotHeader {
+            cluster_id: "c".to_owned(),
+            last_log_id: Some(DiskLogId { term: 7, node: 300, index: 70_000 }),
+            membership_log_id: Some(DiskLogId { term: 1, node: 1, index: 2 }),
+            membership: membership.into(),
+            state_bytes: 9,
+        }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -288,6 +418,36 @@ mod tests {
                 encode_entry(&entry(openraft::EntryPayload::Membership(membership()))),
                 "010107fb2c01fc70110100020201010201fb2c01020101610661\
                  3a3634343406613a36343433fb2c01016206623a3634343406623a36343433",
+            ),
+            (
+                "membership with a standby",
+                encode_entry(&entry(openraft::EntryPayload::Membership(with_standby()))),
+                "020107fb2c01fc70110100020101010201016106613a3634343406613a36\
+                 34343300fb2c01016206623a3634343406623a3634343301",
+            ),
+            (
+                "members with a standby",
+                encode_membership(&with_standby()),
+                "02050101010201016106613a3634343406613a3634343300fb2c01016206\
+                 623a3634343406623a3634343301",
+            ),
+            (
+                "members",
+                encode_membership(&membership()),
+                "01050201010201fb2c010201016106613a3634343406613a36343433fb2c\
+                 01016206623a3634343406623a36343433",
+            ),
+            (
+                "header",
+                encode_header(&header(&membership())),
+                "010301630107fb2c01fc70110100010101020201010201fb2c0102010161\
+                 06613a3634343406613a36343433fb2c01016206623a3634343406623a3634343309",
+            ),
+            (
+                "header with a standby",
+                encode_header(&header(&with_standby())),
+                "020301630107fb2c01fc70110100010101020101010201016106613a3634\
+                 343406613a3634343300fb2c01016206623a3634343406623a363434330109",
             ),
             (
                 "state",
@@ -321,9 +481,15 @@ mod tests {
             openraft::EntryPayload::Blank,
             normal,
             openraft::EntryPayload::Membership(membership()),
+            openraft::EntryPayload::Membership(with_standby()),
         ] {
             let entry = entry(payload);
             assert_eq!(decode_entry(encode_entry(&entry).into()).unwrap(), entry);
+        }
+        for membership in [membership(), with_standby()] {
+            assert_eq!(decode_membership(&encode_membership(&membership)).unwrap(), membership);
+            let header = header(&membership);
+            assert_eq!(decode_header(&encode_header(&header)).unwrap(), header);
         }
     }
 
@@ -331,10 +497,10 @@ mod tests {
     fn what_is_not_ours_is_refused() {
         let blank = encode_entry(&entry(openraft::EntryPayload::Blank));
         let mut newer = blank.clone();
-        newer[0] = 2;
+        newer[0] = 3;
         let mut longer = blank.clone();
         longer.push(0);
-        assert_eq!(decode_entry(newer.into()), Err(DecodeError::Version(2)));
+        assert_eq!(decode_entry(newer.into()), Err(DecodeError::Version(3)));
         assert!(matches!(decode_entry(longer.into()), Err(DecodeError::Malformed(_))));
         assert_eq!(decode_entry(Bytes::new()), Err(DecodeError::Short));
         assert!(matches!(

@@ -35,6 +35,7 @@ pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
 pub use node::status::{MemberStatus, Role, Status};
+pub use node::voters::{Go, Reform};
 pub use node::{OPENER_THREAD, RaftNode, WeakRaftNode};
 pub use peer::client::Route;
 pub use peer::{Handler, NoCalls, Refused};

@@ -77,8 +77,8 @@ pub const PEER_BACKOFF: (Duration, Duration) =
 pub const PROMOTE_LAG_MAX: u64 = 256;
 /// ... for so long.
 pub const PROMOTE_STABLE: Duration = Duration::from_millis(500);
-/// How long a promotion waits for its learner to catch up.
-pub const PROMOTE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a promotion waits for its learner to catch up. Then it is refused.
+pub const PROMOTE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Entries the target of a leadership transfer may lack when it starts.
 pub const TRANSFER_LAG_MAX: u64 = 256;
 /// How long a transfer waits for a new leader before it reports failure.

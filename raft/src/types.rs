@@ -55,6 +55,20 @@ pub struct Member {
     pub peer_address: String,
     /// `host:port` of the API listener, as clients reach it.
     pub api_address: String,
+    /// It gets the log and does not vote, on purpose: only who is told to makes it a voter.
+    #[serde(default)]
+    pub standby: bool,
+}
+
+impl Member {
+    /// Whether it is the same master in the same place, whatever it is to do there.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let of = |member: &Self| {
+            (member.name.clone(), member.peer_address.clone(), member.api_address.clone())
+        };
+        of(self) == of(other)
+    }
 }
 
 impl fmt::Display for Member {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Cluster, LONG, eventually};
 use quorate_points::{self as points, Point};
-use quorate_raft::{Member, MembershipError, NodeId, SnapshotRule};
+use quorate_raft::{Go, Member, MembershipError, NodeId, Reform, SnapshotRule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -252,6 +252,45 @@ async fn no_other_change_ends_a_removal_in_another_way() {
     let leads = cluster.leader().await;
     let members = cluster.masters[leads].node().members();
     assert!(members.iter().all(|member| member.id != id), "{members:?}");
+    cluster.shutdown().await;
+}
+
+/// A leader dies while it demotes a voter: the next one finishes that, and who was to be demoted stays a member.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_finishes_a_demotion() {
+    let _alone = ALONE.lock().await;
+    let mut cluster = Cluster::three().await;
+    let (four, five) = (cluster.join("m4").await, cluster.join("m5").await);
+    let ids = [four, five].map(|at| cluster.masters[at].id);
+    let leader = cluster.leader().await;
+    cluster.masters[leader].node().promote_all(&ids).await.unwrap();
+    let leader = cluster.leader().await;
+    level(&cluster, leader, &[0, 1, 2, four, five]).await;
+    let others: Vec<usize> = (0..5).filter(|at| *at != leader).collect();
+    let (heir, gone, down) = (others[0], others[1], [others[2], others[3]]);
+    let node = cluster.masters[leader].node().clone();
+    let id = cluster.masters[gone].id;
+    let held = hold(Point::MembershipBeforeRemoval);
+    let demotion = tokio::spawn(async move { node.reform(Reform::Demote(id), Go::Ahead).await });
+    die_before_it_begins(&mut cluster, held, &[down[0], down[1], gone]).await;
+    is_joint(&cluster, leader).await;
+    is_joint(&cluster, heir).await;
+    cluster.crash(leader).await;
+    assert!(demotion.await.unwrap().is_err(), "nobody may be told that it was done");
+    // Without who is to go: those three, who do not have the change, could elect one of them.
+    for at in [down[0], down[1], leader] {
+        cluster.start(at).await;
+    }
+    let stay: Vec<usize> = (0..5).filter(|at| *at != gone).collect();
+    settled(&cluster, heir, &stay).await;
+    cluster.start(gone).await;
+    settled(&cluster, gone, &stay).await;
+    let members = cluster.masters[gone].node().members();
+    let demoted = members.iter().find(|member| member.id == id).unwrap();
+    assert!(!demoted.voter && demoted.member.standby, "{demoted:?}");
+    cluster.write("after", b"1").await;
+    cluster.masters[gone].node().read_index(LONG).await.unwrap();
+    assert_eq!(cluster.masters[gone].get("after").unwrap(), b"1");
     cluster.shutdown().await;
 }
 

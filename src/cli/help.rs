@@ -71,11 +71,14 @@ Examples:
   quorate masters list
   quorate masters list -o wide
   quorate masters remove m2            take a master out; asks first, --yes does not
+  quorate masters replace m2 m4        take m2 out and let m4 vote in its place, in one step
+  quorate masters demote m2            m2 gets the log and does not vote; `promote m2` takes that back
   quorate masters transfer-leader m3   before maintenance of the leader's machine
 
-A master is added by starting it: `quorate server --join URL --token T` on its machine. A removed master
-ends, and its directory is of no use any more. A removal that would leave the others without a quorum is
-refused, with the reason. To replace a master add the new one first, then remove the old one.";
+A master is added by starting it: `quorate server --join URL --token T` on its machine; with --standby it does
+not vote until it is promoted, or replaces another. A removed master ends, and its directory is of no use any
+more. What would leave the cluster without a quorum is refused, with the reason and what to do instead;
+--dry-run says so before anything is changed.";
 
 pub const COMPLETION: &str = "\
 Examples:

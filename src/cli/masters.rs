@@ -1,4 +1,4 @@
-//! `quorate masters list|remove|transfer-leader`.
+//! `quorate masters list|promote|demote|replace|remove|transfer-leader`.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::status::{self, Output};
 use super::token::Target;
-use crate::masters::{REMOVE_PATH, TRANSFER_PATH};
+use crate::masters::{DEMOTE_PATH, PROMOTE_PATH, REMOVE_PATH, REPLACE_PATH, TRANSFER_PATH};
 use crate::progress;
 
 #[derive(Debug, Subcommand)]
@@ -22,12 +22,38 @@ pub enum MastersCommand {
         #[arg(short, long, value_enum)]
         output: Option<ListOutput>,
     },
+    /// Make a learner or a standby a voter
+    Promote {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Make a voter a standby: it gets the log and does not vote
+    Demote {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Take a master out, dead or alive, and let another vote in its place, in one step
+    Replace {
+        /// Who goes
+        old: String,
+        /// Who votes then: it must have joined
+        new: String,
+        #[command(flatten)]
+        how: How,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Take a master out of the cluster, dead or alive; a living one is told and ends
     Remove {
         /// Which
         name: String,
         #[command(flatten)]
-        to: Target,
+        how: How,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
@@ -37,8 +63,35 @@ pub enum MastersCommand {
         /// Which [default: the one that is most up to date]
         name: Option<String>,
         #[command(flatten)]
-        to: Target,
+        how: How,
     },
+}
+
+/// Where something is to be changed, and whether it is meant.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    #[command(flatten)]
+    to: Target,
+    /// Only say what would come of it, or why it would be refused
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl How {
+    /// Asks any master for a change. What came of it.
+    async fn ask(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
+        if self.dry_run {
+            body["dryRun"] = true.into();
+        }
+        self.to.client()?.call(Method::POST, path, Some(&body)).await
+    }
+
+    /// Says what was done, and what there is now.
+    fn tell(&self, done: &str, answer: &Value) {
+        let marked = if self.dry_run { " (dry run)" } else { "" };
+        let summary = answer["summary"].as_str().map(|summary| format!(": {summary}"));
+        progress::say(&format!("{done}{marked}{}", summary.unwrap_or_default()));
+    }
 }
 
 /// How it is printed.
@@ -55,8 +108,19 @@ pub enum ListOutput {
 pub fn run(command: MastersCommand) -> anyhow::Result<()> {
     match command {
         MastersCommand::List { to, output } => list(&to, output),
-        MastersCommand::Remove { name, to, yes } => remove(&name, &to, yes),
-        MastersCommand::TransferLeader { name, to } => transfer(name.as_deref(), &to),
+        MastersCommand::Promote { name, how } => {
+            let answer = super::block_on(how.ask(PROMOTE_PATH, json!({ "name": name })))?;
+            how.tell(&format!("master {name:?} votes"), &answer);
+            Ok(())
+        }
+        MastersCommand::Demote { name, how } => {
+            let answer = super::block_on(how.ask(DEMOTE_PATH, json!({ "name": name })))?;
+            how.tell(&format!("master {name:?} is a standby"), &answer);
+            Ok(())
+        }
+        MastersCommand::Replace { old, new, how, yes } => replace(&old, &new, &how, yes),
+        MastersCommand::Remove { name, how, yes } => remove(&name, &how, yes),
+        MastersCommand::TransferLeader { name, how } => transfer(name.as_deref(), &how),
     }
 }
 
@@ -79,17 +143,28 @@ fn list(to: &Target, output: Option<ListOutput>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove(name: &str, to: &Target, yes: bool) -> anyhow::Result<()> {
-    let client = to.client()?;
+fn remove(name: &str, how: &How, yes: bool) -> anyhow::Result<()> {
     let answer = super::block_on(async {
-        if !yes {
-            let status = status::whole(&client).await?;
+        if !yes && !how.dry_run {
+            let status = status::whole(&how.to.client()?).await?;
             let after = after_removal(&status, name)?;
             confirm(&format!("Remove master {name:?} for good? What remains: {after}."))?;
         }
-        client.call(Method::POST, REMOVE_PATH, Some(&json!({ "name": name }))).await
+        how.ask(REMOVE_PATH, json!({ "name": name })).await
     })?;
-    progress::say(&format!("master {name:?} removed: {}", status::text(&answer["summary"])));
+    how.tell(&format!("master {name:?} removed"), &answer);
+    Ok(())
+}
+
+fn replace(old: &str, new: &str, how: &How, yes: bool) -> anyhow::Result<()> {
+    let body = json!({ "old": old, "new": new });
+    let answer = super::block_on(async {
+        if !yes && !how.dry_run {
+            confirm(&format!("Remove master {old:?} for good, and let {new:?} vote instead?"))?;
+        }
+        how.ask(REPLACE_PATH, body).await
+    })?;
+    how.tell(&format!("master {old:?} removed, {new:?} votes"), &answer);
     Ok(())
 }
 
@@ -118,11 +193,10 @@ fn confirm(question: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn transfer(name: Option<&str>, to: &Target) -> anyhow::Result<()> {
+fn transfer(name: Option<&str>, how: &How) -> anyhow::Result<()> {
     let body = name.map_or_else(|| json!({}), |name| json!({ "to": name }));
-    let answer = super::block_on(async {
-        to.client()?.call(Method::POST, TRANSFER_PATH, Some(&body)).await
-    })?;
-    progress::say(&format!("{} leads", status::text(&answer["leader"])));
+    let answer = super::block_on(how.ask(TRANSFER_PATH, body))?;
+    let marked = if how.dry_run { "would lead (dry run)" } else { "leads" };
+    progress::say(&format!("{} {marked}", status::text(&answer["leader"])));
     Ok(())
 }

@@ -134,7 +134,18 @@ pub fn run() -> ExitCode {
 /// Options of [`Options`] that a command has no use for: not shown in its help, refused as flags.
 /// In the environment and in the file they are left alone, since those may be shared by several.
 const OF_OTHERS: &[(&str, &[&str])] = &[
-    ("dev", &["join", "server", "token", "token_file"]),
+    (
+        "dev",
+        &[
+            "join",
+            "standby",
+            "join_timeout",
+            "remove_dead_masters_after",
+            "server",
+            "token",
+            "token_file",
+        ],
+    ),
     (
         "server",
         &["server", "runtime", "containerd_socket", "cni_conf_dir", "node_labels", "eviction_hard"],
@@ -152,6 +163,9 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "cluster_cidr",
             "cluster_domain",
             "join",
+            "standby",
+            "join_timeout",
+            "remove_dead_masters_after",
             "raft_heartbeat_ms",
             "raft_election_min_ms",
             "raft_election_max_ms",

@@ -1,11 +1,13 @@
 //! `quorate server` and `quorate agent`.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
 
 use quorate_node_agent::Thresholds;
+use quorate_pki::JoinToken;
 
 use crate::config::{self, Options};
 use crate::data_dir::{self, DataDir};
@@ -21,6 +23,9 @@ use crate::stop::Stop;
 
 /// Somebody who waits for a quorum is told so after this.
 const QUORUM_NOTICE: Duration = Duration::from_secs(3);
+
+/// Who joins, and is reached by nobody, is told so after this.
+const REACH_NOTICE: Duration = Duration::from_secs(15);
 
 /// Where a command keeps its data when no --data is given.
 pub fn default_data_dir(role: &str) -> PathBuf {
@@ -96,27 +101,25 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     };
     let starting = Master::start(&data, &settings, &mut progress);
     let master = stop.or(starting).await?;
-    if let (true, Some((url, token))) = (fresh, &settings.join) {
-        let follow = join::follow_master(url, token, master.cluster.node_id, |line| {
-            progress.done(line);
-        });
-        tokio::select! {
-            joined = follow => joined?,
-            () = master.voter() => {}
-            reason = master.fatal() => bail!("{reason}"),
-            advice = master.removed() => {
-                progress.line(&advice);
-                master.shutdown().await;
-                return Ok(());
+    let joins = settings.join.as_ref().filter(|_| fresh || !master.has_heard());
+    let there = match joins {
+        Some(join) => until_joined(&stop, &master, (&settings, join), &mut progress).await?,
+        None if until_ready(&stop, &master, &mut progress).await? => Joined::Done,
+        None => Joined::Stopped,
+    };
+    match there {
+        Joined::Done => {}
+        Joined::Failed(why) => return take_back(&data, master, &why).await,
+        Joined::Stopped => {
+            let joins = joins.is_some();
+            master.shutdown().await;
+            if joins {
+                bail!(
+                    "stopped before the join was finished; starting again on the same --data goes on"
+                );
             }
-            () = stop.requested() => {
-                master.shutdown().await;
-                bail!("stopped before the join was finished; starting again on the same --data goes on");
-            }
+            return Ok(());
         }
-    } else if !until_ready(&stop, &master, &mut progress).await? {
-        master.shutdown().await;
-        return Ok(());
     }
     if let Some(file) = kubeconfig {
         let access = admin_access(&master, &options, &master.cluster.api_address)?;
@@ -125,6 +128,68 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     }
     progress.line(&format!("ready after {} ms", progress.total_ms()));
     wait_and_stop(&stop, master, None, progress).await
+}
+
+/// How far a start has come.
+enum Joined {
+    Done,
+    /// Somebody asked to stop.
+    Stopped,
+    /// The others have taken this master out again.
+    Failed(String),
+}
+
+/// Waits until a master that joins votes, or, as a standby, has caught up.
+async fn until_joined(
+    stop: &Stop,
+    master: &Master,
+    (settings, (url, token)): (&Settings, &(String, JoinToken)),
+    progress: &mut Progress,
+) -> anyhow::Result<Joined> {
+    let progress = RefCell::new(progress);
+    let follow = join::follow_master(url, token, master.cluster.node_id, |line| {
+        progress.borrow_mut().done(line);
+    });
+    let joined =
+        async { if settings.standby { master.ready().await } else { master.voter().await } };
+    let notice = async {
+        tokio::time::sleep(REACH_NOTICE).await;
+        if !master.has_heard() {
+            progress.borrow().line(&format!("    {}", unreached(&master.cluster.peer_address)));
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        followed = follow => Ok(match followed {
+            Ok(()) => Joined::Done,
+            Err(error) => Joined::Failed(format!("{error:#}")),
+        }),
+        () = joined => Ok(Joined::Done),
+        reason = master.fatal() => bail!("{reason}"),
+        advice = master.removed() => Ok(Joined::Failed(advice)),
+        () = stop.requested() => Ok(Joined::Stopped),
+        never = notice => never,
+    }
+}
+
+/// Ends a master that the others have taken out again before it voted. What it leaves is no obstacle to another try
+/// when it never heard anything of them.
+async fn take_back(data: &DataDir, master: Master, why: &str) -> anyhow::Result<()> {
+    let (has_heard, cluster) = (master.has_heard(), master.cluster.clone());
+    master.shutdown().await;
+    if has_heard {
+        bail!("the join failed: {why}");
+    }
+    let unreached = unreached(&cluster.peer_address);
+    data.forget_join(cluster)?;
+    bail!("the join failed: {why}. {unreached} Then run the same command again")
+}
+
+fn unreached(peer_address: &str) -> String {
+    format!(
+        "No other master has reached this one at {peer_address}: see that this is its address (--advertise, \
+         --peer-listen), and that TCP gets through to it from the machines of the others."
+    )
 }
 
 /// Where the admin's kubeconfig goes: as told, or where kubectl would add a cluster.

@@ -1,14 +1,15 @@
 //! The masters as a group: starting one on Raft, admitting and removing others, handing leadership over, what they tell
 //! each other beside the log.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use quorate_raft::{
-    CallError, Config, Fatal, Handler, LeadershipState, Member, MembershipError, NodeId, RaftNode,
-    Refused, Route, StartError, Status, TransferError, WeakRaftNode,
+    CallError, Config, Fatal, Go, Handler, LeadershipState, Member, MembershipError, NodeId,
+    RaftNode, Reform, Refused, Route, StartError, Status, TransferError, WeakRaftNode,
 };
 use quorate_state_machine::codec;
 use serde::{Deserialize, Serialize};
@@ -57,13 +58,45 @@ pub enum Change {
         /// To whom; to the one that is most up to date when nobody is named.
         to: Option<String>,
     },
+    /// Makes a learner a voter, a standby too. Refused when it has not caught up.
+    Promote {
+        /// Its name.
+        name: String,
+    },
+    /// Makes a voter a standby, which gets the log and does not vote. A leader hands over first.
+    Demote {
+        /// Its name.
+        name: String,
+    },
+    /// Takes one master out, and another votes in its place, in one step. A leader hands over first.
+    Replace {
+        /// The name of the one that goes.
+        old: String,
+        /// The name of the other, which must be a member.
+        new: String,
+    },
+    /// Looks whether it could be done, and does nothing: a dry run.
+    Try(Box<Self>),
+}
+
+impl Change {
+    /// What is to change, and whether it is meant.
+    fn meant(&self) -> (&Self, Go) {
+        match self {
+            Self::Try(change) => (change.meant().0, Go::DryRun),
+            change => (change, Go::Ahead),
+        }
+    }
 }
 
 /// What came of a [`Change`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
-    /// Who leads now, as far as is known.
+    /// Who leads now, as far as is known; after a dry run, who would.
     pub leader: Option<String>,
+    /// How many vote now; after a dry run, how many would.
+    #[serde(default)]
+    pub voters: Option<usize>,
 }
 
 /// What the leader says to a [`Change`], on the wire.
@@ -255,12 +288,26 @@ impl Masters {
         self.raft.removed()
     }
 
-    /// Makes a learner that has caught up a voter. On the leader only.
+    /// Whether the member of that number was removed, as far as this master knows.
+    #[must_use]
+    pub fn has_removed(&self, node: NodeId) -> bool {
+        self.raft.has_removed(node)
+    }
+
+    /// Makes learners that have caught up voters, in one step. On the leader only.
     ///
     /// # Errors
     /// [`MembershipError`].
-    pub async fn promote(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.raft.promote(node).await
+    pub async fn promote(&self, nodes: BTreeSet<NodeId>) -> Result<(), MembershipError> {
+        self.raft.reform(Reform::Promote(nodes), Go::Ahead).await.map(drop)
+    }
+
+    /// Takes a master out. On the leader only; others ask with [`Masters::change`].
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn remove(&self, node: NodeId) -> Result<(), MembershipError> {
+        self.raft.remove(node).await
     }
 
     /// Hands leadership over to another voter.
@@ -303,31 +350,66 @@ async fn moved(raft: &RaftNode, node: NodeId, member: Member) -> Result<(), Grou
 
 /// On the leader.
 async fn carry_out(raft: &RaftNode, change: &Change) -> Result<Changed, GroupError> {
-    match change {
-        Change::Lead { to } => {
-            let to = to.as_deref().map(|name| number_of(raft, name)).transpose()?;
-            let leads = raft.status().leader == Some(raft.id());
-            let leader = match to {
-                Some(to) if to == raft.id() && leads => to,
-                to => raft.transfer_leader(to).await.map_err(of_transfer)?,
-            };
-            Ok(Changed { leader: name_of(raft, leader) })
+    let (meant, go) = change.meant();
+    let number = |name: &str| number_of(raft, name);
+    let reform = match meant {
+        Change::Lead { to } => return hand_over(raft, to.as_deref(), go).await,
+        Change::Promote { name } => Reform::Promote(BTreeSet::from([number(name)?])),
+        Change::Demote { name } => Reform::Demote(number(name)?),
+        Change::Remove { name } => Reform::Remove(number(name)?),
+        Change::Replace { old, new } if old == new => {
+            let why = format!("{old:?} cannot replace itself: name another master");
+            return Err(GroupError::Refused(why));
         }
-        Change::Remove { name } => {
-            let node = number_of(raft, name)?;
-            match raft.remove(node).await {
-                Ok(()) => Ok(Changed { leader: name_of(raft, raft.id()) }),
-                Err(MembershipError::Leads(_)) => {
-                    let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
-                    tracing::info!(%leader, "handed leadership over: this master is to be removed");
-                    let masters = Masters { raft: raft.clone() };
-                    // Boxed: its answer is made by the same code, on the other master.
-                    Box::pin(masters.ask_for(leader, change)).await
+        Change::Replace { old, new } => {
+            let known = number(new);
+            let (old, new) = (number(old)?, known.map_err(|_| not_joined(new))?);
+            Reform::Replace { old, new }
+        }
+        Change::Try(_) => return Err(GroupError::Refused("a dry run of a dry run".to_owned())),
+    };
+    let leads_and_goes = reform.goes() == Some(raft.id());
+    match raft.reform(reform, go).await {
+        Ok(voters) => {
+            let leader = match go {
+                Go::DryRun if leads_and_goes => {
+                    raft.transfer_target(None).await.map_err(of_transfer)?
                 }
-                Err(error) => Err(of_membership(error)),
-            }
+                Go::DryRun | Go::Ahead => raft.id(),
+            };
+            Ok(Changed { leader: name_of(raft, leader), voters: Some(voters) })
         }
+        Err(MembershipError::Leads(_)) => {
+            let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
+            tracing::info!(%leader, "handed leadership over: this master is to vote no more");
+            let masters = Masters { raft: raft.clone() };
+            // Boxed: its answer is made by the same code, on the other master.
+            Box::pin(masters.ask_for(leader, change)).await
+        }
+        Err(error) => Err(of_membership(error)),
     }
+}
+
+async fn hand_over(raft: &RaftNode, to: Option<&str>, go: Go) -> Result<Changed, GroupError> {
+    let to = to.map(|name| number_of(raft, name)).transpose()?;
+    let leads = raft.status().leader == Some(raft.id());
+    let leader = match (to, go) {
+        (Some(to), _) if to == raft.id() && leads => to,
+        (to, Go::Ahead) => raft.transfer_leader(to).await.map_err(of_transfer)?,
+        (to, Go::DryRun) => raft.transfer_target(to).await.map_err(of_transfer)?,
+    };
+    Ok(Changed { leader: name_of(raft, leader), voters: Some(voters_of(raft)) })
+}
+
+fn voters_of(raft: &RaftNode) -> usize {
+    raft.members().into_iter().filter(|known| known.voter).count()
+}
+
+fn not_joined(name: &str) -> GroupError {
+    GroupError::Refused(format!(
+        "master {name:?} has not joined yet: run `quorate server --join URL --token T --name {name} --standby` on its \
+         machine first"
+    ))
 }
 
 fn number_of(raft: &RaftNode, name: &str) -> Result<NodeId, GroupError> {

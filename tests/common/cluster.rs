@@ -30,6 +30,8 @@ pub struct Cluster {
     pub range: PodRange,
     /// Where the masters have their data.
     data: PathBuf,
+    /// Further options of each master that is started from now on.
+    pub options: Vec<String>,
     pub directory: Scratch,
 }
 
@@ -39,12 +41,23 @@ impl Cluster {
         Self::start_in(None, masters)
     }
 
+    /// The same, with further options for each of them.
+    pub fn start_with(masters: usize, options: &[&str]) -> Self {
+        let mut cluster = Self::start_in(None, 0);
+        cluster.options = options.iter().map(ToString::to_string).collect();
+        for number in 0..masters {
+            cluster.add_master(number, 0);
+        }
+        cluster
+    }
+
     /// The same, with the masters' data in another place.
     pub fn start_in(data: Option<&Path>, masters: usize) -> Self {
         let directory = Scratch::new("cluster");
         let range = PodRange::claim();
         let data = data.unwrap_or_else(|| directory.path()).to_owned();
-        let mut cluster = Self { data, directory, range, masters: Vec::new(), agents: Vec::new() };
+        let (masters_before, agents, options) = (Vec::new(), Vec::new(), Vec::new());
+        let mut cluster = Self { data, directory, range, masters: masters_before, agents, options };
         for number in 0..masters {
             cluster.add_master(number, 0);
         }
@@ -69,6 +82,22 @@ impl Cluster {
         self.masters[number].process.says("ready after");
     }
 
+    /// Runs `quorate server --join` as `add_master` does, to its end.
+    pub fn failing_join(&self, name: &str, options: &[&str]) -> String {
+        let token = self.token("server");
+        let (api, peer) = (free_port(), free_port());
+        let (api, peer) = (format!("127.0.0.1:{api}"), format!("127.0.0.1:{peer}"));
+        let data = self.data.join(name).display().to_string();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(["server", "--name", name, "--data", &data, "--listen", &api]);
+        command.args(["--peer-listen", &peer, "--join", &self.masters[0].url()]);
+        command.args(["--token", &token]).args(options);
+        step(&format!("+ quorate server --join, as {name}, {options:?}"));
+        let output = run_to_end(&mut command, b"", PATIENCE);
+        assert!(!output.status.success(), "the join of {name} should fail");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     fn run_master(
         &self,
         name: &str,
@@ -83,6 +112,7 @@ impl Cluster {
         let mut arguments = vec!["server", "--name", name, "--data", &data, "--listen", &api];
         arguments.extend(["--peer-listen", &peer, "--kubeconfig", &kubeconfig]);
         arguments.extend(["--cluster-cidr", &self.range.cidr]);
+        arguments.extend(self.options.iter().map(String::as_str));
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }

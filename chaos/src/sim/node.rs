@@ -143,6 +143,7 @@ pub(super) fn member(position: usize) -> Member {
         name: format!("m{}", position + 1),
         peer_address: format!("m{}:6444", position + 1),
         api_address: api_address(position),
+        standby: false,
     }
 }
 
@@ -173,6 +174,7 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
         registry: Default::default(),
         documents: None,
         actions: None,
+        membership: quorate_master::MembershipRules::default(),
     })
 }
 
@@ -293,7 +295,9 @@ impl Node {
             if let Some(masters) =
                 up.as_ref().ok().filter(|_| !has_nodes).map(|up| up.masters.clone())
             {
-                tokio::spawn(quorate_master::promote_learners(masters, CancellationToken::new()));
+                let rules = quorate_master::MembershipRules::default();
+                let ended = CancellationToken::new();
+                tokio::spawn(quorate_master::look_after_members(masters, rules, ended));
             }
             *self::slot(&result) = match up {
                 Ok(up) => Start::Done(up),

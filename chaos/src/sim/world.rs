@@ -354,7 +354,9 @@ impl World {
         self.retry(|world| {
             world.ask(0, |up| {
                 let masters = up.masters.clone();
-                async move { masters.promote(admitted).await.map_err(|error| error.to_string()) }
+                async move {
+                    masters.promote([admitted].into()).await.map_err(|error| error.to_string())
+                }
             })
         })
     }

@@ -1,30 +1,23 @@
 //! Changes of the membership. One at a time, on the leader only; what a dead leader left half done
-//! is finished by the next one (`finish_joint`, called by the upkeep). Removals are in `removal`.
+//! is finished by the next one (`finish_joint`, called by the upkeep). Who votes is in `voters`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition, ServerState};
 use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
-use tokio::time::Instant;
 
-use super::health::lacks_quorum;
 use super::leadership::LeadershipState;
-use super::status::MemberStatus;
 use super::{Inner, Metrics, RaftNode};
 use crate::error::MembershipError;
 use crate::limits::{
-    LEADER_READY_MAX, MEMBERS_MAX, MEMBERSHIP_CHANGE_MAX, MEMBERSHIP_TURN_MAX, PROMOTE_LAG_MAX,
-    PROMOTE_STABLE, PROMOTE_WAIT_MAX, READ_ROUND_MAX,
+    LEADER_READY_MAX, MEMBERS_MAX, MEMBERSHIP_CHANGE_MAX, MEMBERSHIP_TURN_MAX, READ_ROUND_MAX,
 };
 use crate::raft_types::TypeConfig;
 use crate::types::{Member, NodeId};
 
 type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
-
-const POLL: Duration = Duration::from_millis(25);
 
 impl RaftNode {
     /// Adds a master that receives the log but does not vote. Gives its number: the index of a log
@@ -83,6 +76,9 @@ impl RaftNode {
             let turn = inner.turn().await?;
             let metrics = &turn.metrics;
             let known = metrics.membership_config.membership().get_node(&node).cloned();
+            // Where it is it says itself; whether it is to vote is for others to say.
+            let standby = known.as_ref().is_some_and(|known| known.standby);
+            let member = Member { standby, ..member };
             match known {
                 None => return Err(MembershipError::UnknownNode(node)),
                 Some(known) if known == member => return Ok(()),
@@ -93,39 +89,6 @@ impl RaftNode {
             let change = ChangeMembers::SetNodes(BTreeMap::from([(node, member)]));
             let change = inner.raft.change_membership_if(change, true, turn.unchanged());
             inner.limited(change).await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Makes a learner a voter, once it has caught up (waits for that) and through a joint
-    /// configuration. Does nothing when it votes already.
-    ///
-    /// # Errors
-    /// `NotCaughtUp` when it did not in `limits::PROMOTE_WAIT_MAX`; `Silent` when it does not answer, `NoQuorum` when
-    /// too few of the voters would; `UnknownNode`; `NotLeader`;
-    /// `Unknown`, after which `members()` tells.
-    pub async fn promote(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.promote_all(&[node]).await
-    }
-
-    /// Makes several learners voters in one step, so that a cluster grows from 1 to 3 without ever
-    /// having 2.
-    ///
-    /// # Errors
-    /// As `promote`.
-    pub async fn promote_all(&self, nodes: &[NodeId]) -> Result<(), MembershipError> {
-        let inner = self.inner.clone();
-        let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
-        self.on_runtime(async move {
-            inner.wait_caught_up(&nodes).await?;
-            let turn = inner.turn().await?;
-            inner.would_decide(&turn.metrics, &nodes).await?;
-            points::pass(Point::MembershipBeforePromotion);
-            let change = ChangeMembers::AddVoterIds(nodes.clone());
-            let change = inner.raft.change_membership_if(change, true, turn.unchanged());
-            inner.limited(change).await?;
-            tracing::info!(?nodes, "promoted to voters");
             Ok(())
         })
         .await
@@ -186,7 +149,7 @@ impl Inner {
     /// A learner of exactly this name and these addresses that has never answered this leader.
     fn never_answered(&self, metrics: &Metrics, new: &Member) -> Option<NodeId> {
         let members = self.members_of(metrics);
-        let same = members.into_iter().find(|known| known.member == *new)?;
+        let same = members.into_iter().find(|known| known.member.is_same_place(new))?;
         (!same.voter && same.matched.is_none()).then_some(same.id)
     }
 
@@ -214,60 +177,6 @@ impl Inner {
             Err(MembershipError::TooMany(count))
         } else {
             Ok(())
-        }
-    }
-
-    async fn wait_caught_up(&self, nodes: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
-        let until = Instant::now() + PROMOTE_WAIT_MAX;
-        let mut level_since = None;
-        loop {
-            let members = self.members_of(&self.leader_metrics()?);
-            let mut behind = None;
-            for node in nodes {
-                let member = members.iter().find(|member| member.id == *node);
-                let member = member.ok_or(MembershipError::UnknownNode(*node))?;
-                let lag = member.lag.unwrap_or(u64::MAX);
-                if !member.voter && (lag > PROMOTE_LAG_MAX || member.matched.is_none()) {
-                    behind = Some((*node, lag));
-                }
-            }
-            let now = Instant::now();
-            match behind {
-                None if now.duration_since(*level_since.get_or_insert(now)) >= PROMOTE_STABLE => {
-                    return Ok(());
-                }
-                None => {}
-                Some((node, lag)) if now >= until => {
-                    return Err(MembershipError::NotCaughtUp { node, lag });
-                }
-                Some(_) => level_since = None,
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    /// A majority of the voters, with these, must be there now. A learner that has died looks level for as long as
-    /// nobody writes.
-    async fn would_decide(
-        &self,
-        metrics: &Metrics,
-        new: &BTreeSet<NodeId>,
-    ) -> Result<(), MembershipError> {
-        let members = self.members_of(metrics);
-        let answer = self.who_answers(&members).await;
-        let silent = |member: &&MemberStatus| {
-            !member.voter && new.contains(&member.id) && !answer.contains(&member.id)
-        };
-        if let Some(silent) = members.iter().find(silent) {
-            return Err(MembershipError::Silent { name: silent.member.name.clone() });
-        }
-        let voters: Vec<_> =
-            members.iter().filter(|member| member.voter || new.contains(&member.id)).collect();
-        match lacks_quorum(&voters, &answer) {
-            None => Ok(()),
-            Some((quorum, ill)) => {
-                Err(MembershipError::NoQuorum { voters: voters.len(), quorum, ill })
-            }
         }
     }
 
@@ -302,11 +211,15 @@ impl Inner {
             return;
         }
         points::pass(Point::MembershipFinish);
+        let going: Vec<NodeId> =
+            configs.iter().flatten().filter(|id| !goal.contains(id)).copied().collect();
         let goal = ChangeMembers::ReplaceAllVoters(goal.clone());
         let last_membership_log_id = *metrics.membership_config.log_id();
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id };
-        // Who is not in the goal was being removed.
-        let change = self.raft.change_membership_if(goal, false, [unchanged]);
+        // Who is not in the goal was being demoted, which the change says as well, or removed.
+        let membership = metrics.membership_config.membership();
+        let retain = going.iter().all(|id| membership.get_node(id).is_some_and(|m| m.standby));
+        let change = self.raft.change_membership_if(goal, retain, [unchanged]);
         match self.limited(change).await {
             Ok(_) => tracing::info!("finished a half-done membership change"),
             Err(error) => {

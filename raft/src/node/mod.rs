@@ -15,6 +15,7 @@ pub mod status;
 pub(crate) mod stop;
 mod transfer;
 pub(crate) mod upkeep;
+pub mod voters;
 
 pub use start::OPENER_THREAD;
 

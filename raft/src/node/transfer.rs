@@ -27,6 +27,15 @@ impl RaftNode {
         self.transfer_within(to, TRANSFER_WAIT_MAX).await
     }
 
+    /// To whom leadership would be handed over: a dry run of `transfer_leader`.
+    ///
+    /// # Errors
+    /// As `transfer_leader`, but `NotTaken`.
+    pub async fn transfer_target(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let inner = self.inner.clone();
+        self.on_runtime(async move { inner.transfer_target_soon(to).await }).await
+    }
+
     pub(crate) async fn transfer_within(
         &self,
         to: Option<NodeId>,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use quorate_points::{self as points, Point};
 
-use crate::codec::{self, Kind, SnapshotHeader};
+use crate::codec::{self, SnapshotHeader};
 use crate::error::Corruption;
 use crate::machine::SnapshotWriter;
 use crate::raft_types::{LogId, SnapshotMeta};
@@ -120,7 +120,7 @@ pub(crate) fn write(path: &Path, header: &SnapshotHeader, state: SnapshotWriter)
         inner: BufWriter::with_capacity(COPY_BYTES, &file),
         hasher: crc32fast::Hasher::new(),
     };
-    let header = codec::encode(Kind::SnapshotHeader, header);
+    let header = codec::encode_header(header);
     let length = u32::try_from(header.len()).map_err(io::Error::other)?;
     out.write_all(MAGIC)?;
     out.write_all(&length.to_le_bytes())?;
@@ -181,8 +181,8 @@ pub(crate) fn verify(path: &Path, cluster_id: &str) -> Result<SnapshotFile, Corr
     if checksum.to_le_bytes() != trailer[16..20] {
         return Err(damaged(path, "the snapshot", "the checksum does not match"));
     }
-    let header: SnapshotHeader = codec::decode(Kind::SnapshotHeader, &header)
-        .map_err(|error| damaged(path, "header", error))?;
+    let header: SnapshotHeader =
+        codec::decode_header(&header).map_err(|error| damaged(path, "header", error))?;
     if header.cluster_id != cluster_id {
         let problem = format!("it is of cluster {}, not of {cluster_id}", header.cluster_id);
         return Err(damaged(path, "header", problem));

@@ -233,6 +233,7 @@ impl Cluster {
             name: name.to_owned(),
             peer_address: address.to_string(),
             api_address: format!("{name}:6443"),
+            standby: false,
         };
         let state = Arc::new(Mutex::new(State::default()));
         let dir = tempfile::tempdir().unwrap();

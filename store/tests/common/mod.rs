@@ -88,7 +88,7 @@ impl Cluster {
     async fn promote(&self, id: NodeId) {
         until(|| async {
             let leader = self.leader().await;
-            self.masters[leader].masters.promote(id).await.is_ok()
+            self.masters[leader].masters.promote([id].into()).await.is_ok()
         })
         .await;
     }
@@ -163,7 +163,8 @@ pub fn listener() -> TcpListener {
 
 pub fn member(name: &str, listener: &TcpListener) -> Member {
     let address = listener.local_addr().unwrap().to_string();
-    Member { name: name.to_owned(), peer_address: address, api_address: format!("{name}:6443") }
+    let api_address = format!("{name}:6443");
+    Member { name: name.to_owned(), peer_address: address, api_address, standby: false }
 }
 
 pub async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
