@@ -120,6 +120,9 @@ options! {
     /// Join as a standby: it gets the log, and does not vote until `quorate masters promote`
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = JOINING)]
     standby: bool, "QUORATE_STANDBY";
+    /// Join without looking first whether the machines reach each other, the disk is fast, the clocks agree
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = JOINING)]
+    skip_preflight: bool, "QUORATE_SKIP_PREFLIGHT";
     /// A master that joins and is not heard for so long is taken out again [default: 2m]
     #[arg(value_name = "DURATION", help_heading = RAFT)]
     join_timeout: String, "QUORATE_JOIN_TIMEOUT";

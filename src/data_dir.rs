@@ -15,7 +15,7 @@ use crate::settings::Network;
 
 /// A process does not start in a new directory with less free space than this: with less, a master
 /// would refuse to write from the beginning.
-const FREE_BYTES_NEW: u64 = 192 * 1024 * 1024;
+pub const FREE_BYTES_NEW: u64 = 192 * 1024 * 1024;
 
 /// Nor in one that it has used before, the ballast included: what runs then takes deletes only, which
 /// is the way back to a disk with room.

@@ -13,7 +13,7 @@ use quorate_proto::join::join_server::{Join, JoinServer};
 use quorate_proto::join::master_progress_reply::Phase;
 use quorate_proto::join::{
     JoinMasterReply, JoinMasterRequest, JoinNodeReply, JoinNodeRequest, MasterAddress,
-    MasterProgressReply, MasterProgressRequest, PkiFile,
+    MasterProgressReply, MasterProgressRequest, PkiFile, PreflightReply, PreflightRequest,
 };
 use quorate_raft::{Member, NodeId};
 use quorate_store::{Admit, Consistency, GroupError, Masters, Store};
@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::client;
+use crate::preflight;
 use crate::settings::{Network, NetworkWish};
 use crate::tls;
 use crate::tokens::{self, Refusal, Role};
@@ -220,16 +221,11 @@ impl Join for JoinService {
     ) -> Result<Response<JoinMasterReply>, Status> {
         let request = request.into_inner();
         check_name(&request.name).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let wish = [request.service_cidr, request.cluster_cidr, request.cluster_domain];
-        NetworkWish::parse(wish)
+        let wish = [&request.service_cidr, &request.cluster_cidr, &request.cluster_domain];
+        NetworkWish::parse(wish.map(Clone::clone))
             .and_then(|wish| wish.check(&self.network))
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let member = Member {
-            name: request.name,
-            peer_address: request.peer_address,
-            api_address: request.api_address,
-            standby: request.standby,
-        };
+        let member = member_of(&request);
         self.recognise(&request.token).await?;
         self.refuse_taken(&member)?;
         self.check(&request.token, Role::Server, &member.name).await?;
@@ -272,6 +268,37 @@ impl Join for JoinService {
         }))
     }
 
+    async fn preflight(
+        &self,
+        request: Request<PreflightRequest>,
+    ) -> Result<Response<PreflightReply>, Status> {
+        let PreflightRequest { join, pin } = request.into_inner();
+        let join = join.ok_or_else(|| Status::invalid_argument("nothing is asked about"))?;
+        let token: JoinToken =
+            join.token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
+        let usable = tokens::usable(&self.store, &token, Role::Server, Timestamp::now()).await;
+        usable.map_err(|refusal| of_refusal(&refusal))?;
+        let wish = [&join.service_cidr, &join.cluster_cidr, &join.cluster_domain].map(Clone::clone);
+        let member = member_of(&join);
+        let refusals = [
+            check_name(&join.name).err().map(|error| error.to_string()),
+            NetworkWish::parse(wish)
+                .and_then(|wish| wish.check(&self.network))
+                .err()
+                .map(|error| error.to_string()),
+            self.refuse_taken(&member).err().map(|status| status.message().to_owned()),
+        ];
+        let masters = preflight::masters_reach(&self.masters, &join, &pin).await;
+        Ok(Response::new(PreflightReply {
+            cluster_id: self.cluster_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock_ms: Timestamp::now().as_millisecond(),
+            state_bytes: self.masters.status().state_bytes,
+            refusals: refusals.into_iter().flatten().collect(),
+            masters,
+        }))
+    }
+
     type MasterProgressStream = ReceiverStream<Result<MasterProgressReply, Status>>;
 
     async fn master_progress(
@@ -297,6 +324,15 @@ impl Join for JoinService {
             }
         });
         Ok(Response::new(ReceiverStream::new(progress)))
+    }
+}
+
+fn member_of(request: &JoinMasterRequest) -> Member {
+    Member {
+        name: request.name.clone(),
+        peer_address: request.peer_address.clone(),
+        api_address: request.api_address.clone(),
+        standby: request.standby,
     }
 }
 
@@ -345,7 +381,10 @@ pub fn check_name(name: &str) -> anyhow::Result<()> {
 }
 
 /// A client of the join service of a master whose CA the token pins, and the CA it showed.
-async fn dial(server: &str, token: &JoinToken) -> anyhow::Result<(JoinClient<Channel>, String)> {
+pub async fn dial(
+    server: &str,
+    token: &JoinToken,
+) -> anyhow::Result<(JoinClient<Channel>, String)> {
     let (config, verifier) = tls::pinned_config(token.pin())?;
     let channel = client::grpc_channel(server, config)
         .await
@@ -392,6 +431,22 @@ async fn patiently<T, F: Future<Output = anyhow::Result<Result<T, Status>>>>(
     }
 }
 
+/// What a master asks for that wants to join.
+pub fn master_request(token: &JoinToken, member: &Member, wish: &NetworkWish) -> JoinMasterRequest {
+    let [service_cidr, cluster_cidr, cluster_domain] = wish.texts();
+    JoinMasterRequest {
+        token: token.to_string(),
+        name: member.name.clone(),
+        peer_address: member.peer_address.clone(),
+        api_address: member.api_address.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        service_cidr,
+        cluster_cidr,
+        cluster_domain,
+        standby: member.standby,
+    }
+}
+
 /// A master's admission, as the joiner got it.
 pub struct Admission {
     pub cluster_id: String,
@@ -410,18 +465,7 @@ pub async fn join_master(
 ) -> anyhow::Result<Admission> {
     let reply = patiently(told, || async {
         let (mut client, _) = dial(server, token).await?;
-        let [service_cidr, cluster_cidr, cluster_domain] = wish.texts();
-        let request = JoinMasterRequest {
-            token: token.to_string(),
-            name: member.name.clone(),
-            peer_address: member.peer_address.clone(),
-            api_address: member.api_address.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            service_cidr,
-            cluster_cidr,
-            cluster_domain,
-            standby: member.standby,
-        };
+        let request = master_request(token, member, wish);
         Ok(client.master(request).await.map(Response::into_inner))
     })
     .await?;

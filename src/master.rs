@@ -1,6 +1,7 @@
 //! How a master is put together: directory, keys, Raft, store, API server, agents, leadership.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use quorate_api_server::{ClusterFacts, ServiceAccountKeys, TlsMaterial};
 use quorate_master::{MembershipRules, Parts, Prepared, Running};
-use quorate_pki::{Certified, ClusterKeys, Subject, authority, files};
+use quorate_pki::{Certified, ClusterKeys, JoinToken, Subject, authority, files};
 use quorate_points::{self as points, Point};
 use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
 use quorate_store::{Clock, Masters, Started, Store};
@@ -20,7 +21,9 @@ use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
 use crate::masters;
 use crate::metrics::{ProcessCollector, RaftCollector};
+use crate::preflight::{self, Candidate, Outcome, Report};
 use crate::progress::Progress;
+use crate::reach;
 use crate::settings::{Settings, host_name, host_port};
 use crate::status::{self, STATUS_PATH};
 
@@ -80,6 +83,9 @@ impl Master {
         let listeners = Listeners::bind(settings).await?;
         let member = listeners.member(settings)?;
         let api_address = listeners.api.local_addr()?;
+        if let (None, Some(join)) = (data.cluster()?, &settings.join) {
+            preflight(data.path(), settings, (&listeners, &member, join), progress).await?;
+        }
         let (mut cluster, keys) = identity(data, settings, &member, progress).await?;
         let keys = Arc::new(keys);
         let serving = certificates(data, settings, &cluster, &keys)?;
@@ -256,6 +262,7 @@ fn parts(
         membership: MembershipRules::default(),
         documents: Some(documents),
         actions: Some(masters::actions(started.masters.clone())),
+        reach: Some(Arc::new(reach::serve)),
     }
 }
 
@@ -283,6 +290,59 @@ fn serve(
     let running = prepared.serve(tonic::service::Routes::new(joins.service()))?;
     drop(admit.set(running.admit.clone()));
     Ok(running)
+}
+
+/// Looks whether this machine could join, and nothing else.
+pub async fn look_before_joining(data: &Path, settings: &Settings) -> anyhow::Result<Report> {
+    let Some((url, token)) = &settings.join else {
+        bail!("say which cluster: --join URL --token T (from `quorate token create` on a master)");
+    };
+    let listeners = Listeners::bind(settings).await?;
+    let candidate = Candidate {
+        url,
+        token,
+        member: &listeners.member(settings)?,
+        wish: &settings.network,
+        data,
+        listeners: [&listeners.peer, &listeners.api],
+    };
+    let report = preflight::run(&candidate).await?;
+    report.with_context(|| format!("the masters at {url} are of a version that cannot be asked"))
+}
+
+/// What is in the way of a join is found before anything is changed.
+async fn preflight(
+    data: &Path,
+    settings: &Settings,
+    (listeners, member, (url, token)): (&Listeners, &Member, &(String, JoinToken)),
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    if settings.skip_preflight {
+        return Ok(());
+    }
+    let candidate = Candidate {
+        url,
+        token,
+        member,
+        wish: &settings.network,
+        data,
+        listeners: [&listeners.peer, &listeners.api],
+    };
+    // Who does not answer now may do so in a moment: the join itself waits for that.
+    let report = match preflight::run(&candidate).await {
+        Ok(Some(report)) => report,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::info!("no preflight: {error:#}");
+            return Ok(());
+        }
+    };
+    for warning in report.of(Outcome::Warning) {
+        progress.line(&format!("    warning: {warning}"));
+    }
+    report.into_result()?;
+    progress.done("preflight");
+    Ok(())
 }
 
 /// Who this master is: as its directory says, or a new cluster's first, or as a cluster admits it.

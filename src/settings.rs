@@ -164,6 +164,8 @@ pub struct Settings {
     pub network: NetworkWish,
     pub timing: Timing,
     pub join: Option<(String, JoinToken)>,
+    /// Whether it joins without looking first whether it can.
+    pub skip_preflight: bool,
     /// Whether it joins as a standby.
     pub standby: bool,
     pub membership: MembershipRules,
@@ -212,6 +214,7 @@ impl Settings {
             timing: timing(options)?,
             join,
             standby,
+            skip_preflight: options.skip_preflight.unwrap_or_default(),
             membership: membership(options)?,
             pod_facing: None,
             _ranges: None,

@@ -185,6 +185,22 @@ pub async fn recognise(
     }
 }
 
+/// Whether a token could be used by this role now; nothing is spent.
+pub async fn usable(
+    store: &Store,
+    token: &JoinToken,
+    role: Role,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let key = Key::new("", "secrets", NAMESPACE, &secret_name(token.id()));
+    // It may have been made on another master a moment ago.
+    let view = store.read(Consistency::Linearizable).await;
+    let view = view.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+    let secret = view.get(&key).and_then(|stored| serde_json::from_slice(&stored.to_json()).ok());
+    let secret: Value = secret.ok_or_else(|| Refusal::Unknown(token.id().to_owned()))?;
+    check(&secret, token, role, now).map(drop)
+}
+
 fn field(secret: &Value, name: &str) -> Option<String> {
     let bytes = BASE64.decode(secret["data"][name].as_str()?).ok()?;
     String::from_utf8(bytes).ok()

@@ -272,8 +272,14 @@ async fn voters_are_demoted_promoted_and_replaced_by_a_standby() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_cannot_finish_is_taken_back_and_can_be_tried_again() {
     let mut cluster = Cluster::start_with(1, &["--join-timeout", "5s"]);
-    // An address at which nobody is.
+    // An address at which nobody is: seen before anything is changed, by who looks first...
     let said = cluster.failing_join("m1", &["--advertise", "127.0.0.9"]);
+    let why =
+        "so nothing was changed: from m0: it does not get through to our peer address 127.0.0.9:";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(names(&listed(&cluster, 0), |_| true), ["m0"]);
+    // ... and in time, by who does not.
+    let said = cluster.failing_join("m1", &["--advertise", "127.0.0.9", "--skip-preflight"]);
     let last = said.lines().last().unwrap();
     assert!(
         last.starts_with("error: the join failed: the other masters have taken it out"),
@@ -287,4 +293,55 @@ async fn a_join_that_cannot_finish_is_taken_back_and_can_be_tried_again() {
     // The same directory does for the next try.
     cluster.add_master(1, 0);
     assert_eq!(names(&listed(&cluster, 1), |master| master["voter"] == true), ["m0", "m1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preflight_says_what_is_in_the_way_of_a_join() {
+    let mut cluster = Cluster::start(3);
+    let (token, agents) = (cluster.token("server"), cluster.token("agent"));
+    let url = cluster.masters[1].url();
+    let data = cluster.directory.path().join("new").display().to_string();
+    let preflight = |name: &str, token: &str, more: &[&str]| {
+        let (api, peer) = (common::free_port(), common::free_port());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(["masters", "preflight", "--join", &url, "--token", token, "--name", name]);
+        command.args(["--data", &data, "--listen", &format!("127.0.0.1:{api}")]);
+        command.args(["--peer-listen", &format!("127.0.0.1:{peer}")]).args(more);
+        let output = common::process::run_to_end(&mut command, b"", PATIENCE);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let outcomes = |text: &str| -> Vec<(String, String)> {
+        let report: Value = serde_json::from_str(text).unwrap();
+        let field = |check: &Value, name: &str| check[name].as_str().unwrap().to_owned();
+        let checks = report["checks"].as_array().unwrap().iter();
+        checks.map(|check| (field(check, "name"), field(check, "outcome"))).collect()
+    };
+    let (fine, table, complaint) = preflight("m3", &token, &[]);
+    assert!(fine && table.starts_with("CHECK "), "{table}{complaint}");
+    let (_, json, _) = preflight("m3", &token, &["-o", "json"]);
+    let of = |name: &str, outcome: &str| (name.to_owned(), outcome.to_owned());
+    for name in
+        ["cluster", "version", "clock", "to m0", "to m1", "from m0", "from m1", "free space"]
+    {
+        assert!(outcomes(&json).contains(&of(name, "ok")), "{name}: {json}");
+    }
+    assert!(!std::path::Path::new(&data).exists(), "nothing was made");
+    let (fine, json, complaint) =
+        preflight("m0", &token, &["-o", "json", "--cluster-domain", "else.where"]);
+    assert!(!fine, "the name is taken");
+    let refused = outcomes(&json).into_iter().filter(|check| *check == of("admission", "failed"));
+    assert_eq!(refused.count(), 2, "{json}");
+    assert!(complaint.contains("the cluster has a master named \"m0\" already"), "{complaint}");
+    let (fine, _, complaint) = preflight("m3", &token, &["--advertise", "127.0.0.9"]);
+    assert!(!fine && complaint.contains("from m1: it does not get through"), "{complaint}");
+    let (fine, _, complaint) = preflight("m3", &agents, &[]);
+    assert!(!fine && complaint.contains("server"), "{complaint}");
+    // Who is dead itself keeps nobody away.
+    cluster.masters[0].process.kill_9();
+    let (fine, json, complaint) = preflight("m3", &token, &["-o", "json"]);
+    assert!(fine, "{json}{complaint}");
+    for name in ["to m0", "from m0"] {
+        assert!(outcomes(&json).contains(&of(name, "warning")), "{name}: {json}");
+    }
 }

@@ -8,6 +8,7 @@ mod living;
 mod membership;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether the others know where this master is, is looked at this often.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Tries whether this master gets through to somewhere; bytes between those who ask and those who answer.
+pub type Reach = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> + Send + Sync>;
+
 /// What a master is made of.
 pub struct Parts {
     /// This master as the others are to know it.
@@ -78,6 +82,8 @@ pub struct Parts {
     pub documents: Option<Documents>,
     /// Actions of the process.
     pub actions: Option<Actions>,
+    /// For machines that want to join.
+    pub reach: Option<Reach>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -120,7 +126,8 @@ impl Prepared {
             cluster_domain: parts.facts.cluster_domain.clone(),
             cluster_dns: dns.into_iter().map(|address| address.to_string()).collect(),
         });
-        let relay: Arc<dyn Relay> = Arc::new(HeartbeatRelay { hub: hub.clone() });
+        let relay: Arc<dyn Relay> =
+            Arc::new(HeartbeatRelay { hub: hub.clone(), reach: parts.reach.clone() });
         started.serve(&relay);
         tasks.spawn(relay_heartbeats(masters.clone(), hub.clone(), stop.clone()));
         tasks.spawn(announce(masters, parts.member.clone(), stop.clone()));
@@ -265,6 +272,7 @@ async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
 /// Answers what other masters ask beside the log.
 struct HeartbeatRelay {
     hub: AgentHub,
+    reach: Option<Reach>,
 }
 
 #[async_trait]
@@ -274,6 +282,13 @@ impl Relay for HeartbeatRelay {
             self.hub.liveness().merge(&batch);
         }
         serde_json::to_vec(&self.hub.liveness().all()).unwrap_or_default().into()
+    }
+
+    async fn reach(&self, body: Bytes) -> Bytes {
+        match &self.reach {
+            Some(reach) => reach(body).await,
+            None => Bytes::new(),
+        }
     }
 }
 

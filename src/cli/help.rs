@@ -80,6 +80,14 @@ not vote until it is promoted, or replaces another. A removed master ends, and i
 more. What would leave the cluster without a quorum is refused, with the reason and what to do instead;
 --dry-run says so before anything is changed.";
 
+pub const PREFLIGHT: &str = "\
+Example:
+  quorate masters preflight --join https://10.0.0.1:6443 --token T
+
+Give it what `quorate server --join` is to get on this machine. It looks both ways between this machine and each
+master, at versions, clocks, the disk's syncs and its free space, and whether name and addresses are free. A join does
+the same before it changes anything; --skip-preflight leaves it out.";
+
 pub const COMPLETION: &str = "\
 Examples:
   source <(quorate completion bash)

@@ -7,10 +7,16 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::help;
+use super::server::default_data_dir;
 use super::status::{self, Output};
 use super::token::Target;
+use crate::config::Options;
+use crate::master;
 use crate::masters::{DEMOTE_PATH, PROMOTE_PATH, REMOVE_PATH, REPLACE_PATH, TRANSFER_PATH};
+use crate::preflight::{Check, Outcome};
 use crate::progress;
+use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
 pub enum MastersCommand {
@@ -21,6 +27,15 @@ pub enum MastersCommand {
         /// Output format
         #[arg(short, long, value_enum)]
         output: Option<ListOutput>,
+    },
+    /// See whether this machine could join, with the options of `quorate server`; nothing is changed
+    #[command(after_help = help::PREFLIGHT)]
+    Preflight {
+        #[command(flatten)]
+        options: Box<Options>,
+        /// Output format
+        #[arg(short, long, value_enum)]
+        output: Option<Output>,
     },
     /// Make a learner or a standby a voter
     Promote {
@@ -108,6 +123,7 @@ pub enum ListOutput {
 pub fn run(command: MastersCommand) -> anyhow::Result<()> {
     match command {
         MastersCommand::List { to, output } => list(&to, output),
+        MastersCommand::Preflight { options, output } => preflight(*options, output),
         MastersCommand::Promote { name, how } => {
             let answer = super::block_on(how.ask(PROMOTE_PATH, json!({ "name": name })))?;
             how.tell(&format!("master {name:?} votes"), &answer);
@@ -166,6 +182,29 @@ fn replace(old: &str, new: &str, how: &How, yes: bool) -> anyhow::Result<()> {
     })?;
     how.tell(&format!("master {old:?} removed, {new:?} votes"), &answer);
     Ok(())
+}
+
+fn preflight(options: Options, output: Option<Output>) -> anyhow::Result<()> {
+    let options = options.with_file()?;
+    let settings = Settings::new(&options, "0.0.0.0:6443")?;
+    let data = options.data.clone().unwrap_or_else(|| default_data_dir("server"));
+    let report = super::block_on(master::look_before_joining(&data, &settings))?;
+    match output {
+        Some(output) => output.show(&report.json())?,
+        None => {
+            let row = |check: &Check| {
+                let outcome = match check.outcome {
+                    Outcome::Ok => "ok",
+                    Outcome::Warning => "WARNING",
+                    Outcome::Failed => "FAILED",
+                };
+                vec![check.name.clone(), outcome.to_owned(), check.message.clone()]
+            };
+            let rows: Vec<Vec<String>> = report.checks.iter().map(row).collect();
+            progress::say_raw(&progress::table(&["CHECK", "OUTCOME", "WHAT WAS FOUND"], &rows));
+        }
+    }
+    report.into_result()
 }
 
 /// What the number of voters is good for once it is gone.

@@ -139,6 +139,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
         &[
             "join",
             "standby",
+            "skip_preflight",
             "join_timeout",
             "remove_dead_masters_after",
             "server",
@@ -164,6 +165,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "cluster_domain",
             "join",
             "standby",
+            "skip_preflight",
             "join_timeout",
             "remove_dead_masters_after",
             "raft_heartbeat_ms",

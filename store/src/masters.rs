@@ -26,6 +26,9 @@ use crate::store::Store;
 pub trait Relay: Send + Sync + 'static {
     /// Heartbeats of nodes, as another master knows them; the answer is what this one knows.
     async fn heartbeats(&self, from: NodeId, body: Bytes) -> Bytes;
+
+    /// Whether this master gets through to where somebody wants to join; the binary's own words.
+    async fn reach(&self, body: Bytes) -> Bytes;
 }
 
 /// Why the group did not do what it was asked for.
@@ -282,6 +285,20 @@ impl Masters {
         })
     }
 
+    /// Lets another master try whether it gets through to somewhere; what it said, or why it said nothing.
+    ///
+    /// # Errors
+    /// In words for people.
+    pub async fn reach_from(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, String> {
+        let reply = self.raft.call(node, method::REACH, body, deadline).await;
+        reply.map_err(|error| error.to_string())
+    }
+
     /// Becomes `Some`, with what to do, when the others have removed this master: it must end.
     #[must_use]
     pub fn removed(&self) -> watch::Receiver<Option<String>> {
@@ -502,6 +519,10 @@ impl Handler for CallsHandler {
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
                 Ok(relay.heartbeats(from, body).await)
+            }
+            method::REACH => {
+                let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
+                Ok(relay.reach(body).await)
             }
             other => Err(Refused(format!("method {other} is not served: upgrade this master"))),
         }

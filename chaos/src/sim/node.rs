@@ -174,6 +174,7 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
         registry: Default::default(),
         documents: None,
         actions: None,
+        reach: None,
         membership: quorate_master::MembershipRules::default(),
     })
 }

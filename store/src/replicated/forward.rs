@@ -22,6 +22,8 @@ pub(crate) mod method {
     pub(crate) const MOVED: u32 = 5;
     /// A [`crate::masters::Change`] of the masters, to the leader.
     pub(crate) const CHANGE: u32 = 6;
+    /// Whether the called master gets through to somewhere.
+    pub(crate) const REACH: u32 = 7;
 }
 
 /// What became of a forwarded proposal.
