@@ -22,6 +22,8 @@ pub(crate) mod method {
     pub(crate) const MOVED: u32 = 5;
     /// A [`crate::masters::Change`] of the masters, to the leader.
     pub(crate) const CHANGE: u32 = 6;
+    /// Which [`crate::Alarm`]s the asked master has.
+    pub(crate) const ALARMS: u32 = 7;
 }
 
 /// What became of a forwarded proposal.
