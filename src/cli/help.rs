@@ -53,7 +53,14 @@ Examples:
   quorate kubeconfig --server https://lb.example:6443 --kubeconfig ~/.kube/config
   quorate kubeconfig --user jane --group developers      a user with what RBAC gives her
 
-It signs a client certificate, good for a year, with the keys in the master's data directory.";
+It signs a client certificate, good for a year, with the keys in the master's data directory.
+
+  quorate kubeconfig --proxy --listen 6445 --kubeconfig ~/.kube/config &
+  quorate kubeconfig --proxy --listen 6445 --from admin.conf --kubeconfig ~/.kube/config &
+
+forward connections on this machine to a master that is ready, from then on: which masters there are is
+asked of them again and again, so all of them may be replaced. The second needs no master on this machine;
+--server URL,URL names more masters to begin with. TLS is between kubectl and the master as ever.";
 
 pub const STATUS: &str = "\
 Examples:
