@@ -66,12 +66,13 @@ pub const STATUS: &str = "\
 Examples:
   quorate status
   quorate status -o json | jq -r .leader
+  quorate status --watch                               go on, whichever master is lost
   quorate status --server https://10.0.0.2:6443        ask another master than the kubeconfig names
 
 Each master is asked for itself; one that does not answer is listed with what the others know.
 Of -o json these stay: leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
-apiAddress, peerAddress, term, appliedIndex, trailsBy and version, and nodes[] with name, status,
-pods, address, runtime and version. What is not known is null.";
+apiAddress, peerAddress, term, appliedIndex, trailsBy and version, alarms[] with alarm, master and
+advice, and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
 
 pub const MASTERS: &str = "\
 Examples:
