@@ -1,4 +1,4 @@
-//! What people see of the masters while things happen to them: `quorate status --watch`.
+//! What people see of the masters while things happen to them: `quorate status --watch`, and events.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -7,8 +7,11 @@ mod common;
 use std::process::Command;
 
 use common::cluster::Cluster;
+use common::disk::SmallDisk;
+use common::kubectl::Kubectl;
 use common::process::Running;
-use common::step;
+use common::{PATIENCE, step};
+use serde_json::Value;
 
 /// `quorate status --watch` at one master.
 fn watch(cluster: &Cluster, number: usize, more: &[&str]) -> Running {
@@ -65,4 +68,75 @@ fn the_status_goes_on_whichever_master_is_lost() {
     terminal.types("\x03");
     let (code, _) = terminal.ends();
     assert_eq!(code, 0, "Ctrl-C is how it ends");
+}
+
+/// Events about masters so far: reason, master, message.
+fn events(kubectl: &Kubectl) -> Vec<[String; 3]> {
+    let list = kubectl.get(&["events", "--field-selector", "involvedObject.kind=Master"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let event = |event: &Value| {
+        [&event["reason"], &event["involvedObject"]["name"], &event["message"]].map(text)
+    };
+    list["items"].as_array().into_iter().flatten().map(event).collect()
+}
+
+/// Waits until one is there.
+fn told(kubectl: &Kubectl, reason: &str, master: &str, words: &str) {
+    let what = format!("{reason} of {master}: {words}");
+    let mut all = Vec::new();
+    common::until(&what, PATIENCE, || {
+        all = events(kubectl);
+        let is = |[r, m, text]: &[String; 3]| r == reason && m == master && text.contains(words);
+        all.iter().any(is)
+    });
+}
+
+#[test]
+fn what_happens_to_masters_is_told_as_events() {
+    let mut cluster = Cluster::start(3);
+    let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
+    told(&kubectl, "LeaderElected", "m0", "m0 leads in term");
+    for master in ["m1", "m2"] {
+        told(&kubectl, "MasterAdded", master, "has joined as number");
+        told(&kubectl, "MasterPromoted", master, "voters now: ");
+    }
+    cluster.quorate(&["masters", "transfer-leader", "m1"]);
+    told(&kubectl, "LeaderElected", "m1", "m1 leads in term");
+    cluster.masters[2].process.kill_9();
+    cluster.quorate(&["masters", "remove", "m2", "--yes"]);
+    told(&kubectl, "MasterRemoved", "m2", "voters now: 2");
+    let seen = kubectl.run(&["get", "events"]);
+    assert!(seen.contains("master/m2") && seen.contains("MasterRemoved"), "{seen}");
+    // Once each, however long one waits: the leader told it, and no other.
+    let removed = events(&kubectl).into_iter().filter(|[reason, ..]| reason == "MasterRemoved");
+    assert_eq!(removed.count(), 1);
+}
+
+#[test]
+fn a_full_disk_is_an_alarm_everywhere() {
+    let Some(disk) = SmallDisk::mount(512) else { return };
+    let cluster = Cluster::start_in(Some(disk.path()), 1);
+    let Some(kubectl) = Kubectl::new(&cluster.kubeconfig()) else { return };
+    told(&kubectl, "LeaderElected", "m0", "m0 leads in term");
+    let mut watched = watch(&cluster, 0, &[]);
+    watched.says("no alarms");
+    let metric = |value: &str| {
+        let line = format!("quorate_alarm{{alarm=\"NOSPACE\"}} {value}");
+        common::until(&line, PATIENCE, || {
+            kubectl.run(&["get", "--raw", "/metrics"]).lines().any(|known| known == line)
+        });
+    };
+    metric("0.0");
+    disk.leave(100);
+    metric("1.0");
+    watched.says("ALARM NOSPACE on m0: its disk is nearly full");
+    assert!(kubectl.fails(&["create", "configmap", "more"]).contains("no space"));
+    // Told all the same.
+    told(&kubectl, "AlarmRaised", "m0", "NOSPACE on m0: its disk is nearly full");
+    disk.leave(512);
+    metric("0.0");
+    told(&kubectl, "AlarmCleared", "m0", "NOSPACE on m0 is over");
+    watched.says_by("it is over", |text| {
+        blocks(text).last().is_some_and(|block| block.contains("no alarms"))
+    });
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::living::Living;
+use super::news;
 
 /// Learners that have caught up are promoted this often.
 const PROMOTION_INTERVAL: Duration = Duration::from_millis(500);
@@ -113,6 +114,10 @@ async fn run(
     );
     // 4. Learners that have caught up become voters.
     let membership = tokio::spawn(promote_learners(roles.masters.clone(), ended.clone()));
+    // 5. What happens to the masters is told as events.
+    let news =
+        news::tell(roles.masters.clone(), lead.clone(), roles.admit.clone(), roles.clock.clone());
+    let news = tokio::spawn(news::until(ended.clone(), news));
 
     let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
@@ -137,7 +142,7 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, membership] {
+    for task in [bootstrap, membership, news] {
         drop(task.await);
     }
     if !events_ended {

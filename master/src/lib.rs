@@ -5,6 +5,7 @@
 
 mod leadership;
 mod living;
+mod news;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
