@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::data_dir;
-use crate::kubeconfig;
+use crate::kubeconfig::{self, named, pem};
 
 /// A call ends after this, with an error. Longer than a master works on one (34 s for a request, 35 s
 /// until a node has opened a channel), so that its own reason arrives. The body of an answered stream
@@ -30,16 +28,29 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 /// Establishing a connection ends after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The port of a URL that names none.
+const HTTPS_PORT: u16 = 443;
+
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Certificates for one call live as short as this many days' worth of the normal ones allows.
 const LOCAL_ADMIN: &str = "quorate:local-admin";
 
+/// A master answered, and not with what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {message}")]
+pub struct Refused {
+    status: http::StatusCode,
+    message: String,
+}
+
 /// A way to a master's API.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     server: Uri,
+    /// By what name the server proves itself, when that is not the host in its URL.
+    server_name: Option<String>,
     tls: Arc<ClientConfig>,
     /// `Authorization` header, when the user has a token instead of a certificate.
     bearer: Option<String>,
@@ -103,6 +114,7 @@ impl ApiClient {
         let ca_pem = pem(&cluster, "certificate-authority")?
             .context("its cluster has no certificate-authority-data")?;
         let mut all = Self::new(server.unwrap_or(own), &ca_pem, client.as_ref())?;
+        all.server_name = cluster["tls-server-name"].as_str().map(str::to_owned);
         all.bearer = bearer.map(|token| format!("Bearer {token}"));
         Ok(all)
     }
@@ -110,7 +122,7 @@ impl ApiClient {
     fn new(server: &str, ca_pem: &str, client: Option<&Certified>) -> anyhow::Result<Self> {
         let tls = Arc::new(crate::tls::client_config(ca_pem, client)?);
         let server = parse_url(server)?;
-        Ok(Self { server, tls, bearer: None, cluster_ca_pem: None })
+        Ok(Self { server, server_name: None, tls, bearer: None, cluster_ca_pem: None })
     }
 
     /// The same, to another master.
@@ -118,9 +130,20 @@ impl ApiClient {
         Ok(Self { server: parse_url(server)?, ..self.clone() })
     }
 
+    /// The same, of servers that prove themselves by this name, wherever they are.
+    pub fn named(self, server_name: &str) -> Self {
+        Self { server_name: Some(server_name.to_owned()), ..self }
+    }
+
     /// The master that is asked.
     pub fn server(&self) -> String {
         self.server.to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// Where it is, as `host:port`.
+    pub fn address(&self) -> anyhow::Result<String> {
+        let host = self.server.host().context("the URL names no host")?;
+        Ok(format!("{host}:{}", self.server.port_u16().unwrap_or(HTTPS_PORT)))
     }
 
     /// The cluster's CA, as far as known without asking.
@@ -160,7 +183,8 @@ impl ApiClient {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let stream = connect(&self.server, self.tls.clone()).await?;
+        let name = self.server_name.as_deref();
+        let stream = connect(&self.server, name, self.tls.clone()).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -187,7 +211,7 @@ impl ApiClient {
             let message = value["message"]
                 .as_str()
                 .map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
-            bail!("{status}: {message}");
+            return Err(Refused { status, message }.into());
         }
         Ok(value)
     }
@@ -201,33 +225,20 @@ fn parse_url(server: &str) -> anyhow::Result<Uri> {
     Ok(uri)
 }
 
-/// What a kubeconfig holds itself (`…-data`) or in a file that it names.
-fn pem(value: &Value, key: &str) -> anyhow::Result<Option<String>> {
-    if let Some(text) = value[format!("{key}-data")].as_str() {
-        return Ok(Some(String::from_utf8(BASE64.decode(text)?)?));
-    }
-    value[key].as_str().map(|file| Ok(files::read(Path::new(file))?)).transpose()
-}
-
-fn named<'a>(config: &'a Value, list: &str, name: &Value) -> anyhow::Result<&'a Value> {
-    let found = config[list]
-        .as_array()
-        .and_then(|items| items.iter().find(|item| !name.is_null() && item["name"] == *name));
-    found.with_context(|| format!("it has no {name} in its {list}"))
-}
-
 /// A TLS connection to a master.
 async fn connect(
     server: &Uri,
+    server_name: Option<&str>,
     tls: Arc<ClientConfig>,
 ) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let host = server.host().context("the URL names no host")?;
-    let port = server.port_u16().unwrap_or(443);
+    let port = server.port_u16().unwrap_or(HTTPS_PORT);
     let plain = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let connecting = async {
         let stream = TcpStream::connect((plain.as_str(), port)).await?;
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from(plain.clone()).map_err(std::io::Error::other)?;
+        let name = server_name.unwrap_or(&plain).to_owned();
+        let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
         TlsConnector::from(tls).connect(name, stream).await
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -247,7 +258,7 @@ pub async fn grpc_channel(server: &str, tls: ClientConfig) -> anyhow::Result<Cha
     let connector = tower::service_fn(move |_: Uri| {
         let (target, tls) = (target.clone(), tls.clone());
         async move {
-            let stream = connect(&target, tls).await.map_err(std::io::Error::other)?;
+            let stream = connect(&target, None, tls).await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });

@@ -30,10 +30,20 @@ pub struct Access {
     pub name: String,
     /// `https://host:port`.
     pub server: String,
+    /// By what name the server proves itself, when that is not its host.
+    pub server_name: Option<String>,
     /// Whom to trust.
     pub ca_pem: String,
-    /// Whom to be.
-    pub client: Certified,
+    /// Whom to be: the content of a `user` entry.
+    pub user: Value,
+}
+
+/// The content of a `user` entry with a certificate.
+pub fn user_of(client: &Certified) -> Value {
+    json!({
+        "client-certificate-data": BASE64.encode(&client.certificate_pem),
+        "client-key-data": BASE64.encode(&client.key_pem),
+    })
 }
 
 impl Access {
@@ -45,17 +55,16 @@ impl Access {
     }
 
     fn merge_into(&self, config: &mut Value) {
-        let cluster = json!({
+        let mut cluster = json!({
             "server": self.server,
             "certificate-authority-data": BASE64.encode(&self.ca_pem),
         });
-        let user = json!({
-            "client-certificate-data": BASE64.encode(&self.client.certificate_pem),
-            "client-key-data": BASE64.encode(&self.client.key_pem),
-        });
+        if let Some(name) = &self.server_name {
+            cluster["tls-server-name"] = name.as_str().into();
+        }
         let context = json!({"cluster": self.name, "user": self.name});
         upsert(config, "clusters", "cluster", &self.name, cluster);
-        upsert(config, "users", "user", &self.name, user);
+        upsert(config, "users", "user", &self.name, self.user.clone());
         upsert(config, "contexts", "context", &self.name, context);
         config["current-context"] = self.name.as_str().into();
     }
@@ -190,6 +199,43 @@ pub fn load(paths: &[PathBuf]) -> anyhow::Result<Value> {
     Ok(all)
 }
 
+/// The cluster and the user of the current context, under another name.
+pub fn current(paths: &[PathBuf], name: &str) -> anyhow::Result<Access> {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let names = names.join(", ");
+    let config = load(paths)?;
+    let read = || {
+        let context = named(&config, "contexts", &config["current-context"])?["context"].clone();
+        let cluster = named(&config, "clusters", &context["cluster"])?["cluster"].clone();
+        let user = named(&config, "users", &context["user"])?["user"].clone();
+        Ok::<_, anyhow::Error>(Access {
+            name: name.to_owned(),
+            server: cluster["server"].as_str().context("its cluster has no server")?.to_owned(),
+            server_name: cluster["tls-server-name"].as_str().map(str::to_owned),
+            ca_pem: pem(&cluster, "certificate-authority")?
+                .context("its cluster has no certificate-authority-data")?,
+            user,
+        })
+    };
+    read().with_context(|| format!("kubeconfig {names}"))
+}
+
+/// What a kubeconfig holds itself (`…-data`) or in a file that it names.
+pub fn pem(value: &Value, key: &str) -> anyhow::Result<Option<String>> {
+    if let Some(text) = value[format!("{key}-data")].as_str() {
+        return Ok(Some(String::from_utf8(BASE64.decode(text)?)?));
+    }
+    value[key].as_str().map(|file| Ok(files::read(Path::new(file))?)).transpose()
+}
+
+/// An entry of one of its lists.
+pub fn named<'a>(config: &'a Value, list: &str, name: &Value) -> anyhow::Result<&'a Value> {
+    let found = config[list]
+        .as_array()
+        .and_then(|items| items.iter().find(|item| !name.is_null() && item["name"] == *name));
+    found.with_context(|| format!("it has no {name} in its {list}"))
+}
+
 const LISTS: [(&str, &str); 3] =
     [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
 
@@ -270,8 +316,12 @@ mod tests {
         Access {
             name: "quorate".to_owned(),
             server: "https://127.0.0.1:6443".to_owned(),
+            server_name: None,
             ca_pem: "ca".to_owned(),
-            client: Certified { certificate_pem: "cert".to_owned(), key_pem: "key".to_owned() },
+            user: user_of(&Certified {
+                certificate_pem: "cert".to_owned(),
+                key_pem: "key".to_owned(),
+            }),
         }
     }
 
@@ -295,6 +345,16 @@ mod tests {
         assert_eq!(merged["current-context"], "quorate");
         assert_eq!(merged["extensions"][0]["name"], "e");
         assert_eq!(merged["users"][0]["user"]["client-key-data"], BASE64.encode("key"));
+    }
+
+    #[test]
+    fn the_name_of_the_server_is_there_when_it_is_not_its_host() {
+        let named = Access { server_name: Some("master".to_owned()), ..access() };
+        assert_eq!(named.document()["clusters"][0]["cluster"]["tls-server-name"], "master");
+        // A direct way that takes its place does not keep it.
+        let mut config = named.document();
+        access().merge_into(&mut config);
+        assert_eq!(config["clusters"][0]["cluster"].get("tls-server-name"), None);
     }
 
     #[test]

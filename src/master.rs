@@ -20,7 +20,7 @@ use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
 use crate::masters;
-use crate::metrics::{ProcessCollector, RaftCollector};
+use crate::metrics;
 use crate::preflight::{self, Candidate, Outcome, Report};
 use crate::progress::Progress;
 use crate::reach;
@@ -91,7 +91,14 @@ impl Master {
         let serving = certificates(data, settings, &cluster, &keys)?;
         progress.done("certificates");
         let Listeners { api, peer, pods } = listeners;
-        let started = start_store(data, settings, &cluster, &keys, (member.clone(), peer)).await?;
+        let tls = peer_tls(&keys, &cluster)?;
+        let certificates = [
+            ("serving", serving.certificate_pem.clone()),
+            ("peer", tls.certificate_pem.clone()),
+            ("cluster-ca", keys.cluster.certificate_pem().to_owned()),
+            ("peer-ca", keys.peer.certificate_pem().to_owned()),
+        ];
+        let started = start_store(data, settings, &cluster, tls, (member.clone(), peer)).await?;
         if !cluster.has_log {
             cluster.has_log = true;
             data.save_cluster(&cluster)?;
@@ -99,7 +106,9 @@ impl Master {
         progress.done("replicated store");
         let pod_facing = pods.as_ref().and(settings.pod_facing);
         let listeners = std::iter::once(api).chain(pods).collect();
-        let parts = parts(&cluster, &keys, &started, (member, api_address));
+        let mut parts = parts(&cluster, &keys, &started, (member, api_address));
+        let certificates = certificates.each_ref().map(|(name, pem)| (*name, pem.as_str()));
+        metrics::register(&mut parts.registry, &started.masters, &certificates);
         let authority = keys.cluster.certificate_pem();
         let tls = TlsMaterial {
             certificate_chain_pem: format!("{}{authority}", serving.certificate_pem),
@@ -201,7 +210,7 @@ async fn start_store(
     data: &DataDir,
     settings: &Settings,
     cluster: &ClusterFile,
-    keys: &ClusterKeys,
+    tls: PeerTls,
     (member, listener): (Member, TcpListener),
 ) -> anyhow::Result<Started> {
     let started = Masters::start(quorate_raft::Config {
@@ -210,7 +219,7 @@ async fn start_store(
         node_id: NodeId(cluster.node_id),
         member,
         listener: listener.into_std()?,
-        tls: peer_tls(keys, cluster)?,
+        tls,
         timing: settings.timing,
         snapshots: snapshot_rule(),
         disk: quorate_raft::DiskRule::of_masters(),
@@ -232,9 +241,6 @@ fn parts(
     (member, api_address): (Member, SocketAddr),
 ) -> Parts {
     let (store, masters) = (started.store.clone(), started.masters.clone());
-    let mut registry = prometheus_client::registry::Registry::default();
-    registry.register_collector(Box::new(RaftCollector(masters.clone())));
-    registry.register_collector(Box::new(ProcessCollector));
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| {
         (path == STATUS_PATH).then(|| status::document(&masters.status(), &store.view()))
     });
@@ -258,7 +264,7 @@ fn parts(
         listeners: Vec::new(),
         tls: None,
         pod_facing: None,
-        registry,
+        registry: prometheus_client::registry::Registry::default(),
         membership: MembershipRules::default(),
         documents: Some(documents),
         actions: Some(masters::actions(started.masters.clone())),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quorate_raft::{Role, Status};
 use quorate_state_machine::{GroupResource, View};
+use quorate_store::Alarm;
 use serde_json::{Value, json};
 
 /// Where the API serves it (for whoever may `get` this non-resource URL).
@@ -73,9 +74,20 @@ pub fn document(status: &Status, view: &View) -> Value {
         // Per kind of objects, up to which revision changes are forgotten: no watch can resume before that.
         "history": forgotten(view),
         "summary": summary(status),
+        // This master's own: who wants to know all asks all.
+        "alarms": alarms(status),
         "masters": masters,
         "nodes": nodes(view),
     })
+}
+
+/// This master's alarms, with what to do.
+fn alarms(status: &Status) -> Vec<Value> {
+    let own = status.members.iter().find(|member| member.id == status.id);
+    let name = own.map(|member| member.member.name.clone());
+    let row =
+        |alarm: Alarm| json!({"alarm": alarm.name(), "master": name, "advice": alarm.advice()});
+    Alarm::of(status).into_iter().map(row).collect()
 }
 
 /// To a tenth.

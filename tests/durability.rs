@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use common::api::Api;
 use common::cluster::Cluster;
+use common::disk::SmallDisk;
 use common::{PATIENCE, free_port, until};
 use http::Method;
 use serde_json::{Value, json};
@@ -322,47 +323,6 @@ async fn a_damaged_disk_is_named_and_not_served_from() {
     assert!(names.into_iter().any(|name| name.ends_with(".damaged")));
 }
 
-/// A file system of its own for a test. `None` where that is not allowed.
-struct SmallDisk {
-    path: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(mebibytes: u64) -> Option<Self> {
-        let path = tempfile::tempdir().unwrap();
-        let size = format!("size={mebibytes}m");
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path.path()).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: no file system can be mounted here");
-            return None;
-        }
-        Some(Self { path })
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.path.path()).unwrap();
-        (stat.f_bavail * stat.f_frsize) >> 20
-    }
-
-    /// Takes or gives back space until about so many MiB are free.
-    fn leave(&self, mebibytes: u64) {
-        let path = self.path.path().join("filler");
-        drop(std::fs::remove_file(&path));
-        let take = self.free().saturating_sub(mebibytes) << 20;
-        let file = std::fs::File::create(path).unwrap();
-        if take > 0 {
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, take).unwrap();
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.path.path()).status());
-    }
-}
-
 /// Tries until the answer has this code.
 async fn until_code(api: &Api, method: Method, path: &str, body: Vec<u8>, code: u16) -> Value {
     let began = std::time::Instant::now();
@@ -382,10 +342,10 @@ async fn a_full_disk_takes_deletes_only_and_loses_nothing() {
     // Too full to begin with.
     disk.leave(20);
     let complaint_of = |output: Output| complaint(&output);
-    let refused = complaint_of(start_on(&disk.path.path().join("m")).unwrap_err());
+    let refused = complaint_of(start_on(&disk.path().join("m")).unwrap_err());
     assert!(refused.contains("MiB free, 192 MiB are needed"), "{refused}");
     disk.leave(512);
-    let mut cluster = Cluster::start_in(Some(disk.path.path()), 1);
+    let mut cluster = Cluster::start_in(Some(disk.path()), 1);
     let api = Api::new(&cluster.kubeconfig(), &cluster.masters[0].url()).await;
     let path = |name: &str| format!("{MAPS}/{name}");
     for number in 0..6 {

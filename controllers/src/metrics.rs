@@ -28,6 +28,14 @@ pub struct ControllersMetrics {
 impl ControllersMetrics {
     /// Puts the metrics where `/metrics` finds them.
     pub fn register(&self, registry: &mut Registry) {
+        for controller in ALL {
+            // So that each is 0 before it first happens.
+            for counters in
+                [&self.plans, &self.writes, &self.conflicts, &self.failures, &self.resync_repairs]
+            {
+                drop(counters.get_or_create(&labels(controller)));
+            }
+        }
         let registry = registry.sub_registry_with_prefix("quorate_controller");
         registry.register("plans", "Plans made", self.plans.clone());
         registry.register("writes", "Writes that took effect", self.writes.clone());

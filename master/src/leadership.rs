@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::living::Living;
 use super::membership::{MembershipRules, look_after_members};
+use super::news;
 
 /// Bootstrap objects that could not be written are tried again after this.
 const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
@@ -113,6 +114,10 @@ async fn run(
     // 4. Learners that have caught up become voters, and those that never will are let go.
     let masters = roles.masters.clone();
     let membership = tokio::spawn(look_after_members(masters, roles.membership, ended.clone()));
+    // 5. What happens to the masters is told as events.
+    let news =
+        news::tell(roles.masters.clone(), lead.clone(), roles.admit.clone(), roles.clock.clone());
+    let news = tokio::spawn(news::until(ended.clone(), news));
 
     let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
@@ -137,7 +142,7 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, membership] {
+    for task in [bootstrap, membership, news] {
         drop(task.await);
     }
     if !events_ended {

@@ -6,6 +6,7 @@
 mod leadership;
 mod living;
 mod membership;
+mod news;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

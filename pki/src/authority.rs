@@ -283,6 +283,12 @@ pub fn has_ended(certificate_pem: &str, now: Timestamp) -> bool {
     time_of(certificate_pem).is_none_or(|(_, until)| until < now.as_second())
 }
 
+/// Until when a certificate is valid, in seconds since 1970; `None` when it does not parse.
+#[must_use]
+pub fn ends_at(certificate_pem: &str) -> Option<i64> {
+    time_of(certificate_pem).map(|(_, until)| until)
+}
+
 /// From when until when a certificate is valid, in seconds since 1970.
 fn time_of(certificate_pem: &str) -> Option<(i64, i64)> {
     let der = der_of_pem(certificate_pem).ok()?;

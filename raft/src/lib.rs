@@ -19,6 +19,7 @@ mod log;
 pub mod machine;
 mod machine_store;
 mod mark;
+pub mod meters;
 pub mod node;
 pub mod peer;
 mod raft_types;
@@ -32,9 +33,10 @@ pub use error::{
     TransferError,
 };
 pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
+pub use meters::Meters;
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
-pub use node::status::{MemberStatus, Role, Status};
+pub use node::status::{DiskUse, MemberStatus, Role, Status};
 pub use node::voters::{Go, Reform};
 pub use node::{OPENER_THREAD, RaftNode, WeakRaftNode};
 pub use peer::client::Route;

@@ -8,11 +8,13 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::apply::{Applied, Command, View};
 use crate::codec::{DiskLogId, SnapshotHeader};
 use crate::host::{Host, in_background};
 use crate::limits::APPLY_BATCH_MAX;
+use crate::meters::Meters;
 use crate::raft_types::{LeaderId, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshot::file::SnapshotFile;
 use crate::snapshot::store::SnapshotStore;
@@ -28,6 +30,7 @@ pub(crate) struct MachineStore {
     applied: Arc<Applied>,
     snapshots: Arc<SnapshotStore>,
     host: Arc<dyn Host>,
+    meters: Meters,
 }
 
 /// One snapshot in the making: the view is taken, the file is not written.
@@ -36,6 +39,7 @@ pub(crate) struct Builder {
     view: Mutex<Option<View>>,
     snapshots: Arc<SnapshotStore>,
     host: Arc<dyn Host>,
+    meters: Meters,
 }
 
 fn gone<E>(_: E) -> io::Error {
@@ -48,8 +52,9 @@ impl MachineStore {
         applied: Arc<Applied>,
         snapshots: Arc<SnapshotStore>,
         host: Arc<dyn Host>,
+        meters: Meters,
     ) -> Self {
-        Self { commands, applied, snapshots, host }
+        Self { commands, applied, snapshots, host, meters }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> io::Result<T> {
@@ -89,6 +94,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             view: Mutex::new(view),
             snapshots: self.snapshots.clone(),
             host: self.host.clone(),
+            meters: self.meters.clone(),
         }
     }
 
@@ -97,12 +103,14 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         _meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
+        let began = Instant::now();
         let snapshots = self.snapshots.clone();
         let file =
             in_background(&*self.host, "raft-install", move || snapshots.install(&snapshot.path))
                 .await?;
         points::pass(Point::SnapshotBeforeRestore);
         self.ask(|done| Command::Restore { file, done }).await?.map_err(io::Error::other)?;
+        self.meters.restored_snapshot(began.elapsed());
         points::pass(Point::SnapshotAfterRestore);
         Ok(())
     }
@@ -134,6 +142,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             membership: view.membership.membership().into(),
             state_bytes: view.state_bytes,
         };
+        let began = Instant::now();
         let snapshots = self.snapshots.clone();
         let made = in_background(&*self.host, "raft-snapshot", move || {
             snapshots.create(&header, view.writer)
@@ -145,7 +154,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 tracing::warn!(%error, "no room for a snapshot; the one before stays the newest");
                 current
             }
-            (made, _) => made?,
+            (made, _) => {
+                let file = made?;
+                self.meters.took_snapshot(began.elapsed());
+                file
+            }
         };
         let meta = file.meta().map_err(io::Error::other)?;
         Ok(Snapshot { meta, snapshot: file })

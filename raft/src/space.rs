@@ -61,6 +61,11 @@ impl Space {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// Whether growing proposals are refused, as of the last look.
+    pub(crate) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
     /// Measures. Cheap: one system call.
     pub(crate) fn measure(&self) -> io::Result<u64> {
         let free = self.host.free_bytes(&self.directory)?;

@@ -53,18 +53,26 @@ Examples:
   quorate kubeconfig --server https://lb.example:6443 --kubeconfig ~/.kube/config
   quorate kubeconfig --user jane --group developers      a user with what RBAC gives her
 
-It signs a client certificate, good for a year, with the keys in the master's data directory.";
+It signs a client certificate, good for a year, with the keys in the master's data directory.
+
+  quorate kubeconfig --proxy --listen 6445 --kubeconfig ~/.kube/config &
+  quorate kubeconfig --proxy --listen 6445 --from admin.conf --kubeconfig ~/.kube/config &
+
+forward connections on this machine to a master that is ready, from then on: which masters there are is
+asked of them again and again, so all of them may be replaced. The second needs no master on this machine;
+--server URL,URL names more masters to begin with. TLS is between kubectl and the master as ever.";
 
 pub const STATUS: &str = "\
 Examples:
   quorate status
   quorate status -o json | jq -r .leader
+  quorate status --watch                               go on, whichever master is lost
   quorate status --server https://10.0.0.2:6443        ask another master than the kubeconfig names
 
 Each master is asked for itself; one that does not answer is listed with what the others know.
 Of -o json these stay: leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
-apiAddress, peerAddress, term, appliedIndex, trailsBy and version, and nodes[] with name, status,
-pods, address, runtime and version. What is not known is null.";
+apiAddress, peerAddress, term, appliedIndex, trailsBy and version, alarms[] with alarm, master and
+advice, and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
 
 pub const MASTERS: &str = "\
 Examples:

@@ -12,7 +12,7 @@ use quorate_pki::JoinToken;
 use crate::config::{self, Options};
 use crate::data_dir::{self, DataDir};
 use crate::join;
-use crate::kubeconfig::{self, Access};
+use crate::kubeconfig::{self, Access, user_of};
 use crate::logging;
 use crate::master::{self, Master};
 use crate::node;
@@ -202,8 +202,9 @@ pub fn admin_access(master: &Master, options: &Options, address: &str) -> anyhow
     Ok(Access {
         name: options.context.clone().unwrap_or_else(|| "quorate".to_owned()),
         server: format!("https://{address}"),
+        server_name: None,
         ca_pem: master.keys.cluster.certificate_pem().to_owned(),
-        client: master::admin_certificate(&master.keys, jiff::Timestamp::now())?,
+        user: user_of(&master::admin_certificate(&master.keys, jiff::Timestamp::now())?),
     })
 }
 

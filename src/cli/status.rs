@@ -1,5 +1,7 @@
 //! `quorate status`: masters and nodes.
 
+mod watch;
+
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -41,15 +43,48 @@ pub struct StatusArgs {
     /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
+    /// Go on: on a terminal in place, else once more whenever something has changed
+    #[arg(short, long)]
+    watch: bool,
+    /// With --watch, how many seconds there are between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, requires = "watch",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    interval: u64,
 }
 
 pub fn run(args: StatusArgs) -> anyhow::Result<()> {
-    let status = super::block_on(async { whole(&args.to.client()?).await })?;
-    if let Some(output) = args.output {
-        return output.show(&status);
+    let client = args.to.client()?;
+    if args.watch {
+        let interval = Duration::from_secs(args.interval);
+        return super::block_on(watch::run(client, interval, args.output));
     }
-    print_masters(&status, COLUMNS);
-    progress::say("");
+    let status = super::block_on(async { whole(&client).await })?;
+    match args.output {
+        Some(output) => output.show(&status)?,
+        None => progress::say_raw(&screen(&status)),
+    }
+    Ok(())
+}
+
+/// The whole cluster: masters, what their number is good for, who leads, alarms, nodes.
+fn screen(status: &Value) -> String {
+    let mut screen = table(&status["masters"], COLUMNS);
+    screen.push_str(&format!("{}\n", text(&status["summary"])));
+    let leads = match status["leader"].as_str() {
+        Some(leader) => format!("{leader} leads"),
+        None => "no leader".to_owned(),
+    };
+    let (term, revision) = (text(&status["term"]), text(&status["revision"]));
+    screen.push_str(&format!("{leads}, term {term}, revision {revision}\n"));
+    let alarms = status["alarms"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if alarms.is_empty() {
+        screen.push_str("no alarms\n");
+    }
+    for alarm in alarms {
+        let [name, master, advice] = ["alarm", "master", "advice"].map(|field| text(&alarm[field]));
+        screen.push_str(&format!("ALARM {name} on {master}: {advice}\n"));
+    }
+    screen.push('\n');
     let columns = [
         ("NODE", "name"),
         ("STATUS", "status"),
@@ -58,8 +93,8 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
         ("RUNTIME", "runtime"),
         ("VERSION", "version"),
     ];
-    progress::say_raw(&table(&status["nodes"], &columns));
-    Ok(())
+    screen.push_str(&table(&status["nodes"], &columns));
+    screen
 }
 
 /// Columns of the masters' table, with the field that each shows.
@@ -107,7 +142,15 @@ pub fn print_masters(status: &Value, columns: &[(&str, &str)]) {
 
 /// What one master says, with what each of the others says of itself.
 pub async fn whole(client: &ApiClient) -> anyhow::Result<Value> {
-    let first = client.call(Method::GET, STATUS_PATH, None).await?;
+    all(client, client.call(Method::GET, STATUS_PATH, None).await?).await
+}
+
+/// As `whole`, of a master that answers soon.
+async fn whole_soon(client: &ApiClient) -> anyhow::Result<Value> {
+    all(client, client.call_within(MASTER_TIMEOUT, Method::GET, STATUS_PATH, None).await?).await
+}
+
+async fn all(client: &ApiClient, first: Value) -> anyhow::Result<Value> {
     let masters = first["masters"].as_array().cloned().unwrap_or_default();
     let mut asked = Vec::new();
     for master in &masters {
@@ -157,6 +200,8 @@ fn merged(answers: Vec<Value>, masters: Vec<Value>) -> Value {
             shown
         })
         .collect();
+    let alarms = answers.iter().flat_map(|answer| answer["alarms"].as_array()).flatten();
+    status["alarms"] = alarms.cloned().collect();
     let silent = silence(&rows);
     if let (Some(summary), Some(silent)) = (status["summary"].as_str(), silent) {
         status["summary"] = format!("{summary}; {silent}").into();
@@ -207,6 +252,27 @@ mod tests {
         assert_eq!(one.unwrap(), "b does not answer");
         let two = silence(&[row("a", "yes"), row("b", "no"), row("c", "no")]);
         assert_eq!(two.unwrap(), "b, c do not answer: NO QUORUM, writes wait");
+    }
+
+    #[test]
+    fn alarms_of_all_are_shown_with_what_to_do() {
+        let mut answers = Vec::new();
+        for name in ["a", "b"] {
+            let rows = json!([{"name": "a", "voter": true}, {"name": "b", "voter": true}]);
+            let mut answer = answer(name, "a", 3, rows);
+            answer["alarms"] = json!([{"alarm": "NOSPACE", "master": name, "advice": "free some"}]);
+            answers.push(answer);
+        }
+        let masters = answers[0]["masters"].as_array().cloned().unwrap();
+        let shown = screen(&merged(answers.clone(), masters.clone()));
+        for name in ["a", "b"] {
+            let line = format!("\nALARM NOSPACE on {name}: free some\n");
+            assert!(shown.contains(&line), "{shown}");
+        }
+        assert!(shown.contains("\na leads, term 3, "), "{shown}");
+        answers.iter_mut().for_each(|answer| answer["alarms"] = json!([]));
+        let shown = screen(&merged(answers, masters));
+        assert!(shown.contains("\nno alarms\n"), "{shown}");
     }
 
     #[test]

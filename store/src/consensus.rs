@@ -157,6 +157,13 @@ pub trait Consensus: fmt::Debug + Send + Sync + 'static {
         all_or_nothing: bool,
         deadline: Duration,
     ) -> Result<Vec<Outcome>, Error>;
+    /// As `write_fenced`, each operation for itself, also when the disk is nearly full.
+    async fn write_reserved(
+        &self,
+        fence: &Fence,
+        ops: Vec<Op>,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error>;
     /// Forgets history, under the given leadership only.
     async fn compact(
         &self,

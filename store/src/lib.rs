@@ -8,6 +8,7 @@
 //! [`admit`] (how controllers' writes become operations) and [`recorder`] (their events).
 
 pub mod admit;
+pub mod alarms;
 pub mod clock;
 pub mod consensus;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod store;
 pub mod watch;
 
 pub use admit::{Admit, Refused, Write};
+pub use alarms::Alarm;
 pub use clock::{Clock, ClockHand};
 pub use error::Error;
 pub use masters::{Change, Changed, GroupError, Masters, Relay, Started};

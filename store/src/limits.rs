@@ -75,3 +75,5 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 /// Admitting a master, or another change of the masters, may take this long on the leader; then a joiner is told to ask
 /// again, and others that the outcome is not known.
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
+/// A master that has not told its alarms by then has none that are known.
+pub const ALARMS_TIMEOUT: Duration = Duration::from_secs(1);

@@ -87,6 +87,15 @@ impl Consensus for LocalConsensus {
         self.write(ops, all_or_nothing, deadline).await
     }
 
+    async fn write_reserved(
+        &self,
+        _fence: &Fence,
+        ops: Vec<Op>,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        self.write(ops, false, deadline).await
+    }
+
     async fn compact(
         &self,
         _fence: &Fence,

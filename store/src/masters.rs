@@ -515,6 +515,7 @@ impl Handler for CallsHandler {
                 let answer = moved(raft, from, member).await;
                 answer.map(|()| Bytes::new()).map_err(|error| Refused(error.to_string()))
             }
+            method::ALARMS => Ok(crate::alarms::serve(raft)),
             method::CHANGE => serve_change(raft, &body).await,
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;

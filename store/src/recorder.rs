@@ -61,14 +61,26 @@ struct Shared {
     clock: Clock,
     correlator: Mutex<Correlator>,
     wake: Notify,
+    /// Its events are written on a nearly full disk too.
+    reserved: bool,
 }
 
 impl Recorder {
     /// A recorder with nothing to write.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
+        Self::of(clock, false)
+    }
+
+    /// The same, whose events are written on a nearly full disk too. For who says that it is.
+    #[must_use]
+    pub fn reserved(clock: Clock) -> Self {
+        Self::of(clock, true)
+    }
+
+    fn of(clock: Clock, reserved: bool) -> Self {
         let correlator = Mutex::new(Correlator::default());
-        Self { shared: Arc::new(Shared { clock, correlator, wake: Notify::new() }) }
+        Self { shared: Arc::new(Shared { clock, correlator, wake: Notify::new(), reserved }) }
     }
 
     /// Takes an event. Never waits: beyond [`crate::limits::RECORDER_PENDING_EVENTS_MAX`] the
@@ -95,7 +107,7 @@ impl Recorder {
             // What happens together is written together, and counts instead of repeating itself.
             tokio::time::sleep(RECORDER_COALESCE).await;
             while let Some(due) = self.take_due() {
-                match write(store, admit, user, due).await {
+                match self.write(store, admit, user, due).await {
                     Ok(()) => {}
                     Err(error @ (Error::Deposed | Error::Stopped { .. })) => return error,
                     Err(error) => tracing::warn!(%error, "events could not be written"),
@@ -109,17 +121,32 @@ impl Recorder {
         (!due.is_empty()).then_some(due)
     }
 
+    async fn write(
+        &self,
+        store: &LeaderStore,
+        admit: &dyn Admit,
+        user: &str,
+        due: Vec<Series>,
+    ) -> Result<(), Error> {
+        let ops = admitted(store, admit, user, due).await;
+        if ops.is_empty() {
+            return Ok(());
+        }
+        // A conflict loses a count and nothing else.
+        let written = match self.shared.reserved {
+            true => store.write_reserved(ops).await,
+            false => store.write(ops).await,
+        };
+        written.map(|_| ())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Correlator> {
         self.shared.correlator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn write(
-    store: &LeaderStore,
-    admit: &dyn Admit,
-    user: &str,
-    due: Vec<Series>,
-) -> Result<(), Error> {
+/// What is to be written.
+async fn admitted(store: &LeaderStore, admit: &dyn Admit, user: &str, due: Vec<Series>) -> Vec<Op> {
     let view = store.view();
     let mut ops: Vec<Op> = Vec::with_capacity(due.len());
     for series in due {
@@ -138,11 +165,7 @@ async fn write(
             Err(refused) => tracing::debug!(%refused, event = %key, "event refused"),
         }
     }
-    if ops.is_empty() {
-        return Ok(());
-    }
-    // A conflict loses a count and nothing else.
-    store.write(ops).await.map(|_| ())
+    ops
 }
 
 impl Series {

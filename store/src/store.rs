@@ -216,6 +216,15 @@ impl LeaderStore {
         self.store.consensus.write_fenced(&self.fence, ops, false, WRITE_TIMEOUT).await
     }
 
+    /// As [`LeaderStore::write`], also when the disk is nearly full: for what is small, bounded in number, and tells of
+    /// exactly that.
+    ///
+    /// # Errors
+    /// As [`LeaderStore::write`].
+    pub async fn write_reserved(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, Error> {
+        self.store.consensus.write_reserved(&self.fence, ops, WRITE_TIMEOUT).await
+    }
+
     /// All operations or none. Never forwarded.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ pub mod api;
 pub mod cluster;
 pub mod containerd;
 pub mod dev;
+pub mod disk;
+pub mod documented;
 pub mod kube;
 pub mod kubectl;
 pub mod network;

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-/// Debian packages that the tests use: a container runtime, a static busybox to make an image of, and a browser that
-/// opens reports. Name of the package, and a file that shows that it is there.
+/// Debian packages that the tests use: a container runtime, a static busybox to make an image of, a browser that opens
+/// reports, and Prometheus, of which only the tool that checks rules is used. Name of the package, and a file that
+/// shows that it is there.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("containerd", &["/usr/bin/containerd"]),
     ("runc", &["/usr/sbin/runc", "/usr/bin/runc"]),
@@ -17,6 +18,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
     ("nftables", &["/usr/sbin/nft"]),
     ("iptables", &["/usr/sbin/iptables"]),
+    ("prometheus", &["/usr/bin/promtool", "/usr/local/bin/promtool"]),
     ("chromium", &["/usr/bin/chromium", "/usr/bin/google-chrome"]),
 ];
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::limits::{LOG_TAIL_BYTES_MAX, SYNC_SAMPLES};
+use crate::meters::Meters;
 use crate::raft_types::{Entry, LogId, Vote, entry_bytes};
 
 /// The end of the log in memory.
@@ -150,11 +151,13 @@ impl Tail {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     tail: Mutex<Tail>,
+    /// Of the whole node: the log is the first of its parts.
+    pub(crate) meters: Meters,
 }
 
 impl Shared {
     pub(crate) fn new(tail: Tail) -> Self {
-        Self { tail: Mutex::new(tail) }
+        Self { tail: Mutex::new(tail), meters: Meters::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tail> {

@@ -119,6 +119,7 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, tempfile::TempDir> for Bui
             apply.applied,
             Arc::new(snapshots),
             Arc::new(Machine),
+            log.shared().meters.clone(),
         );
         Ok((dir, log, machine))
     }

@@ -322,7 +322,9 @@ impl Writer {
         }
         let lax = if votes { Mutant::VoteBeforeSync } else { Mutant::AckBeforeSync };
         if !mutants::is(lax) {
+            let began = Instant::now();
             self.engine.sync().await?;
+            self.shared.meters.synced(began.elapsed());
             points::pass(Point::LogAfterSync);
             self.witness.write(Synced { sequence: self.state.sequence, vote: self.state.vote })?;
         }
@@ -330,8 +332,10 @@ impl Writer {
         if votes {
             points::pass(Point::VoteBeforeAnswer);
         }
+        let took = started.elapsed();
+        self.shared.meters.committed(took);
         let mut tail = self.shared.lock();
-        tail.record_sync(started.elapsed());
+        tail.record_sync(took);
         tail.sequence = self.state.sequence;
         tail.synced(self.state.last.map_or(0, |id| id.index + 1), self.truncations);
         let waiters = std::mem::take(&mut self.waiters);

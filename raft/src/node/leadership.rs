@@ -7,6 +7,7 @@ use quorate_points::{self as points, Point};
 use tokio::sync::watch;
 
 use super::{Inner, Metrics, Raft, RaftNode};
+use crate::meters::Meters;
 use crate::raft_types::LeaderId;
 use crate::types::{Member, NodeId, Term};
 
@@ -56,15 +57,45 @@ fn state_of(metrics: &Metrics) -> LeadershipState {
     LeadershipState::Follower { leader }
 }
 
+/// Elections and leaderships, counted as they come by.
+struct Counted {
+    meters: Meters,
+    /// For whom this master voted last.
+    vote: LeaderId,
+    led: Option<(u64, NodeId)>,
+}
+
+impl Counted {
+    fn new(meters: Meters, metrics: &Metrics) -> Self {
+        // What it voted before its start was counted then.
+        Self { meters, vote: metrics.vote.leader_id, led: None }
+    }
+
+    fn see(&mut self, metrics: &Metrics) {
+        let vote = metrics.vote.leader_id;
+        if vote != self.vote && vote.node_id == metrics.id {
+            self.meters.stood();
+        }
+        self.vote = vote;
+        let led = metrics.current_leader.map(|leader| (metrics.current_term, leader));
+        if led.is_some() && led != self.led {
+            self.meters.leader_changed();
+            self.led = led;
+        }
+    }
+}
+
 /// Keeps the watch up to date until Raft ends.
-pub(crate) fn follow(raft: &Raft) -> watch::Receiver<LeadershipState> {
+pub(crate) fn follow(raft: &Raft, meters: Meters) -> watch::Receiver<LeadershipState> {
     let (state, states) = watch::channel(LeadershipState::Follower { leader: None });
     let mut metrics = raft.metrics();
+    let mut counted = Counted::new(meters, &metrics.borrow_watched());
     tokio::spawn(async move {
         let mut was_elected = false;
         loop {
             let (now, elected) = {
                 let metrics = metrics.borrow_and_update();
+                counted.see(&metrics);
                 (state_of(&metrics), metrics.state == ServerState::Leader)
             };
             if elected && !was_elected {

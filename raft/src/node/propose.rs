@@ -7,6 +7,7 @@ use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use quorate_points::{self as points, Point};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::leadership::Leadership;
 use super::{Inner, RaftNode};
@@ -42,6 +43,11 @@ impl Gate {
         }
     }
 
+    /// Proposals that wait for their outcome.
+    pub(crate) fn pending(&self) -> usize {
+        PROPOSALS_IN_FLIGHT_MAX - self.count.available_permits()
+    }
+
     fn enter(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], ProposeError> {
         if bytes > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes, max: PROPOSAL_BYTES_MAX });
@@ -67,8 +73,7 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.space.check(Need::Growing)?;
-        self.inner.propose(payload, None, deadline).await
+        self.inner.propose(Need::Growing, payload, None, deadline).await
     }
 
     /// As `propose`, also when the disk is nearly full: for what frees space in the end (deletes,
@@ -81,8 +86,7 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.space.check(Need::Freeing)?;
-        self.inner.propose(payload, None, deadline).await
+        self.inner.propose(Need::Freeing, payload, None, deadline).await
     }
 
     /// Proposes only under the given leadership. A leader that was deposed meanwhile, and be it
@@ -96,8 +100,7 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.space.check(Need::Growing)?;
-        self.inner.propose(payload, Some(leadership.token), deadline).await
+        self.inner.propose(Need::Growing, payload, Some(leadership.token), deadline).await
     }
 
     /// As `propose_fenced`, for what frees space in the end: see `propose_reserved`.
@@ -110,13 +113,28 @@ impl RaftNode {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
-        self.inner.space.check(Need::Freeing)?;
-        self.inner.propose(payload, Some(leadership.token), deadline).await
+        self.inner.propose(Need::Freeing, payload, Some(leadership.token), deadline).await
     }
 }
 
 impl Inner {
     async fn propose(
+        &self,
+        need: Need,
+        payload: Bytes,
+        fence: Option<LeaderId>,
+        deadline: Duration,
+    ) -> Result<Proposed, ProposeError> {
+        let began = Instant::now();
+        let outcome = match self.space.check(need) {
+            Ok(()) => self.decide(payload, fence, deadline).await,
+            Err(error) => Err(error),
+        };
+        self.log.meters.proposed(&outcome, began.elapsed());
+        outcome
+    }
+
+    async fn decide(
         &self,
         payload: Bytes,
         fence: Option<LeaderId>,

@@ -202,9 +202,11 @@ async fn assemble(
         action: "listen for peers",
         source,
     })?;
+    let meters = shared.meters.clone();
+    let applied = apply.applied.clone();
     let machine =
-        MachineStore::new(apply.commands, apply.applied.clone(), snapshots.clone(), host.clone());
-    let factory = Factory { peers: peers.clone(), host: host.clone() };
+        MachineStore::new(apply.commands, applied, snapshots.clone(), host.clone(), meters.clone());
+    let factory = Factory { peers: peers.clone(), host: host.clone(), meters };
     let raft = Raft::new(config.node_id, raft_config, factory, log, machine)
         .await
         .map_err(|error| fatal.borrow().clone().unwrap_or_else(|| Fatal(error.to_string())))?;
@@ -214,7 +216,7 @@ async fn assemble(
     let inner = Arc::new(Inner {
         id: config.node_id,
         member: config.member,
-        leadership: leadership::follow(&raft),
+        leadership: leadership::follow(&raft, shared.meters.clone()),
         raft,
         log: shared,
         applied: apply.applied,

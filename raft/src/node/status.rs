@@ -1,11 +1,13 @@
 //! How the node is, for people, probes and metrics.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use openraft::{Instant as _, ServerState};
 
 use super::{Inner, Metrics, RaftNode};
+use crate::meters::Meters;
 use crate::raft_types::index_of;
 use crate::types::{LogIndex, Member, NodeId, Term};
 
@@ -90,6 +92,32 @@ pub struct Status {
     pub log_bytes: u64,
     /// Free bytes on the disk of the log.
     pub disk_free_bytes: u64,
+    /// There are so few that what grows is refused as long as this master leads.
+    pub disk_low: bool,
+    /// Bytes of the newest snapshot's file.
+    pub snapshot_bytes: Option<u64>,
+    /// Proposals on this master that wait for their outcome.
+    pub proposals_pending: usize,
+}
+
+/// What the files of a node take, as their lengths say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUse {
+    /// The log, with the ballast and what is not yet collected.
+    pub log_bytes: u64,
+    /// The snapshots, with unfinished ones.
+    pub snapshot_bytes: u64,
+}
+
+/// Files come and go meanwhile: what is not there takes nothing.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 impl Inner {
@@ -125,6 +153,22 @@ impl RaftNode {
     #[must_use]
     pub fn members(&self) -> Vec<MemberStatus> {
         self.inner.members_of(&self.inner.metrics())
+    }
+
+    /// What this node has counted since its start.
+    #[must_use]
+    pub fn meters(&self) -> Meters {
+        self.inner.log.meters.clone()
+    }
+
+    /// What its files take now. Looks at each of them.
+    #[must_use]
+    pub fn disk_use(&self) -> DiskUse {
+        let directory = &self.inner.directory;
+        DiskUse {
+            log_bytes: bytes_below(&directory.join("raft")),
+            snapshot_bytes: bytes_below(&directory.join("snapshots")),
+        }
     }
 
     /// Everything at this moment.
@@ -163,6 +207,9 @@ impl RaftNode {
             state_bytes: inner.applied.state_bytes(),
             log_bytes: log.bytes_after(None),
             disk_free_bytes: inner.space.free(),
+            disk_low: inner.space.is_low(),
+            snapshot_bytes: inner.snapshots.current().map(|file| file.bytes),
+            proposals_pending: inner.proposals.pending(),
         }
     }
 }

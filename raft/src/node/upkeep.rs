@@ -85,7 +85,9 @@ impl Inner {
     /// Connections go to the members, where they are now.
     pub(crate) fn follow_members(&self) {
         let metrics = self.metrics();
-        let members = metrics.membership_config.membership().nodes();
+        let membership = metrics.membership_config.membership();
+        self.log.meters.keep(&membership.nodes().map(|(_, node)| node.name.as_str()).collect());
+        let members = membership.nodes();
         self.peers.follow(members.map(|(id, node)| (*id, node.peer_address.clone())).collect());
     }
 

@@ -22,6 +22,7 @@ use quorate_mutants::{self as mutants, Mutant};
 use quorate_proto::raft as pb;
 use quorate_proto::raft::raft_client::RaftClient;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 
@@ -32,6 +33,7 @@ use crate::host::{Host, Worker};
 use crate::limits::{
     APPEND_ANSWER_MAX, PEER_BACKOFF, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_MAX, SNAPSHOT_STALL_MAX,
 };
+use crate::meters::Meters;
 use crate::raft_types::{LeaderId, TypeConfig, Vote};
 use crate::snapshot::file::SnapshotFile;
 use crate::types::{Member, NodeId};
@@ -40,21 +42,25 @@ use crate::types::{Member, NodeId};
 pub(crate) struct Factory {
     pub(crate) peers: Peers,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) meters: Meters,
 }
 
 /// One target, one purpose.
 pub(crate) struct Client {
     peers: Peers,
     target: NodeId,
+    name: String,
     address: String,
     purpose: Purpose,
     host: Arc<dyn Host>,
+    meters: Meters,
 }
 
 impl Factory {
     fn client(&self, target: NodeId, node: &Member, purpose: Purpose) -> Client {
         let (peers, address) = (self.peers.clone(), node.peer_address.clone());
-        Client { peers, target, address, purpose, host: self.host.clone() }
+        let (host, meters, name) = (self.host.clone(), self.meters.clone(), node.name.clone());
+        Client { peers, target, name, address, purpose, host, meters }
     }
 }
 
@@ -179,7 +185,16 @@ impl RaftNetworkV2<TypeConfig> for Client {
             Purpose::Pulse => option.hard_ttl(),
             Purpose::Log | Purpose::Snapshot | Purpose::Call => APPEND_ANSWER_MAX,
         };
-        let reply = match self.ask(RPCTypes::AppendEntries, limit, answer).await {
+        let began = Instant::now();
+        let reply = self.ask(RPCTypes::AppendEntries, limit, answer).await;
+        match &reply {
+            Ok(_) if self.purpose == Purpose::Pulse => {
+                self.meters.answered(&self.name, began.elapsed());
+            }
+            Ok(_) => {}
+            Err(_) => self.meters.failed(&self.name),
+        }
+        let reply = match reply {
             Err(_) if self.counts_anyway() => return Ok(AppendEntriesResponse::Success),
             reply => reply?,
         };

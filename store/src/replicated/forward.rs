@@ -24,6 +24,8 @@ pub(crate) mod method {
     pub(crate) const CHANGE: u32 = 6;
     /// Whether the called master gets through to somewhere.
     pub(crate) const REACH: u32 = 7;
+    /// Which [`crate::Alarm`]s the asked master has.
+    pub(crate) const ALARMS: u32 = 8;
 }
 
 /// What became of a forwarded proposal.

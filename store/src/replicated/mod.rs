@@ -57,12 +57,12 @@ impl Replicated {
         &self,
         fence: &Fence,
         command: Command,
+        freeing: bool,
         deadline: Duration,
     ) -> Result<Vec<Outcome>, Error> {
         let Fence::Raft(leadership) = fence else {
             return Err(Error::Deposed);
         };
-        let freeing = command.frees_space();
         let entry = Entry { proposals: vec![Proposal { session: None, command }] };
         let payload = codec::encode_entry(&entry).map_err(Error::TooLarge)?.into();
         match self.propose_fenced(leadership, payload, freeing, deadline).await? {
@@ -209,7 +209,17 @@ impl Consensus for Replicated {
         deadline: Duration,
     ) -> Result<Vec<Outcome>, Error> {
         let command = if all_or_nothing { Command::Txn(ops) } else { Command::Write(ops) };
-        self.fenced(fence, command, deadline).await
+        let freeing = command.frees_space();
+        self.fenced(fence, command, freeing, deadline).await
+    }
+
+    async fn write_reserved(
+        &self,
+        fence: &Fence,
+        ops: Vec<Op>,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        self.fenced(fence, Command::Write(ops), true, deadline).await
     }
 
     async fn compact(
@@ -218,6 +228,6 @@ impl Consensus for Replicated {
         bounds: Vec<(GroupResource, Revision)>,
         deadline: Duration,
     ) -> Result<(), Error> {
-        self.fenced(fence, Command::Compact(bounds), deadline).await.map(|_| ())
+        self.fenced(fence, Command::Compact(bounds), true, deadline).await.map(|_| ())
     }
 }
