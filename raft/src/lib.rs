@@ -20,6 +20,7 @@ pub mod machine;
 mod machine_store;
 mod mark;
 pub mod node;
+pub mod offline;
 pub mod peer;
 mod raft_types;
 mod snapshot;
