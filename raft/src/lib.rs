@@ -36,7 +36,7 @@ pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
 pub use node::status::{MemberStatus, Role, Status};
-pub use node::{OPENER_THREAD, RaftNode, WeakRaftNode};
+pub use node::{OPENER_THREAD, RaftNode, Silence, WeakRaftNode};
 pub use peer::client::Route;
 pub use peer::{Handler, NoCalls, Refused};
 pub use types::{FIRST_NODE_ID, LogIndex, Member, NodeId, Term};

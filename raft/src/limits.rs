@@ -144,6 +144,3 @@ pub const HEARD_KEPT_EVERY: Duration = Duration::from_secs(1);
 /// A cluster that is made of another's state begins at this log entry or later: so far no other has come, so that no
 /// master's number is one of the other's.
 pub const SEED_INDEX_MIN: u64 = 1_000_000_000;
-
-/// Silent masters are asked again for the text of an error after this; until then the last answer is told.
-pub const SILENCE_KEPT: Duration = Duration::from_secs(2);

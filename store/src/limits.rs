@@ -75,3 +75,6 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 /// Admitting a master, or another change of the masters, may take this long on the leader; then a joiner is told to ask
 /// again, and others that the outcome is not known.
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who does not answer is asked again after this, for the text of errors; until then the last answer is told.
+pub const SILENCE_KEPT: Duration = Duration::from_secs(2);

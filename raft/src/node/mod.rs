@@ -16,6 +16,7 @@ pub(crate) mod stop;
 mod transfer;
 pub(crate) mod upkeep;
 
+pub use health::Silence;
 pub use start::OPENER_THREAD;
 
 use std::collections::BTreeMap;
