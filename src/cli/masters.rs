@@ -1,12 +1,12 @@
-//! `quorate masters list|remove|transfer-leader`.
-
-use std::io::{self, IsTerminal, Write};
+//! `quorate masters list|remove|transfer-leader|recover`.
 
 use anyhow::bail;
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::confirm::confirm;
+use super::recover::{self, RecoverArgs};
 use super::status::{self, Output};
 use super::token::Target;
 use crate::masters::{REMOVE_PATH, TRANSFER_PATH};
@@ -39,6 +39,9 @@ pub enum MastersCommand {
         #[command(flatten)]
         to: Target,
     },
+    /// When the quorum is lost for good: make a new cluster from what one survivor's data directory has
+    #[command(after_help = super::help::RECOVER)]
+    Recover(RecoverArgs),
 }
 
 /// How it is printed.
@@ -57,6 +60,7 @@ pub fn run(command: MastersCommand) -> anyhow::Result<()> {
         MastersCommand::List { to, output } => list(&to, output),
         MastersCommand::Remove { name, to, yes } => remove(&name, &to, yes),
         MastersCommand::TransferLeader { name, to } => transfer(name.as_deref(), &to),
+        MastersCommand::Recover(args) => recover::run(&args),
     }
 }
 
@@ -102,20 +106,6 @@ fn after_removal(status: &Value, name: &str) -> anyhow::Result<String> {
     }
     let stay = masters().filter(|master| master["voter"] == true && master["name"] != name);
     Ok(crate::status::voters_line(stay.count()))
-}
-
-/// Asks on the terminal; an error for anything but a yes.
-fn confirm(question: &str) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
-        bail!("{question} Nobody can be asked here: say --yes");
-    }
-    drop(write!(io::stderr().lock(), "{question} [y/N] "));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if !["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
-        bail!("nothing was done");
-    }
-    Ok(())
 }
 
 fn transfer(name: Option<&str>, to: &Target) -> anyhow::Result<()> {

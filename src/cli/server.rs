@@ -94,7 +94,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         (Some(file), false) => Some(file).filter(|file| kubeconfig::check(file).is_ok()),
         (None, _) => None,
     };
-    let starting = Master::start(&data, &settings, &mut progress);
+    let starting = Master::start(&data, &options, &settings, &mut progress);
     let master = stop.or(starting).await?;
     if let (true, Some((url, token))) = (fresh, &settings.join) {
         let follow = join::follow_master(url, token, master.cluster.node_id, |line| {

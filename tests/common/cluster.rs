@@ -28,6 +28,8 @@ pub struct Cluster {
     pub agents: Vec<Process>,
     pub masters: Vec<MasterProcess>,
     pub range: PodRange,
+    /// What masters are started with beside the usual.
+    pub options: Vec<String>,
     /// Where the masters have their data.
     data: PathBuf,
     pub directory: Scratch,
@@ -44,7 +46,8 @@ impl Cluster {
         let directory = Scratch::new("cluster");
         let range = PodRange::claim();
         let data = data.unwrap_or_else(|| directory.path()).to_owned();
-        let mut cluster = Self { data, directory, range, masters: Vec::new(), agents: Vec::new() };
+        let (masters_of, agents, options) = (Vec::new(), Vec::new(), Vec::new());
+        let mut cluster = Self { data, directory, range, masters: masters_of, agents, options };
         for number in 0..masters {
             cluster.add_master(number, 0);
         }
@@ -86,6 +89,7 @@ impl Cluster {
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }
+        arguments.extend(self.options.iter().map(String::as_str));
         Process::start(&self.directory.path().join(format!("{name}.log")), &arguments)
     }
 
@@ -94,6 +98,16 @@ impl Cluster {
         let MasterProcess { name, data, api_port, peer_port, .. } = &self.masters[number];
         let process = self.run_master(name, data, *api_port, *peer_port, None);
         self.masters[number].process = process;
+    }
+
+    /// Lets a master join anew through another, from an empty directory.
+    pub fn rejoin(&mut self, number: usize, via: usize) {
+        let token = self.quorate_at(via, &["token", "create", "--role", "server"]);
+        let join = Some((self.masters[via].url(), token.trim().to_owned()));
+        let MasterProcess { name, data, api_port, peer_port, .. } = &self.masters[number];
+        let process = self.run_master(name, data, *api_port, *peer_port, join);
+        self.masters[number].process = process;
+        self.masters[number].process.says_again("ready after");
     }
 
     pub fn token(&self, role: &str) -> String {
