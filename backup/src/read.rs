@@ -29,7 +29,7 @@ pub struct Backup<R> {
 /// # Errors
 /// [`Error`]: when it cannot.
 pub fn read_header(input: &mut impl Read) -> Result<Header, Error> {
-    Ok(understand(&header_bytes(input)?.1)?)
+    understand(&header_bytes(input)?.1)
 }
 
 /// The first bytes, and those of the header.

@@ -1,4 +1,5 @@
 //! The bytes of the format, and that no damage to them goes unnoticed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{Cursor, Read as _};
 

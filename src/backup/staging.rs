@@ -2,7 +2,7 @@
 //! changed; then the two change places in one step; the old one stays, under another name.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -16,8 +16,9 @@ use crate::data_dir;
 /// In a directory that is being made. Who makes it holds its lock.
 const UNFINISHED: &str = "unfinished";
 
-/// What of the old directory belongs to the machine and not to the cluster's state: a node agent in the same process.
-const GOES_ALONG: &str = "agent";
+/// What of the old directory belongs to the machine and not to the cluster's state: a node agent in the same process,
+/// and the backups that were made there. Those of another cluster are never removed.
+const GOES_ALONG: [&str; 2] = ["agent", super::plan::DIRECTORY];
 
 /// A directory in the making. Dropped before it is in its place, it goes.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Staging {
         let path = above.join(format!("{name}.new-{stamp}"));
         let what = || format!("cannot make {} beside {}", path.display(), target.display());
         fs::create_dir(&path).with_context(what)?;
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let mode = fs::Permissions::from_mode(0o700);
         fs::set_permissions(&path, mode).with_context(what)?;
         let marker = mark(&path).with_context(what)?;
         Ok(Self { target, path, stamp, placed: false, _held: held, _marker: marker })
@@ -109,8 +110,8 @@ impl Staging {
         fs::rename(&self.path, &old).with_context(|| {
             format!("the new directory is in its place; the old one is {}", self.path.display())
         })?;
-        if old.join(GOES_ALONG).exists() {
-            fs::rename(old.join(GOES_ALONG), self.target.join(GOES_ALONG))?;
+        for name in GOES_ALONG.iter().filter(|name| old.join(name).exists()) {
+            fs::rename(old.join(name), self.target.join(name))?;
         }
         File::open(parent(&self.target)?)?.sync_all()?;
         Ok(old)
@@ -198,7 +199,9 @@ mod tests {
         fs::create_dir(&target).unwrap();
         fs::write(target.join("who"), "old").unwrap();
         fs::write(target.join("cluster.json"), "{}").unwrap();
-        fs::create_dir(target.join(GOES_ALONG)).unwrap();
+        for name in GOES_ALONG {
+            fs::create_dir(target.join(name)).unwrap();
+        }
         target
     }
 
@@ -220,7 +223,9 @@ mod tests {
         let target = old(directory.path());
         let aside = staged(&target).put_in_place().unwrap().unwrap();
         assert_eq!((who(&target), who(&aside)), ("new".to_owned(), "old".to_owned()));
-        assert!(target.join(GOES_ALONG).exists() && !aside.join(GOES_ALONG).exists());
+        for name in GOES_ALONG {
+            assert!(target.join(name).exists() && !aside.join(name).exists(), "{name}");
+        }
         assert!(!target.join(UNFINISHED).exists());
         assert_eq!(names(directory.path()).len(), 2);
     }

@@ -260,12 +260,8 @@ fn verify(paths: &[PathBuf]) -> anyhow::Result<()> {
     }
 }
 
-/// Where the keys of the new cluster come from.
-enum Keys {
-    /// Those that the state belongs to.
-    Old(ClusterKeys, String),
-    New,
-}
+/// The keys that the state belongs to, and where they come from; `None`: new ones are to be made.
+type Keys = Option<(ClusterKeys, String)>;
 
 fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     // All of it before anything is touched.
@@ -291,8 +287,8 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     }
     let staging = Staging::begin(&data)?;
     let (keys, from) = match keys {
-        Keys::Old(keys, from) => (keys, Some(from)),
-        Keys::New => (ClusterKeys::generate(&header.cluster_id, Timestamp::now())?, None),
+        Some((keys, from)) => (keys, Some(from)),
+        None => (ClusterKeys::generate(&header.cluster_id, Timestamp::now())?, None),
     };
     let rebuilt = rebuild(
         &staging,
@@ -345,7 +341,7 @@ fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys
         )
     };
     if args.new_keys {
-        return Ok(Keys::New);
+        return Ok(None);
     }
     if let Some(file) = &args.passphrase_file {
         let passphrase = read_passphrase(file)?;
@@ -357,7 +353,7 @@ fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys
         let keys =
             ClusterKeys::from_files(|name| Ok(files.get(name).cloned().unwrap_or_default()))?;
         of_another(&keys, "the backup")?;
-        return Ok(Keys::Old(keys, "the backup".to_owned()));
+        return Ok(Some((keys, "the backup".to_owned())));
     }
     let pki = args.pki.clone().unwrap_or_else(|| data.join("pki"));
     let found =
@@ -366,13 +362,13 @@ fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys
         Some(keys) => {
             let from = pki.display().to_string();
             of_another(&keys, &from)?;
-            Ok(Keys::Old(keys, from))
+            Ok(Some((keys, from)))
         }
         None if header.keys.is_some() => bail!(
             "{} holds the cluster's keys, sealed: open them with --passphrase-file FILE, or make new ones with --new-keys",
             args.file.display()
         ),
-        None => Ok(Keys::New),
+        None => Ok(None),
     }
 }
 

@@ -96,8 +96,12 @@ fn unusable(error: quorate_raft::StartError, data: &Path) -> anyhow::Error {
 
 fn question(data: &Path, standing: &Standing) -> String {
     let others = standing.members.len().saturating_sub(1);
+    let refused = match &standing.refused {
+        Some(refused) => format!("The others knew more, and refused this one: {refused}. "),
+        None => String::new(),
+    };
     format!(
-        "Make {} a new cluster of this master alone? Lost is what the {others} other masters had and this one had not: \
+        "{refused}Make {} a new cluster of this master alone? Lost is what the {others} other masters had and this one had not: \
          writes that were acknowledged after log entry {}. What this one had and no majority may have had takes effect. \
          The others must never run again on what they have.",
         data.display(),

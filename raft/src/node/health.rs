@@ -97,7 +97,7 @@ impl RaftNode {
             let silent = voters.iter().filter(|member| !answer.contains(&member.id));
             let silent: Vec<String> = silent.map(|member| member.member.name.clone()).collect();
             let lacks = voters.len() - silent.len() < quorum;
-            lacks.then(|| Silence { voters: voters.len(), quorum, silent })
+            lacks.then_some(Silence { voters: voters.len(), quorum, silent })
         });
         // Who stops has other things to say.
         asking.await.ok().flatten()
