@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quorate_pki::{Certified, ClusterKeys, Subject, files};
 use rustls::ClientConfig;
@@ -177,12 +178,56 @@ impl ApiClient {
         }
     }
 
+    /// Takes an answer of any length, as it comes.
+    pub async fn download(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        to: &mut impl std::io::Write,
+    ) -> anyhow::Result<()> {
+        let what = || format!("{method} {}{path}", self.server());
+        let asked = tokio::time::timeout(CALL_TIMEOUT, self.ask(method.clone(), path, Some(body)));
+        let Ok(response) = asked.await else {
+            bail!("{}: no answer within {} s", what(), CALL_TIMEOUT.as_secs());
+        };
+        let response = response.with_context(what)?;
+        if !response.status().is_success() {
+            read_json(response).await.with_context(what)?;
+            bail!("{}: there is nothing to take", what());
+        }
+        let mut answer = response.into_body();
+        loop {
+            match tokio::time::timeout(CALL_TIMEOUT, answer.frame()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(frame)) => {
+                    let frame = frame.with_context(|| format!("{}: it broke off", what()))?;
+                    if let Ok(bytes) = frame.into_data() {
+                        to.write_all(&bytes)?;
+                    }
+                }
+                Err(_) => {
+                    bail!("{}: nothing came for {} s", what(), CALL_TIMEOUT.as_secs());
+                }
+            }
+        }
+    }
+
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
+        read_json(self.ask(method, path, body).await?).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let name = self.server_name.as_deref();
         let stream = connect(&self.server, name, self.tls.clone()).await?;
         let (mut sender, connection) =
@@ -202,19 +247,23 @@ impl ApiClient {
             .header("content-type", "application/json")
             .header("user-agent", concat!("quorate/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(content)))?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-        let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if !status.is_success() {
-            let message = value["message"]
-                .as_str()
-                .map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
-            return Err(Refused { status, message }.into());
-        }
-        Ok(value)
+        Ok(sender.send_request(request).await?)
     }
+}
+
+/// The document of an answer. An error answer becomes an error with the `Status`' message.
+async fn read_json(response: Response<Incoming>) -> anyhow::Result<Value> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    if !status.is_success() {
+        let message = value["message"]
+            .as_str()
+            .map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
+        return Err(Refused { status, message }.into());
+    }
+    Ok(value)
 }
 
 fn parse_url(server: &str) -> anyhow::Result<Uri> {

@@ -17,6 +17,7 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 const ADDRESSES: &str = "Addresses";
 const JOINING: &str = "Joining";
 const PODS: &str = "Pods";
+const BACKUPS: &str = "Backups";
 const RAFT: &str = "Raft";
 const LOGS: &str = "Logs";
 
@@ -146,6 +147,21 @@ options! {
     /// [default: memory.available<100Mi,nodefs.available<10%,pid.available<10%; dev: without nodefs.available]
     #[arg(value_name = "SIGNALS", help_heading = PODS)]
     eviction_hard: String, "QUORATE_EVICTION_HARD";
+    /// When this master makes a backup, as crontab has it, in UTC unless a time zone follows [default: 0 */12 * * *]
+    #[arg(value_name = "CRON", help_heading = BACKUPS)]
+    backup_schedule: String, "QUORATE_BACKUP_SCHEDULE";
+    /// How many of them stay [default: 5]
+    #[arg(value_name = "N", help_heading = BACKUPS)]
+    backup_keep: u32, "QUORATE_BACKUP_KEEP";
+    /// Where they are [default: backups below --data]
+    #[arg(value_name = "DIR", help_heading = BACKUPS)]
+    backup_dir: PathBuf, "QUORATE_BACKUP_DIR";
+    /// File with the passphrase that seals the cluster's keys into them [default: they hold no keys]
+    #[arg(value_name = "FILE", help_heading = BACKUPS)]
+    backup_passphrase_file: PathBuf, "QUORATE_BACKUP_PASSPHRASE_FILE";
+    /// Make no backups
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = BACKUPS)]
+    no_backups: bool, "QUORATE_NO_BACKUPS";
     /// Raft heartbeat interval, milliseconds [default: 75]
     #[arg(value_name = "MS", help_heading = RAFT)]
     raft_heartbeat_ms: u64, "QUORATE_RAFT_HEARTBEAT_MS";
@@ -261,7 +277,8 @@ mod tests {
     fn values(argument: &clap::Arg) -> Vec<(String, String)> {
         let possible = argument.get_possible_values();
         let names: Vec<String> = possible.iter().map(|value| value.get_name().to_owned()).collect();
-        let is_number = argument.get_long().is_some_and(|flag| flag.ends_with("-ms"));
+        let is_number =
+            argument.get_long().is_some_and(|flag| flag.ends_with("-ms") || flag == "backup-keep");
         match (names.is_empty(), is_number) {
             (false, _) => names.into_iter().map(|name| (name.clone(), name)).collect(),
             (true, true) => ["11", "12"].map(|text| (text.to_owned(), text.to_owned())).into(),

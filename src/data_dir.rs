@@ -182,11 +182,22 @@ impl DataDir {
 
     /// Keeps who this master is.
     pub fn save_cluster(&self, cluster: &ClusterFile) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(cluster)?;
-        text.push('\n');
-        files::write_private(&self.path.join(CLUSTER_FILE), text.as_bytes())?;
-        Ok(())
+        write_cluster(&self.path, cluster)
     }
+}
+
+/// Writes `cluster.json` of a directory that nobody uses.
+pub fn write_cluster(path: &Path, cluster: &ClusterFile) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(cluster)?;
+    text.push('\n');
+    files::write_private(&path.join(CLUSTER_FILE), text.as_bytes())?;
+    Ok(())
+}
+
+/// Keeps a directory from being used as long as what this gives lives; refused when it is in use, or somebody else's.
+pub fn hold(path: &Path) -> anyhow::Result<File> {
+    refuse_foreign(path)?;
+    lock(path)
 }
 
 /// Whether a process holds the directory now.

@@ -10,6 +10,7 @@
 
 use std::process::ExitCode;
 
+mod backup;
 mod cli;
 mod client;
 mod config;

@@ -15,7 +15,11 @@ use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
 use quorate_store::{Clock, Masters, Started, Store};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::backup::{self, plan::Plan};
+use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
 use crate::join::{self, JoinService};
@@ -70,15 +74,19 @@ pub struct Master {
     pub cluster: ClusterFile,
     pub api_address: SocketAddr,
     running: Running,
+    stop_backups: CancellationToken,
+    backups: TaskTracker,
 }
 
 impl Master {
     /// Starts a master on a claimed data directory.
     pub async fn start(
         data: &DataDir,
+        options: &Options,
         settings: &Settings,
         progress: &mut Progress,
     ) -> anyhow::Result<Self> {
+        let plan = Plan::new(options, data.path())?;
         // Bound first: a port in use must leave no trace.
         let listeners = Listeners::bind(settings).await?;
         let member = listeners.member(settings)?;
@@ -106,7 +114,13 @@ impl Master {
         progress.done("replicated store");
         let pod_facing = pods.as_ref().and(settings.pod_facing);
         let listeners = std::iter::once(api).chain(pods).collect();
-        let mut parts = parts(&cluster, &keys, &started, (member, api_address));
+        let source = backup::take::Source {
+            store: started.store.clone(),
+            masters: started.masters.clone(),
+            cluster: Arc::new(cluster.clone()),
+            keys: keys.clone(),
+        };
+        let mut parts = parts(&cluster, &keys, &started, source.clone(), (member, api_address));
         let certificates = certificates.each_ref().map(|(name, pem)| (*name, pem.as_str()));
         metrics::register(&mut parts.registry, &started.masters, &certificates);
         let authority = keys.cluster.certificate_pem();
@@ -119,7 +133,13 @@ impl Master {
         let parts = Parts { listeners, tls: Some(tls), pod_facing, membership, ..parts };
         let running = serve(&cluster, &keys, started, parts)?;
         progress.done(&format!("API on https://{}", cluster.api_address));
-        Ok(Self { store: running.store.clone(), keys, cluster, api_address, running })
+        let (stop_backups, backups) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(plan) = plan {
+            backups.spawn(backup::schedule::run(source, plan, stop_backups.clone()));
+        }
+        backups.close();
+        let store = running.store.clone();
+        Ok(Self { store, keys, cluster, api_address, running, stop_backups, backups })
     }
 
     /// Completes when this master serves consistent reads, and what every cluster begins with is there
@@ -171,6 +191,8 @@ impl Master {
 
     /// Hands over leadership, drains requests, and stops.
     pub async fn shutdown(self) {
+        self.stop_backups.cancel();
+        self.backups.wait().await;
         self.running.shutdown().await;
     }
 }
@@ -238,11 +260,18 @@ fn parts(
     cluster: &ClusterFile,
     keys: &ClusterKeys,
     started: &Started,
+    source: backup::take::Source,
     (member, api_address): (Member, SocketAddr),
 ) -> Parts {
+    let (of_masters, of_backups) =
+        (masters::actions(started.masters.clone()), backup::serve::actions(source));
+    let actions: quorate_api_server::config::Actions =
+        Arc::new(move |path| of_masters(path).or_else(|| of_backups(path)));
     let (store, masters) = (started.store.clone(), started.masters.clone());
+    let cluster_id = cluster.cluster_id.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| {
-        (path == STATUS_PATH).then(|| status::document(&masters.status(), &store.view()))
+        let document = || status::document(&cluster_id, &masters.status(), &store.view());
+        (path == STATUS_PATH).then(document)
     });
     Parts {
         member,
@@ -267,7 +296,7 @@ fn parts(
         registry: prometheus_client::registry::Registry::default(),
         membership: MembershipRules::default(),
         documents: Some(documents),
-        actions: Some(masters::actions(started.masters.clone())),
+        actions: Some(actions),
         reach: Some(Arc::new(reach::serve)),
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use quorate_api::status::Status;
-use quorate_api_server::config::{Action, Actions};
+use quorate_api_server::config::{Action, Actions, Answered};
 use quorate_store::{Change, GroupError, Masters};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ pub fn actions(masters: Masters) -> Actions {
                     Status::bad_request(format!("the body cannot be understood: {error}"))
                 })?;
                 let change = if dry_run { Change::Try(Box::new(change)) } else { change };
-                changed(&masters, &change).await
+                changed(&masters, &change).await.map(Answered::Document)
             })
         });
         Some(action)

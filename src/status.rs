@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 /// Where the API serves it (for whoever may `get` this non-resource URL).
 pub const STATUS_PATH: &str = "/quorate/v1/status";
 
-/// Masters and nodes as this master sees them.
-pub fn document(status: &Status, view: &View) -> Value {
+/// Masters and nodes as this master of a cluster sees them.
+pub fn document(cluster_id: &str, status: &Status, view: &View) -> Value {
     let leader = status.leader;
     let masters: Vec<Value> = status
         .members
@@ -53,6 +53,8 @@ pub fn document(status: &Status, view: &View) -> Value {
         .map(|member| member.member.name.clone());
     let own = status.members.iter().find(|member| member.id == status.id);
     json!({
+        // Where another cluster was made of this one's state, masters of both have each other's addresses.
+        "clusterId": cluster_id,
         "answeredBy": own.map(|member| member.member.name.clone()),
         "leader": leader_name,
         "term": status.term.0,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use ipnet::IpNet;
 use quorate_api::status::Status;
 use quorate_store::Store;
@@ -56,9 +57,26 @@ pub type Documents = Arc<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync
 /// See [`Extras::actions`].
 pub type Actions = Arc<dyn Fn(&str) -> Option<Action> + Send + Sync>;
 
-/// Does something with the body of a request; gives the JSON document of the answer.
+/// Does something with the body of a request; gives the answer.
 pub type Action =
-    Box<dyn FnOnce(Bytes) -> BoxFuture<'static, Result<serde_json::Value, Box<Status>>> + Send>;
+    Box<dyn FnOnce(Bytes) -> BoxFuture<'static, Result<Answered, Box<Status>>> + Send>;
+
+/// What an [`Action`] answers.
+pub enum Answered {
+    /// A JSON document.
+    Document(serde_json::Value),
+    /// Bytes, sent as they come. An error breaks the connection off, so that nobody takes a part for the whole.
+    Stream(BoxStream<'static, std::io::Result<Bytes>>),
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document(document) => f.debug_tuple("Document").field(document).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
 
 impl fmt::Debug for ApiConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::authn::impersonate;
 use crate::authz::Permitted;
+use crate::config::Answered;
 use crate::identity::Identity;
 use crate::limits::REQUEST_TIMEOUT;
 use crate::metrics::{LongRunningLabels, RequestLabels};
@@ -141,8 +142,10 @@ impl Shared {
         }
         let action = self.actions.as_ref().filter(|_| call.parts.method == Method::POST);
         if let Some(action) = action.and_then(|of| of(path.trim_end_matches('/'))) {
-            let done = action(verb::read(call.body).await?).await?;
-            return Ok(pretty_json(&done));
+            return Ok(match action(verb::read(call.body).await?).await? {
+                Answered::Document(document) => pretty_json(&document),
+                Answered::Stream(bytes) => reply::stream(bytes),
+            });
         }
         if !matches!(call.parts.method, Method::GET | Method::HEAD) {
             return Err(Box::new(Status::method_not_allowed()));

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::io::Write as _;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
     RETRY_AFTER, VARY,
@@ -52,6 +54,18 @@ pub(crate) fn json_pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) 
     let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Bytes as they come.
+pub(crate) fn stream(bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Response<Body> {
+    let frames = bytes.map(|bytes| match bytes {
+        Ok(bytes) => Ok(http_body::Frame::data(bytes)),
+        Err(error) => Err(BoxError::from(error)),
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 

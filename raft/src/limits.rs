@@ -142,3 +142,7 @@ pub const HEARD_BYTES_MAX: usize = 32 * 1024;
 
 /// How often that file is written.
 pub const HEARD_KEPT_EVERY: Duration = Duration::from_secs(1);
+
+/// A cluster that is made of another's state begins at this log entry or later: so far no other has come, so that no
+/// master's number is one of the other's.
+pub const SEED_INDEX_MIN: u64 = 1_000_000_000;

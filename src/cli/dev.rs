@@ -48,7 +48,7 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
     settings.with_past(&options, &data)?;
     settings.for_dev(&data)?;
     progress.done(&format!("data directory {}", data.path().display()));
-    let master = stop.or(Master::start(&data, &settings, &mut progress)).await?;
+    let master = stop.or(Master::start(&data, &options, &settings, &mut progress)).await?;
     if !until_ready(&stop, &master, &mut progress).await? {
         master.shutdown().await;
         return Ok(());

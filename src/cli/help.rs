@@ -70,7 +70,7 @@ Examples:
   quorate status --server https://10.0.0.2:6443        ask another master than the kubeconfig names
 
 Each master is asked for itself; one that does not answer is listed with what the others know.
-Of -o json these stay: leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
+Of -o json these stay: clusterId, leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
 apiAddress, peerAddress, term, appliedIndex, trailsBy and version, alarms[] with alarm, master and
 advice, and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
 
@@ -95,6 +95,29 @@ Example:
 Give it what `quorate server --join` is to get on this machine. It looks both ways between this machine and each
 master, at versions, clocks, the disk's syncs and its free space, and whether name and addresses are free. A join does
 the same before it changes anything; --skip-preflight leaves it out.";
+
+pub const RECOVER: &str = "\
+Examples:
+  quorate masters recover --show               on each survivor's machine: which one has most
+  quorate masters recover                      there; asks first, --yes does not
+
+The master must not run. All that is in its log takes effect, also what it did not know to be decided; what
+only the lost masters had is lost. The new cluster has another id, so that no master of the old one gets in,
+and goes on at a far higher revision, so that every watcher lists again. The old directory is moved aside.
+docs/runbooks/quorum-loss.md has all steps.";
+
+pub const BACKUP: &str = "\
+Examples:
+  quorate backup save                                      from a running master, into this directory
+  quorate backup save --passphrase-file F before.backup    with the cluster's keys, sealed
+  quorate backup list                                      what the master on this machine made by itself
+  quorate backup verify *.backup
+  quorate backup restore before.backup --data /var/lib/quorate/server
+
+Each master makes a backup at 00:00 and at 12:00 UTC and keeps five (--backup-schedule, --backup-keep,
+--backup-dir and --no-backups of `quorate server`). A backup has all objects, Secrets too, and no keys unless
+they are sealed into it: keep a copy of pki in a master's data directory in another place, or a passphrase.
+docs/runbooks/backup-and-restore.md has all steps.";
 
 pub const COMPLETION: &str = "\
 Examples:

@@ -1,13 +1,13 @@
-//! `quorate masters list|promote|demote|replace|remove|transfer-leader`.
-
-use std::io::{self, IsTerminal, Write};
+//! `quorate masters list|preflight|promote|demote|replace|remove|transfer-leader|recover`.
 
 use anyhow::bail;
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::confirm::confirm;
 use super::help;
+use super::recover::{self, RecoverArgs};
 use super::server::default_data_dir;
 use super::status::{self, Output};
 use super::token::Target;
@@ -80,6 +80,9 @@ pub enum MastersCommand {
         #[command(flatten)]
         how: How,
     },
+    /// When the quorum is lost for good: make a new cluster from what one survivor's data directory has
+    #[command(after_help = super::help::RECOVER)]
+    Recover(RecoverArgs),
 }
 
 /// Where something is to be changed, and whether it is meant.
@@ -137,6 +140,7 @@ pub fn run(command: MastersCommand) -> anyhow::Result<()> {
         MastersCommand::Replace { old, new, how, yes } => replace(&old, &new, &how, yes),
         MastersCommand::Remove { name, how, yes } => remove(&name, &how, yes),
         MastersCommand::TransferLeader { name, how } => transfer(name.as_deref(), &how),
+        MastersCommand::Recover(args) => recover::run(&args),
     }
 }
 
@@ -216,20 +220,6 @@ fn after_removal(status: &Value, name: &str) -> anyhow::Result<String> {
     }
     let stay = masters().filter(|master| master["voter"] == true && master["name"] != name);
     Ok(crate::status::voters_line(stay.count()))
-}
-
-/// Asks on the terminal; an error for anything but a yes.
-fn confirm(question: &str) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
-        bail!("{question} Nobody can be asked here: say --yes");
-    }
-    drop(write!(io::stderr().lock(), "{question} [y/N] "));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if !["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
-        bail!("nothing was done");
-    }
-    Ok(())
 }
 
 fn transfer(name: Option<&str>, how: &How) -> anyhow::Result<()> {

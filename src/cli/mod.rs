@@ -1,6 +1,8 @@
 //! The command line: one file per command.
 
+mod backup;
 mod chaos;
+mod confirm;
 mod dev;
 mod help;
 mod images;
@@ -8,6 +10,7 @@ pub use images::ImagesCommand;
 pub use server::default_data_dir;
 mod kubeconfig;
 mod masters;
+mod recover;
 mod server;
 mod status;
 mod token;
@@ -56,6 +59,9 @@ enum Command {
     /// Print a kubeconfig for the cluster of a master on this machine
     #[command(after_help = help::KUBECONFIG)]
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Make, check and restore backups
+    #[command(subcommand, after_help = help::BACKUP)]
+    Backup(backup::BackupCommand),
     /// List, remove and choose among the masters
     #[command(subcommand, after_help = help::MASTERS)]
     Masters(masters::MastersCommand),
@@ -107,6 +113,7 @@ pub fn run() -> ExitCode {
         },
         Command::Token(command) => token::run(command),
         Command::Kubeconfig(args) => kubeconfig::run(args),
+        Command::Backup(command) => backup::run(command),
         Command::Masters(command) => masters::run(command),
         Command::Status(args) => status::run(args),
         Command::Chaos(args) => return chaos::run(args),
@@ -168,6 +175,11 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "skip_preflight",
             "join_timeout",
             "remove_dead_masters_after",
+            "backup_schedule",
+            "backup_keep",
+            "backup_dir",
+            "backup_passphrase_file",
+            "no_backups",
             "raft_heartbeat_ms",
             "raft_election_min_ms",
             "raft_election_max_ms",

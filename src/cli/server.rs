@@ -99,7 +99,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         (Some(file), false) => Some(file).filter(|file| kubeconfig::check(file).is_ok()),
         (None, _) => None,
     };
-    let starting = Master::start(&data, &settings, &mut progress);
+    let starting = Master::start(&data, &options, &settings, &mut progress);
     let master = stop.or(starting).await?;
     let joins = settings.join.as_ref().filter(|_| fresh || !master.has_heard());
     let there = match joins {

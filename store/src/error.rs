@@ -1,16 +1,30 @@
 //! What the store answers when it cannot do as asked.
 
+use quorate_raft::Silence;
 use quorate_state_machine::{Expired, Revision};
+
+/// What somebody who reads the error can do about it.
+fn told(silence: Option<&Silence>) -> String {
+    silence.map_or_else(String::new, |silence| {
+        format!(
+            ". There is {silence}. Start them again. If they are lost for good, stop the others and run `quorate masters \
+             recover` on one of their machines. Until then reads with resourceVersion=0 are answered, with what was \
+             decided before"
+        )
+    })
+}
 
 /// The store's errors. Which of them a caller may retry, and what an HTTP client is told, follows
 /// from [`Error::retryable`] and from what each says about the outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No leader, or no quorum, within the deadline. Certainly nothing was written: 503.
-    #[error("no leader could be reached within {waited_ms} ms; nothing was written")]
+    #[error("no leader could be reached within {waited_ms} ms; nothing was written{}", told(silence.as_ref()))]
     Unavailable {
         /// How long the caller waited.
         waited_ms: u64,
+        /// Who does not answer, when too few masters do.
+        silence: Option<Silence>,
     },
     /// The proposal was sent and no answer came within the deadline. It may or may not have taken
     /// effect: 504.

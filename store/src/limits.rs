@@ -77,3 +77,6 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
 /// A master that has not told its alarms by then has none that are known.
 pub const ALARMS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who does not answer is asked again after this, for the text of errors; until then the last answer is told.
+pub const SILENCE_KEPT: Duration = Duration::from_secs(2);

@@ -150,7 +150,7 @@ impl Store {
         match tokio::time::timeout(deadline, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(stopped()),
-            Err(_) => Err(Error::Unavailable { waited_ms: millis(deadline) }),
+            Err(_) => Err(Error::Unavailable { waited_ms: millis(deadline), silence: None }),
         }
     }
 

@@ -116,6 +116,7 @@ impl Cluster {
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }
+        arguments.extend(self.options.iter().map(String::as_str));
         Process::start(&self.directory.path().join(format!("{name}.log")), &arguments)
     }
 
@@ -124,6 +125,16 @@ impl Cluster {
         let MasterProcess { name, data, api_port, peer_port, .. } = &self.masters[number];
         let process = self.run_master(name, data, *api_port, *peer_port, None);
         self.masters[number].process = process;
+    }
+
+    /// Lets a master join anew through another, from an empty directory.
+    pub fn rejoin(&mut self, number: usize, via: usize) {
+        let token = self.quorate_at(via, &["token", "create", "--role", "server"]);
+        let join = Some((self.masters[via].url(), token.trim().to_owned()));
+        let MasterProcess { name, data, api_port, peer_port, .. } = &self.masters[number];
+        let process = self.run_master(name, data, *api_port, *peer_port, join);
+        self.masters[number].process = process;
+        self.masters[number].process.says_again("ready after");
     }
 
     pub fn token(&self, role: &str) -> String {

@@ -15,11 +15,14 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Process {
     child: Child,
     pub log: PathBuf,
+    /// What those before it have said to the same log.
+    begins_at: usize,
 }
 
 impl Process {
     pub fn start(log: &Path, arguments: &[&str]) -> Self {
         step(&format!("+ quorate {}", arguments.join(" ")));
+        let begins_at = std::fs::read_to_string(log).unwrap_or_default().len();
         let out = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(arguments)
@@ -29,7 +32,7 @@ impl Process {
             .stderr(out)
             .spawn()
             .unwrap();
-        Self { child, log: log.to_owned() }
+        Self { child, log: log.to_owned(), begins_at }
     }
 
     pub fn pid(&self) -> u32 {
@@ -68,6 +71,20 @@ impl Process {
 
     pub fn text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until this process says so, whatever those before it have said to the same log.
+    pub fn says_again(&mut self, text: &str) {
+        until(&format!("{text:?} anew in {}", self.log.display()), PATIENCE, || {
+            let said = self.own_text();
+            assert!(said.contains(text) || self.is_running(), "it has ended:\n{said}");
+            said.contains(text)
+        });
+    }
+
+    /// What this process has said.
+    pub fn own_text(&self) -> String {
+        self.text().get(self.begins_at..).unwrap_or_default().to_owned()
     }
 
     /// Waits until the log says so.

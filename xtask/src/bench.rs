@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod pods;
 mod report;
+pub(crate) mod restore;
 mod scenario;
 
 use std::path::PathBuf;

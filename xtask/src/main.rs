@@ -19,6 +19,8 @@ enum Command {
     Bench(bench::Args),
     /// Measures how long writes and controllers stand still when a leader dies, hangs, stops or hands over
     BenchFailover(bench::failover::Args),
+    /// Measures how long a backup of 1 GB takes to be checked and restored
+    BenchRestore(bench::restore::Args),
     /// Simulates clusters under faults for hours, from where the last soak stopped, and keeps what fails
     ChaosSoak(chaos::SoakArgs),
     /// Simulates clusters with bugs on purpose, each of which must be found
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFailover(args) => bench::failover::run(&args),
+        Command::BenchRestore(args) => bench::restore::run(&args),
         Command::ChaosSoak(args) => chaos::soak(&args),
         Command::ChaosMutants(args) => chaos::mutants(&args),
         Command::Codegen(args) => codegen::run(&args),

@@ -29,7 +29,7 @@ const TOP: &[&str] = &["", "chaos", "xtask"];
 const EVERYWHERE: &[&str] = &["mutants", "points"];
 
 /// Crates that must compile without an async runtime.
-const SYNC: &[&str] = &["state-machine", "api", "pki"];
+const SYNC: &[&str] = &["state-machine", "api", "pki", "backup"];
 
 /// Checks everything and reports all that is wrong at once.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {

@@ -57,7 +57,7 @@ pub(crate) async fn open(
 }
 
 /// Syncs the files of a directory, and the directory and those in it.
-fn sync_files(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_files(directory: &Path) -> io::Result<()> {
     for item in fs::read_dir(directory)? {
         fs::File::open(item?.path())?.sync_all()?;
     }

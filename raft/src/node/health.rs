@@ -10,7 +10,7 @@ use quorate_proto::raft as pb;
 use tokio::time::Instant;
 
 use super::status::MemberStatus;
-use super::{Inner, Metrics};
+use super::{Inner, Metrics, RaftNode};
 use crate::error::MembershipError;
 use crate::limits::{LEADER_READY_MAX, MEMBER_ANSWER_MAX, PROMOTE_LAG_MAX};
 use crate::peer::client::Purpose;
@@ -59,6 +59,48 @@ impl Inner {
             answers.then_some(member.id)
         });
         join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+/// Too few voters answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// How many masters vote.
+    pub voters: usize,
+    /// How many of them decide.
+    pub quorum: usize,
+    /// Those that do not answer this one.
+    pub silent: Vec<String>,
+}
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { voters, quorum, silent } = self;
+        let verb = if silent.len() == 1 { "does" } else { "do" };
+        write!(
+            f,
+            "no quorum: {quorum} of {voters} masters must answer, and {} {verb} not",
+            silent.join(", ")
+        )
+    }
+}
+
+impl RaftNode {
+    /// Asks the voters whether they are there. `None`: enough are, as far as this master hears.
+    pub async fn silence(&self) -> Option<Silence> {
+        let inner = self.inner.clone();
+        let asking = self.inner.runtime.spawn(async move {
+            let members = inner.members_of(&inner.metrics());
+            let answer = inner.who_answers(&members).await;
+            let voters: Vec<_> = members.iter().filter(|member| member.voter).collect();
+            let quorum = voters.len() / 2 + 1;
+            let silent = voters.iter().filter(|member| !answer.contains(&member.id));
+            let silent: Vec<String> = silent.map(|member| member.member.name.clone()).collect();
+            let lacks = voters.len() - silent.len() < quorum;
+            lacks.then_some(Silence { voters: voters.len(), quorum, silent })
+        });
+        // Who stops has other things to say.
+        asking.await.ok().flatten()
     }
 }
 

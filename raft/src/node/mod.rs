@@ -17,6 +17,7 @@ mod transfer;
 pub(crate) mod upkeep;
 pub mod voters;
 
+pub use health::Silence;
 pub use start::OPENER_THREAD;
 
 use std::collections::BTreeMap;

@@ -109,8 +109,9 @@ impl StateMachine for Machine {
 }
 
 /// The peers' CA of one cluster.
+#[derive(Clone)]
 pub struct Pki {
-    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    issuer: Arc<rcgen::CertifiedIssuer<'static, rcgen::KeyPair>>,
 }
 
 impl Pki {
@@ -118,7 +119,7 @@ impl Pki {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
-        Self { issuer: rcgen::CertifiedIssuer::self_signed(params, key).unwrap() }
+        Self { issuer: Arc::new(rcgen::CertifiedIssuer::self_signed(params, key).unwrap()) }
     }
 
     pub fn issue(&self, cluster_id: &str, node: NodeId) -> PeerTls {
@@ -131,7 +132,7 @@ impl Pki {
             rcgen::ExtendedKeyUsagePurpose::ServerAuth,
         ];
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(&key, &**self.issuer).unwrap();
         PeerTls {
             ca_pem: self.issuer.pem(),
             certificate_pem: certificate.pem(),

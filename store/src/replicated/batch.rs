@@ -101,7 +101,7 @@ impl Batcher {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(crate::store::stopped()),
             Err(_) if !claimed.swap(true, Ordering::AcqRel) => {
-                Err(Error::Unavailable { waited_ms: millis(deadline) })
+                Err(Error::Unavailable { waited_ms: millis(deadline), silence: None })
             }
             Err(_) => Err(Error::Unknown { waited_ms: millis(deadline) }),
         }
@@ -287,7 +287,10 @@ impl Proposer {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // Opening is not a write of the caller: nothing of it was proposed.
-                return Err(Error::Unavailable { waited_ms: millis(began.elapsed()) });
+                return Err(Error::Unavailable {
+                    waited_ms: millis(began.elapsed()),
+                    silence: None,
+                });
             }
             let proposal = Proposal { session: None, command: Command::OpenSession(id) };
             let entry = Entry { proposals: vec![proposal] };
@@ -323,7 +326,7 @@ impl Proposer {
                 return Err(if perhaps {
                     Error::Unknown { waited_ms }
                 } else {
-                    Error::Unavailable { waited_ms }
+                    Error::Unavailable { waited_ms, silence: None }
                 });
             }
             leadership.borrow_and_update();
@@ -442,7 +445,9 @@ pub(super) async fn pause(
 /// One error for each of several writers.
 fn copy(error: &Error, waited_ms: u64) -> Error {
     match error {
-        Error::Unavailable { .. } => Error::Unavailable { waited_ms },
+        Error::Unavailable { silence, .. } => {
+            Error::Unavailable { waited_ms, silence: silence.clone() }
+        }
         Error::Overloaded => Error::Overloaded,
         Error::NoSpace { reason } => Error::NoSpace { reason: reason.clone() },
         Error::Stopped { reason } => Error::Stopped { reason: reason.clone() },

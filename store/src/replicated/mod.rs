@@ -4,6 +4,7 @@
 //! * [`session`]: numbers this master's proposals, so that a retry takes effect once.
 //! * [`batch`]: many writers share one log entry.
 //! * [`departed`]: closes the sessions of masters that are gone.
+//! * [`silence`]: who does not answer, for the text of errors.
 //! * [`forward`]: the call by which a proposal reaches the leader.
 
 pub(crate) mod applier;
@@ -11,6 +12,7 @@ pub(crate) mod batch;
 pub(crate) mod departed;
 pub(crate) mod forward;
 pub(crate) mod session;
+mod silence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,7 @@ use crate::error::Error;
 use crate::store::millis;
 
 use batch::Batcher;
+use silence::Silent;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct Replicated {
     leadership: signal::Sender<Leadership>,
     batcher: Batcher,
     caught_up: AtomicBool,
+    silence: Silent,
     _departed: AbortOnDropHandle<()>,
 }
 
@@ -50,7 +54,8 @@ impl Replicated {
         let departed = departed::start(raft.clone(), published.clone());
         // State of its own says nothing: a learner may have stopped half way.
         let caught_up = AtomicBool::new(false);
-        Self { raft, published, leadership, batcher, caught_up, _departed: departed }
+        let silence = Silent::new(raft.clone());
+        Self { raft, published, leadership, batcher, caught_up, silence, _departed: departed }
     }
 
     async fn fenced(
@@ -103,7 +108,7 @@ impl Replicated {
         loop {
             let left = ends.saturating_duration_since(tokio::time::Instant::now());
             if left.is_zero() {
-                return Err(Error::Unavailable { waited_ms: millis(deadline) });
+                return Err(Error::Unavailable { waited_ms: millis(deadline), silence: None });
             }
             let payload = payload.clone();
             let proposed = if freeing {
@@ -166,13 +171,13 @@ impl Consensus for Replicated {
     }
 
     async fn read_index(&self, deadline: Duration) -> Result<LogIndex, Error> {
-        let unavailable = || Error::Unavailable { waited_ms: millis(deadline) };
+        let unavailable = || Error::Unavailable { waited_ms: millis(deadline), silence: None };
         match self.raft.read_index(deadline).await {
             Ok(index) => {
                 self.caught_up.store(true, Ordering::Relaxed);
                 Ok(LogIndex(index.0))
             }
-            Err(ReadError::Timeout { .. }) => Err(unavailable()),
+            Err(ReadError::Timeout { .. }) => Err(self.silence.explained(unavailable()).await),
             Err(ReadError::Overloaded) => Err(Error::Overloaded),
             Err(ReadError::Fatal(fatal)) => Err(Error::Stopped { reason: fatal.to_string() }),
         }
@@ -198,7 +203,10 @@ impl Consensus for Replicated {
         deadline: Duration,
     ) -> Result<Vec<Outcome>, Error> {
         let command = if all_or_nothing { Command::Txn(ops) } else { Command::Write(ops) };
-        self.batcher.propose(command, deadline).await
+        match self.batcher.propose(command, deadline).await {
+            Err(error) => Err(self.silence.explained(error).await),
+            done => done,
+        }
     }
 
     async fn write_fenced(

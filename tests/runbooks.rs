@@ -1,0 +1,180 @@
+//! What the runbooks tell people to type, typed: each ```sh block runs as it stands, against three masters. What no
+//! shell does (a machine that dies, a service manager) stands in comments beside it: `<!-- runbook: kill m1 m2 -->`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::PATIENCE;
+use common::cluster::Cluster;
+use common::process::run_to_end;
+
+/// What a runbook says.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Something that no shell does, and to which masters.
+    Does(String, Vec<String>),
+    Shell(String),
+}
+
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if let Some(words) = line.strip_prefix("<!-- runbook: ") {
+            let words = words.strip_suffix(" -->").expect("a comment of one line");
+            let mut words = words.split(' ').map(str::to_owned);
+            steps.push(Step::Does(words.next().unwrap(), words.collect()));
+        } else if line == "```sh" {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+            steps.push(Step::Shell(block.join("\n")));
+        }
+    }
+    steps
+}
+
+/// Whoever follows a runbook: on which machine, and in which directory.
+struct Reader {
+    cluster: Cluster,
+    on: usize,
+    /// Has `quorate` in it, and nothing else.
+    programs: PathBuf,
+    desk: PathBuf,
+    said: String,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let cluster = Cluster::start(3);
+        let programs = cluster.directory.path().join("bin");
+        let desk = cluster.directory.path().join("desk");
+        fs::create_dir(&programs).unwrap();
+        fs::create_dir(&desk).unwrap();
+        let binary = env!("CARGO_BIN_EXE_quorate");
+        std::os::unix::fs::symlink(binary, programs.join("quorate")).unwrap();
+        Self { cluster, on: 0, programs, desk, said: String::new() }
+    }
+
+    fn number(&self, name: &str) -> usize {
+        self.cluster.masters.iter().position(|master| master.name == name).unwrap()
+    }
+
+    fn follow(&mut self, text: &str) {
+        let steps = steps(text);
+        assert!(steps.iter().filter(|step| matches!(step, Step::Shell(_))).count() > 5);
+        for step in steps {
+            match step {
+                Step::Shell(block) => self.types(&block),
+                Step::Does(what, names) => {
+                    for name in names {
+                        let number = self.number(&name);
+                        self.does(&what, number);
+                    }
+                }
+            }
+        }
+    }
+
+    fn does(&mut self, what: &str, number: usize) {
+        match what {
+            "on" => self.on = number,
+            "kill" => self.cluster.masters[number].process.kill_9(),
+            "start" => {
+                self.cluster.restart(number);
+                self.cluster.masters[number].process.says_again("ready after");
+            }
+            "join" => self.cluster.rejoin(number, 0),
+            other => panic!("{other:?} is nothing that a reader does"),
+        }
+    }
+
+    fn types(&mut self, block: &str) {
+        common::step(&format!("at {}:\n{block}", self.cluster.masters[self.on].name));
+        let path = std::env::var_os("PATH").unwrap();
+        let mut all = vec![self.programs.clone()];
+        all.extend(std::env::split_paths(&path));
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-euc", block])
+            .current_dir(&self.desk)
+            .env("PATH", std::env::join_paths(all).unwrap())
+            .env("QUORATE_DATA", &self.cluster.masters[self.on].data)
+            .env_remove("KUBECONFIG");
+        let output = run_to_end(&mut shell, b"", PATIENCE);
+        self.said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}\n{}{complaint}", self.said);
+        eprintln!("{}{complaint}", self.said);
+    }
+
+    /// Three masters vote, and know each other.
+    fn is_whole(&self) {
+        let list = self.cluster.quorate_at(1, &["masters", "list"]);
+        assert!(list.contains("survives the loss of 1") && !list.contains("not answer"), "{list}");
+    }
+}
+
+fn runbook(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_backup_is_made_and_restored() {
+    let mut reader = Reader::new();
+    reader.cluster.quorate(&["token", "create", "--description", "before"]);
+    let text = runbook("backup-and-restore.md");
+    let (restored, new_machines) = text.split_once("## Restore on new machines").unwrap();
+    reader.follow(restored);
+    reader.is_whole();
+    let tokens = reader.cluster.quorate(&["token", "list"]);
+    assert!(tokens.contains("before"), "{tokens}");
+    for step in steps(new_machines) {
+        match step {
+            Step::Shell(block) => reader.types(&block),
+            Step::Does(what, names) => {
+                for name in names {
+                    let number = reader.number(&name);
+                    reader.does(&what, number);
+                }
+            }
+        }
+    }
+    // Both are what they should be: with the cluster's own keys.
+    for made in ["new-machine", "other-machine"] {
+        let pki = |data: &Path| fs::read(data.join("pki/cluster-ca.key")).unwrap();
+        assert_eq!(pki(&reader.desk.join(made)), pki(&reader.cluster.masters[0].data), "{made}");
+        reader.cluster.masters[0].data = reader.desk.join(made);
+        reader.does("start", 0);
+        let tokens = reader.cluster.quorate(&["token", "list"]);
+        assert!(tokens.contains("before"), "{tokens}");
+        reader.does("kill", 0);
+        reader.cluster.masters[0].data = reader.cluster.directory.path().join("m0");
+    }
+}
+
+#[test]
+fn a_lost_quorum_is_made_good() {
+    let mut reader = Reader::new();
+    reader.cluster.quorate(&["token", "create", "--description", "before"]);
+    let text = runbook("quorum-loss.md");
+    reader.follow(&text);
+    reader.is_whole();
+    let tokens = reader.cluster.quorate(&["token", "list"]);
+    assert!(tokens.contains("before"), "{tokens}");
+    let shown = fs::read_to_string(reader.desk.join("m0.json")).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["members"].as_array().unwrap().len(), 3, "{shown}");
+}
+
+#[test]
+fn blocks_and_comments_are_found() {
+    let text = "a\n<!-- runbook: kill m1 m2 -->\n```sh\nx\ny\n```\n```text\nz\n```\n";
+    let names = vec!["m1".to_owned(), "m2".to_owned()];
+    assert_eq!(steps(text), [Step::Does("kill".to_owned(), names), Step::Shell("x\ny".to_owned())]);
+}
