@@ -48,7 +48,7 @@ fn the_status_goes_on_whichever_master_is_lost() {
     }
     let back = |block: &&str| block.contains(" leads, ") && !block.contains("do not answer");
     let text = watched.says_by("all are back", |text| {
-        blocks(text).last().is_some_and(|block| back(&block) && !block.contains("does not answer"))
+        blocks(text).last().is_some_and(|block| back(block) && !block.contains("does not answer"))
     });
     step("nothing happens, nothing is said");
     let said = blocks(&text).len();

@@ -191,7 +191,7 @@ fn replace(old: &str, new: &str, how: &How, yes: bool) -> anyhow::Result<()> {
 fn preflight(options: Options, output: Option<Output>) -> anyhow::Result<()> {
     let options = options.with_file()?;
     let settings = Settings::new(&options, "0.0.0.0:6443")?;
-    let data = options.data.clone().unwrap_or_else(|| default_data_dir("server"));
+    let data = options.data.unwrap_or_else(|| default_data_dir("server"));
     let report = super::block_on(master::look_before_joining(&data, &settings))?;
     match output {
         Some(output) => output.show(&report.json())?,
