@@ -8,8 +8,9 @@
 //! Numbers are little endian. The header stands at the beginning, so that a list of files costs little, and a file can
 //! be written while it is sent. The checksum is over everything: a file without a good one is no backup.
 //!
-//! What the state's bytes mean this crate does not know; nothing here is async, reads a clock, or listens. Start reading
-//! at [`header`], then [`write`] and [`read`]; [`keys`] seals private keys with a passphrase, [`file`] is the disk.
+//! What the state's bytes mean this crate does not know; nothing here is async, reads a clock, or listens. Start
+//! reading at [`header`], then [`write`] and [`read`]; [`keys`] seals private keys with a passphrase, [`file`] is the
+//! disk.
 
 pub mod error;
 pub mod file;

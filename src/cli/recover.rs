@@ -102,8 +102,8 @@ fn question(data: &Path, standing: &Standing) -> String {
     };
     format!(
         "{refused}Make {} a new cluster of this master alone? Lost is what the {others} other masters had and this one had not: \
-         writes that were acknowledged after log entry {}. What this one had and no majority may have had takes effect. \
-         The others must never run again on what they have.",
+         writes that were acknowledged after log entry {}. What this one had and no majority may have had takes \
+         effect. The others must never run again on what they have.",
         data.display(),
         standing.last
     )
