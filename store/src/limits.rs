@@ -80,3 +80,6 @@ pub const ALARMS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who does not answer is asked again after this, for the text of errors; until then the last answer is told.
 pub const SILENCE_KEPT: Duration = Duration::from_secs(2);
+
+/// Reads with less time than this are not told who does not answer: asking takes up to a second.
+pub const EXPLAINED_DEADLINE_MIN: Duration = Duration::from_secs(8);

@@ -28,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::consensus::{Consensus, Fence, Leadership, PublishedViews};
 use crate::error::Error;
+use crate::limits::EXPLAINED_DEADLINE_MIN;
 use crate::store::millis;
 
 use batch::Batcher;
@@ -176,6 +177,10 @@ impl Consensus for Replicated {
             Ok(index) => {
                 self.caught_up.store(true, Ordering::Relaxed);
                 Ok(LogIndex(index.0))
+            }
+            // Whoever has little time, a probe for example, wants no reasons.
+            Err(ReadError::Timeout { .. }) if deadline < EXPLAINED_DEADLINE_MIN => {
+                Err(unavailable())
             }
             Err(ReadError::Timeout { .. }) => Err(self.silence.explained(unavailable()).await),
             Err(ReadError::Overloaded) => Err(Error::Overloaded),
