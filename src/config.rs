@@ -119,10 +119,10 @@ options! {
     #[arg(value_name = "FILE", help_heading = JOINING)]
     token_file: PathBuf, "QUORATE_TOKEN_FILE";
     /// Join as a standby: it gets the log, and does not vote until `quorate masters promote`
-    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = JOINING)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = JOINING)]
     standby: bool, "QUORATE_STANDBY";
     /// Join without looking first whether the machines reach each other, the disk is fast, the clocks agree
-    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = JOINING)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = JOINING)]
     skip_preflight: bool, "QUORATE_SKIP_PREFLIGHT";
     /// A master that joins and is not heard for so long is taken out again [default: 2m]
     #[arg(value_name = "DURATION", help_heading = RAFT)]

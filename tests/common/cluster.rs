@@ -116,7 +116,6 @@ impl Cluster {
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }
-        arguments.extend(self.options.iter().map(String::as_str));
         Process::start(&self.directory.path().join(format!("{name}.log")), &arguments)
     }
 
