@@ -75,6 +75,9 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 /// Admitting a master, or another change of the masters, may take this long on the leader; then a joiner is told to ask
 /// again, and others that the outcome is not known.
 pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who is asked for a change of the masters while no leader is known waits for one so long; an election takes less.
+pub const LEADER_KNOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// A master that has not told its alarms by then has none that are known.
 pub const ALARMS_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ use quorate_state_machine::codec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::limits::MEMBERSHIP_TIMEOUT;
+use crate::limits::{LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
 use crate::replicated::Replicated;
 use crate::replicated::applier::Applier;
 use crate::replicated::forward::{self, method};
@@ -210,7 +210,7 @@ impl Masters {
     /// # Errors
     /// [`GroupError`].
     pub async fn admit(&self, member: &Member) -> Result<NodeId, GroupError> {
-        let Some(leader) = self.leader_elsewhere()? else {
+        let Some(leader) = self.leader_elsewhere().await? else {
             return add_learner(&self.raft, member.clone()).await;
         };
         let reply = self.ask(leader, method::JOIN, member).await?;
@@ -226,7 +226,7 @@ impl Masters {
     /// # Errors
     /// [`GroupError`].
     pub async fn announce(&self, member: &Member) -> Result<(), GroupError> {
-        match self.leader_elsewhere()? {
+        match self.leader_elsewhere().await? {
             None => moved(&self.raft, self.id(), member.clone()).await,
             Some(leader) => self.ask(leader, method::MOVED, member).await.map(drop),
         }
@@ -237,7 +237,7 @@ impl Masters {
     /// # Errors
     /// [`GroupError`].
     pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
-        match self.leader_elsewhere()? {
+        match self.leader_elsewhere().await? {
             None => carry_out(&self.raft, change).await,
             Some(leader) => self.ask_for(leader, change).await,
         }
@@ -254,14 +254,18 @@ impl Masters {
         })
     }
 
-    /// Who leads, when it is another master; `None` when it is this one.
-    fn leader_elsewhere(&self) -> Result<Option<NodeId>, GroupError> {
-        match &*self.raft.leadership().borrow() {
+    /// Who leads, when it is another master; `None` when it is this one. Between two leaders it waits for the next.
+    async fn leader_elsewhere(&self) -> Result<Option<NodeId>, GroupError> {
+        let mut leadership = self.raft.leadership();
+        let known =
+            leadership.wait_for(|now| !matches!(now, LeadershipState::Follower { leader: None }));
+        let none = || GroupError::Unavailable("none is known".to_owned());
+        let known = tokio::time::timeout(LEADER_KNOWN_TIMEOUT, known).await;
+        let known = known.map_err(|_| none())?.map_err(|_| none())?.clone();
+        match known {
             LeadershipState::Leader(_) => Ok(None),
-            LeadershipState::Follower { leader: Some((leader, _)) } => Ok(Some(*leader)),
-            LeadershipState::Follower { leader: None } => {
-                Err(GroupError::Unavailable("none is known".to_owned()))
-            }
+            LeadershipState::Follower { leader: Some((leader, _)) } => Ok(Some(leader)),
+            LeadershipState::Follower { leader: None } => Err(none()),
         }
     }
 
