@@ -123,6 +123,10 @@ impl Master {
         let mut parts = parts(&cluster, &keys, &started, source.clone(), (member, api_address));
         let certificates = certificates.each_ref().map(|(name, pem)| (*name, pem.as_str()));
         metrics::register(&mut parts.registry, &started.masters, &certificates);
+        let meters = backup::schedule::Meters::default();
+        if plan.is_some() {
+            meters.register(&mut parts.registry);
+        }
         let authority = keys.cluster.certificate_pem();
         let tls = TlsMaterial {
             certificate_chain_pem: format!("{}{authority}", serving.certificate_pem),
@@ -135,7 +139,7 @@ impl Master {
         progress.done(&format!("API on https://{}", cluster.api_address));
         let (stop_backups, backups) = (CancellationToken::new(), TaskTracker::new());
         if let Some(plan) = plan {
-            backups.spawn(backup::schedule::run(source, plan, stop_backups.clone()));
+            backups.spawn(backup::schedule::run(source, plan, meters, stop_backups.clone()));
         }
         backups.close();
         let store = running.store.clone();
@@ -333,6 +337,7 @@ pub async fn look_before_joining(data: &Path, settings: &Settings) -> anyhow::Re
         bail!("say which cluster: --join URL --token T (from `quorate token create` on a master)");
     };
     let listeners = Listeners::bind(settings).await?;
+    let data = &std::path::absolute(data)?;
     let candidate = Candidate {
         url,
         token,

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::PATIENCE;
 use common::cluster::Cluster;
 use common::process::run_to_end;
+use common::{PATIENCE, free_port, until};
 
 /// What a runbook says.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,8 +60,9 @@ impl Reader {
         Self { cluster, on: 0, programs, desk, said: String::new() }
     }
 
-    fn number(&self, name: &str) -> usize {
-        self.cluster.masters.iter().position(|master| master.name == name).unwrap()
+    /// Masters are named after their place, also those that are not there yet.
+    fn number(name: &str) -> usize {
+        name.strip_prefix('m').unwrap().parse().unwrap()
     }
 
     fn follow(&mut self, text: &str) {
@@ -72,7 +73,7 @@ impl Reader {
                 Step::Shell(block) => self.types(&block),
                 Step::Does(what, names) => {
                     for name in names {
-                        let number = self.number(&name);
+                        let number = Self::number(&name);
                         self.does(&what, number);
                     }
                 }
@@ -88,7 +89,17 @@ impl Reader {
                 self.cluster.restart(number);
                 self.cluster.masters[number].process.says_again("ready after");
             }
+            "stop" => {
+                let status = self.cluster.masters[number].process.stop();
+                assert!(status.success(), "{status}");
+            }
             "join" => self.cluster.rejoin(number, 0),
+            "new" => self.cluster.add_master(number, 0),
+            "standby" => {
+                self.cluster.options = vec!["--standby".to_owned()];
+                self.cluster.add_master(number, 0);
+                self.cluster.options.clear();
+            }
             other => panic!("{other:?} is nothing that a reader does"),
         }
     }
@@ -104,6 +115,10 @@ impl Reader {
             .current_dir(&self.desk)
             .env("PATH", std::env::join_paths(all).unwrap())
             .env("QUORATE_DATA", &self.cluster.masters[self.on].data)
+            .env("MASTER", self.cluster.masters[self.on].url())
+            // Of the machine that is looked at: others have the usual ports here.
+            .env("QUORATE_LISTEN", format!("127.0.0.1:{}", free_port()))
+            .env("QUORATE_PEER_LISTEN", format!("127.0.0.1:{}", free_port()))
             .env_remove("KUBECONFIG");
         let output = run_to_end(&mut shell, b"", PATIENCE);
         self.said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -139,7 +154,7 @@ fn a_backup_is_made_and_restored() {
             Step::Shell(block) => reader.types(&block),
             Step::Does(what, names) => {
                 for name in names {
-                    let number = reader.number(&name);
+                    let number = Reader::number(&name);
                     reader.does(&what, number);
                 }
             }
@@ -170,6 +185,48 @@ fn a_lost_quorum_is_made_good() {
     let shown = fs::read_to_string(reader.desk.join("m0.json")).unwrap();
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["members"].as_array().unwrap().len(), 3, "{shown}");
+}
+
+/// The masters that vote, as one of them says.
+fn voters(reader: &Reader, asked: usize) -> Vec<String> {
+    let list = reader.cluster.quorate_at(asked, &["masters", "list", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let voters = list["masters"].as_array().unwrap().iter().filter(|one| one["voter"] == true);
+    voters.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn three_masters_become_five_and_three_again() {
+    let mut reader = Reader::new();
+    reader.follow(&runbook("scaling-masters.md"));
+    assert_eq!(voters(&reader, 1), ["m0", "m1", "m2"]);
+    for gone in [3, 4] {
+        let process = &mut reader.cluster.masters[gone].process;
+        until("it has ended", PATIENCE, || !process.is_running());
+        assert!(process.stopped().success(), "as it was told to");
+    }
+    assert!(!reader.desk.join("new-machine").exists(), "a preflight makes nothing");
+}
+
+#[test]
+fn masters_are_replaced() {
+    let mut reader = Reader::new();
+    reader.follow(&runbook("replacing-a-master.md"));
+    assert_eq!(voters(&reader, 3), ["m0", "m3", "m4"]);
+    let old = &mut reader.cluster.masters[1].process;
+    until("it has ended", PATIENCE, || !old.is_running());
+    // The dead machine comes back after all.
+    reader.cluster.restart(2);
+    let dead = &mut reader.cluster.masters[2].process;
+    until("it has ended", PATIENCE, || !dead.is_running());
+    assert!(dead.text().contains("was removed from the cluster"), "{}", dead.text());
+}
+
+#[test]
+fn masters_are_upgraded_one_by_one() {
+    let mut reader = Reader::new();
+    reader.follow(&runbook("upgrade.md"));
+    reader.is_whole();
 }
 
 #[test]

@@ -40,8 +40,13 @@ impl Draft {
     pub fn begin(path: &Path) -> Result<Self, Error> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!("{name}.{UNFINISHED}"));
+        // What somebody else has put there would keep his mode, and may be a link to elsewhere.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
         let out = Some(BufWriter::with_capacity(COPY_BYTES, file));
         Ok(Self { path: path.to_owned(), beside, out })
     }
@@ -131,9 +136,14 @@ pub fn list(directory: &Path) -> io::Result<Vec<Listed>> {
 }
 
 /// Which of the files of a kind have to go so that the newest `keep` of one master of a cluster stay. Others' are not
-/// touched, nor what cannot be read.
+/// touched, nor what cannot be read. One that says it is made after `now` counts as the oldest: a clock was wrong.
 #[must_use]
-pub fn surplus(all: &[Listed], kind: &str, own: (&str, &str), keep: usize) -> Vec<String> {
+pub fn surplus(
+    all: &[Listed],
+    kind: &str,
+    own: (&str, &str),
+    (keep, now): (usize, Timestamp),
+) -> Vec<String> {
     let prefix = format!("{kind}-");
     let is_own = |one: &&Listed| {
         one.name.starts_with(&prefix)
@@ -141,7 +151,9 @@ pub fn surplus(all: &[Listed], kind: &str, own: (&str, &str), keep: usize) -> Ve
                 (header.cluster_id.as_str(), header.made_by.name.as_str()) == own
             })
     };
-    let names: Vec<String> = all.iter().filter(is_own).map(|one| one.name.clone()).collect();
+    let is_late = |one: &&Listed| one.header.as_ref().is_ok_and(|header| header.made_at > now);
+    let (late, past): (Vec<&Listed>, Vec<&Listed>) = all.iter().filter(is_own).partition(is_late);
+    let names: Vec<String> = late.into_iter().chain(past).map(|one| one.name.clone()).collect();
     names[..names.len().saturating_sub(keep)].to_vec()
 }
 
@@ -203,6 +215,36 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
+    fn now() -> Timestamp {
+        "2026-03-01T13:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_wrong_clock_has_made_goes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let late = Header { made_at: "2030-01-01T00:00:00Z".parse().unwrap(), ..header("m1", 0) };
+        for header in [&late, &header("m1", 1), &header("m1", 2)] {
+            save(path, "scheduled", header);
+        }
+        let all = list(path).unwrap();
+        let gone = surplus(&all, "scheduled-m1", ("c1", "m1"), (2, now()));
+        assert_eq!(gone, ["scheduled-m1-20300101T000000Z.backup"]);
+    }
+
+    #[test]
+    fn what_somebody_has_put_there_is_not_written_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (theirs, path) = (directory.path().join("theirs"), directory.path().join("x.backup"));
+        fs::write(&theirs, "theirs").unwrap();
+        std::os::unix::fs::symlink(&theirs, directory.path().join("x.backup.part")).unwrap();
+        let mut draft = Draft::begin(&path).unwrap();
+        crate::write(&mut draft, &header("m1", 1), |out| out.write_all(b"state")).unwrap();
+        draft.finish().unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
     #[test]
     fn the_newest_of_ones_own_stay() {
         let directory = tempfile::tempdir().unwrap();
@@ -217,11 +259,11 @@ mod tests {
         let all = list(path).unwrap();
         assert_eq!(all.len(), 8);
         assert_eq!(
-            surplus(&all, "scheduled-m1", ("c1", "m1"), 2),
+            surplus(&all, "scheduled-m1", ("c1", "m1"), (2, now())),
             ["scheduled-m1-20260301T120001Z.backup", "scheduled-m1-20260301T120002Z.backup"]
         );
-        assert!(surplus(&all, "scheduled-m1", ("c1", "m1"), 4).is_empty());
-        assert!(surplus(&all, "scheduled-m3", ("c1", "m3"), 0).is_empty());
+        assert!(surplus(&all, "scheduled-m1", ("c1", "m1"), (4, now())).is_empty());
+        assert!(surplus(&all, "scheduled-m3", ("c1", "m3"), (0, now())).is_empty());
     }
 
     #[test]

@@ -258,7 +258,7 @@ async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
     loop {
         let status = masters.status();
         let known = status.members.iter().find(|known| known.id == status.id);
-        if known.is_some_and(|known| known.member != member)
+        if known.is_some_and(|known| !known.member.is_same_place(&member))
             && let Err(error) = masters.announce(&member).await
         {
             tracing::info!(%error, "the other masters do not know yet where this one is now");

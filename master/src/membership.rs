@@ -81,7 +81,8 @@ impl Watch {
         if silent > rules.join_silence_max {
             return Some(format!("it has not answered for {} s", silent.as_secs()));
         }
-        (still > rules.join_standstill_max)
+        // Of a snapshot that is on its way nobody says how far it is.
+        (still > rules.join_standstill_max && known.matched.is_some())
             .then(|| format!("it got no further for {} s", still.as_secs()))
     }
 
@@ -117,6 +118,7 @@ pub async fn look_after_members(
             () = tokio::time::sleep(INTERVAL) => {}
             () = ended.cancelled() => return,
         }
+        promote(&masters).await;
         let status = masters.status();
         let leads = (status.leader == Some(status.id)).then_some(status.term);
         if led != leads {
@@ -127,7 +129,6 @@ pub async fn look_after_members(
         }
         let now = Instant::now();
         watch.look(&with_own(status.members.clone(), status.id), now);
-        promote(&masters, &status.members).await;
         if now < not_before || status.joint {
             continue;
         }
@@ -146,7 +147,7 @@ pub async fn look_after_members(
         };
         if let Some((gone, why, what)) = hopeless.or_else(dead) {
             tracing::warn!(master = %gone.member, id = %gone.id, why, "{what}: taking it out");
-            if let Err(error) = masters.remove(gone.id).await {
+            if let Err(error) = masters.forget(gone.id, gone.voter, VOTERS_MIN).await {
                 tracing::warn!(master = %gone.member, %error, "it could not be taken out yet");
                 not_before = Instant::now() + REMOVAL_PAUSE;
             }
@@ -163,18 +164,27 @@ fn with_own(mut members: Vec<MemberStatus>, own: NodeId) -> Vec<MemberStatus> {
 }
 
 /// Makes voters of the learners that have caught up: of all in one step, so that no even number comes in between.
-async fn promote(masters: &Masters, members: &[MemberStatus]) {
+async fn promote(masters: &Masters) {
+    let status = masters.status();
+    if status.leader != Some(status.id) {
+        return;
+    }
     let level = |known: &&MemberStatus| {
         !known.voter
             && !known.member.standby
             && known.matched.is_some()
             && known.lag.is_some_and(|lag| lag <= PROMOTE_LAG_MAX)
     };
-    let level: BTreeSet<NodeId> = members.iter().filter(level).map(|known| known.id).collect();
+    let level: BTreeSet<NodeId> =
+        status.members.iter().filter(level).map(|known| known.id).collect();
     let Some(first) = level.first() else { return };
     let mut promoted = masters.promote(level.clone()).await;
-    if level.len() > 1 && matches!(promoted, Err(MembershipError::Silent { .. })) {
-        // One of them has died: the others do not wait for it.
+    let one = matches!(
+        promoted,
+        Err(MembershipError::Silent { .. } | MembershipError::NotCaughtUp { .. })
+    );
+    if level.len() > 1 && one {
+        // One of them has died, or is slow: the others do not wait for it.
         for node in &level {
             promoted = masters.promote(BTreeSet::from([*node])).await;
         }

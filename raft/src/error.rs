@@ -146,6 +146,18 @@ pub enum MembershipError {
         /// Its name.
         name: String,
     },
+    /// A master cannot read of standbys.
+    #[error("master {name:?} is of a version that knows no standbys: upgrade it first")]
+    NoStandbys {
+        /// Its name.
+        name: String,
+    },
+    /// It is what it was thought not to be.
+    #[error("master {name:?} answers, or is not what it was any more")]
+    Alive {
+        /// Its name.
+        name: String,
+    },
     /// It did not catch up in time.
     #[error("master {node} is {lag} entries behind and did not catch up in time")]
     NotCaughtUp {

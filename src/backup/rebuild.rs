@@ -19,7 +19,8 @@ use crate::settings::Network;
 /// not know can have seen.
 const AHEAD_MIN: u64 = 1_000_000_000;
 
-/// For each second that a state is old: more than any cluster writes.
+/// For each second since 1970: more than any cluster writes. Counted from then and not from when the state was made, so
+/// that of several rebuilt one after the other, of whichever states, each goes on after the one before.
 const AHEAD_PER_SECOND: u64 = 50_000;
 
 /// What a directory is made of.
@@ -28,8 +29,6 @@ pub struct Rebuild<'a> {
     pub machine: &'a Machine,
     /// The last log entry and the highest term that the old cluster is known to have had.
     pub last: (LogIndex, Term),
-    /// How old that knowledge is.
-    pub age: jiff::SignedDuration,
     /// Who the master is to be.
     pub member: Member,
     /// What all masters agree on.
@@ -60,11 +59,11 @@ pub struct Rebuilt {
 pub fn rebuild(staging: &Staging, what: Rebuild<'_>) -> anyhow::Result<Rebuilt> {
     let path = staging.path();
     let old = what.machine.view();
-    let seconds = u64::try_from(what.age.as_secs()).unwrap_or_default();
-    let ahead = AHEAD_MIN.saturating_add(seconds.saturating_mul(AHEAD_PER_SECOND));
     let (last, term) = what.last;
-    let index = last.0.max(old.index().0).saturating_add(ahead);
-    let leap = Leap { index: quorate_state_machine::LogIndex(index), revisions: ahead };
+    let now = Timestamp::now();
+    let index = beyond(last.0.max(old.index().0), now);
+    let revisions = beyond(old.revision().0, now) - old.revision().0;
+    let leap = Leap { index: quorate_state_machine::LogIndex(index), revisions };
     let machine = what.machine.leapt(leap, watchable())?;
     let view = machine.view();
     let (revision, objects) = (view.revision(), count(&machine));
@@ -125,9 +124,10 @@ pub fn machine_of(backup: &mut quorate_backup::Backup<std::fs::File>) -> anyhow:
     Ok(machine)
 }
 
-/// How long ago something was.
-pub fn age(since: Timestamp) -> jiff::SignedDuration {
-    Timestamp::now().duration_since(since).max(jiff::SignedDuration::ZERO)
+/// A number after all that anybody can have seen by now.
+fn beyond(known: u64, now: Timestamp) -> u64 {
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    known.saturating_add(AHEAD_MIN).max(seconds.saturating_mul(AHEAD_PER_SECOND))
 }
 
 /// The member that a directory's master was, or a new one with addresses that it corrects when it starts.

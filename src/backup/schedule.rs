@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use quorate_backup::file::{self, Draft};
 use quorate_pki::files;
+use quorate_raft::limits::DISK_FREE_BYTES_MIN;
 use tokio_util::sync::CancellationToken;
 
 use super::SCHEDULED;
@@ -20,11 +24,40 @@ const RETRY: Duration = Duration::from_secs(300);
 /// The clock is looked at this often: it may have been set, and a machine may have slept.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What is counted of them.
+#[derive(Debug, Clone, Default)]
+pub struct Meters {
+    last: Gauge,
+    due: Gauge,
+    failures: Counter,
+}
+
+impl Meters {
+    /// Shows them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "quorate_backup_last_success_timestamp_seconds",
+            "When this master made its last backup by itself, seconds since 1970; 0 when it has none",
+            self.last.clone(),
+        );
+        registry.register(
+            "quorate_backup_due_timestamp_seconds",
+            "When this master makes its next backup; in the past while that fails",
+            self.due.clone(),
+        );
+        registry.register(
+            "quorate_backup_failures",
+            "Backups that this master was to make and could not",
+            self.failures.clone(),
+        );
+    }
+}
+
 /// Makes backups until `stop`.
-pub async fn run(source: Source, plan: Plan, stop: CancellationToken) {
+pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationToken) {
     let directory = plan.directory.display().to_string();
     tracing::info!(directory, schedule = plan.text, keep = plan.keep, "backups are made");
-    let mut due = match first(&source, &plan).await {
+    let mut due = match first(&source, &plan, &meters).await {
         Ok(due) => due,
         Err(error) => {
             // What is there cannot be read: the next one that is written tells what is wrong.
@@ -32,16 +65,29 @@ pub async fn run(source: Source, plan: Plan, stop: CancellationToken) {
             Timestamp::now()
         }
     };
+    meters.due.set(due.as_second());
     loop {
         while Timestamp::now() < due {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = stop.cancelled() => return,
             }
+            // A clock that was ahead, and is right now, is not waited for.
+            due = plan.next(Timestamp::now()).map_or(due, |next| next.min(due));
         }
-        due = match once(&source, &plan).await.and_then(|()| plan.next(Timestamp::now())) {
-            Ok(next) => next,
+        let made = tokio::select! {
+            made = once(&source, &plan) => made,
+            // What was begun goes with the process, or is whole.
+            () = stop.cancelled() => return,
+        };
+        due = match made.and_then(|()| plan.next(Timestamp::now())) {
+            Ok(next) => {
+                meters.last.set(Timestamp::now().as_second());
+                meters.due.set(next.as_second());
+                next
+            }
             Err(error) => {
+                meters.failures.inc();
                 let error = format!("{error:#}");
                 tracing::warn!(directory, error, "no backup was made, it is tried again");
                 Timestamp::now() + RETRY
@@ -51,7 +97,7 @@ pub async fn run(source: Source, plan: Plan, stop: CancellationToken) {
 }
 
 /// When the next one is due: as the schedule says after the last. One that was missed is made at once.
-async fn first(source: &Source, plan: &Plan) -> anyhow::Result<Timestamp> {
+async fn first(source: &Source, plan: &Plan, meters: &Meters) -> anyhow::Result<Timestamp> {
     let (directory, cluster) = (plan.directory.clone(), source.cluster.clone());
     let last = blocking(move || {
         if !directory.exists() {
@@ -59,12 +105,16 @@ async fn first(source: &Source, plan: &Plan) -> anyhow::Result<Timestamp> {
         }
         file::remove_unfinished(&directory, &own_kind(&cluster.name))?;
         let all = file::list(&directory)?;
+        let now = Timestamp::now();
         let own = all.iter().filter_map(|one| one.header.as_ref().ok()).filter(|header| {
             (&header.cluster_id, &header.made_by.name) == (&cluster.cluster_id, &cluster.name)
+                && header.made_at <= now
         });
         Ok(own.map(|header| header.made_at).max())
     });
-    plan.next(last.await?.unwrap_or_else(Timestamp::now))
+    let last = last.await?;
+    meters.last.set(last.map_or(0, |last| last.as_second()));
+    plan.next(last.unwrap_or_else(Timestamp::now))
 }
 
 /// Several masters may share a directory, each with files of its own.
@@ -73,6 +123,9 @@ fn own_kind(master: &str) -> String {
 }
 
 async fn once(source: &Source, plan: &Plan) -> anyhow::Result<()> {
+    let state_bytes = source.masters.status().state_bytes;
+    let directory = plan.directory.clone();
+    blocking(move || has_room(&directory, state_bytes)).await?;
     let taken = source.take(plan.passphrase.clone()).await?;
     let (directory, keep) = (plan.directory.clone(), plan.keep);
     let cluster = source.cluster.clone();
@@ -85,14 +138,47 @@ async fn once(source: &Source, plan: &Plan) -> anyhow::Result<()> {
             "a backup was made"
         );
         let own = (cluster.cluster_id.as_str(), cluster.name.as_str());
-        let all = file::list(&directory)?;
-        for name in file::surplus(&all, &own_kind(&cluster.name), own, keep) {
-            let path = directory.join(name);
-            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        // It is made; that an old one stays is told, and no reason to make another.
+        if let Err(error) = tidy(&directory, own, keep) {
+            let (directory, error) = (directory.display(), format!("{error:#}"));
+            tracing::warn!(%directory, error, "old backups cannot be removed");
         }
         Ok(())
     })
     .await
+}
+
+/// Removes the oldest, so that as many stay as are to be kept.
+fn tidy(directory: &Path, own: (&str, &str), keep: usize) -> anyhow::Result<()> {
+    let all = file::list(directory)?;
+    let mut failed = None;
+    for name in file::surplus(&all, &own_kind(own.1), own, (keep, Timestamp::now())) {
+        let path = directory.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                failed = Some(anyhow::Error::new(error).context(path.display().to_string()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// The log, which may be on the same disk, goes before: a backup never takes the room that it needs.
+fn has_room(directory: &Path, state_bytes: u64) -> anyhow::Result<()> {
+    files::create_private_dir(directory)?;
+    let space = rustix::fs::statvfs(directory)?;
+    let free = space.f_bavail * space.f_frsize;
+    // Compressed it is smaller than that, by far.
+    let needed = 2 * DISK_FREE_BYTES_MIN + state_bytes;
+    anyhow::ensure!(
+        free >= needed,
+        "{} has {} MiB of room, and {} MiB are needed: free some, or give another --backup-dir",
+        directory.display(),
+        free >> 20,
+        needed >> 20,
+    );
+    Ok(())
 }
 
 fn write(directory: &Path, taken: &Taken) -> anyhow::Result<(String, u64)> {

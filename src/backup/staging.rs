@@ -64,7 +64,9 @@ impl Staging {
     pub fn put_in_place(mut self) -> anyhow::Result<Option<PathBuf>> {
         self.complete()?;
         let swapped = self.swap()?;
+        // Whatever happens now: under its name is the old directory.
         self.placed = true;
+        File::open(parent(&self.target)?)?.sync_all()?;
         if !swapped {
             return Ok(None);
         }
@@ -99,7 +101,6 @@ impl Staging {
         } else {
             fs::rename(&self.path, &self.target).with_context(what)?;
         }
-        File::open(parent(&self.target)?)?.sync_all()?;
         Ok(there)
     }
 
@@ -111,7 +112,13 @@ impl Staging {
             format!("the new directory is in its place; the old one is {}", self.path.display())
         })?;
         for name in GOES_ALONG.iter().filter(|name| old.join(name).exists()) {
-            fs::rename(old.join(name), self.target.join(name))?;
+            fs::rename(old.join(name), self.target.join(name)).with_context(|| {
+                format!(
+                    "the new directory is in its place, and the old one is {}, where {name} was left: move it to {}",
+                    old.display(),
+                    self.target.display()
+                )
+            })?;
         }
         File::open(parent(&self.target)?)?.sync_all()?;
         Ok(old)

@@ -295,7 +295,6 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         Rebuild {
             machine: &machine,
             last: (LogIndex(header.index), Term(header.term)),
-            age: rebuild::age(header.made_at),
             member,
             network,
             keys,

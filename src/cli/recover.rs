@@ -34,6 +34,9 @@ pub struct RecoverArgs {
     /// Do not ask
     #[arg(short, long, conflicts_with = "show")]
     yes: bool,
+    /// Also from a directory that the other masters have refused, as a removed master's
+    #[arg(long, conflicts_with = "show")]
+    even_if_refused: bool,
     /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
@@ -58,17 +61,25 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     if args.output.is_none() {
         show(None, &described(&cluster, standing, &machine))?;
     }
+    if let Some(refused) = standing.refused.as_ref().filter(|_| !args.even_if_refused) {
+        bail!(
+            "the other masters knew more than {} has, and refused it: {refused}. Recover from another survivor. Only when \
+             there is none: --even-if-refused",
+            data.display()
+        );
+    }
     if !args.yes {
         confirm(&question(&data, standing))?;
     }
-    drop(std::fs::remove_dir_all(&copy));
-    let written = standing.written.and_then(|at| Timestamp::try_from(at).ok());
+    let standing = standing.clone();
+    // The log's store writes for as long as it is open.
+    drop(survivor);
+    std::fs::remove_dir_all(&copy).with_context(|| format!("cannot delete {}", copy.display()))?;
     let rebuilt = rebuild(
         &staging,
         Rebuild {
             machine: &machine,
             last: (standing.last, standing.term),
-            age: rebuild::age(written.unwrap_or_else(Timestamp::now)),
             member: rebuild::member(None, Some(&cluster))?,
             network: cluster.network.clone(),
             keys: ClusterKeys::load(&data.join("pki"))?,

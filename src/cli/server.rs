@@ -178,7 +178,10 @@ async fn take_back(data: &DataDir, master: Master, why: &str) -> anyhow::Result<
     let (has_heard, cluster) = (master.has_heard(), master.cluster.clone());
     master.shutdown().await;
     if has_heard {
-        bail!("the join failed: {why}");
+        bail!(
+            "the join failed: {why}. To try again, move {} away or delete it, then join as on a new machine",
+            data.path().display()
+        );
     }
     let unreached = unreached(&cluster.peer_address);
     data.forget_join(cluster)?;

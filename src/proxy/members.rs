@@ -37,13 +37,23 @@ enum Health {
 pub(super) struct Master {
     address: String,
     health: Health,
+    /// The masters call it one of them.
+    listed: bool,
+    /// It was given at the start. It may be a load balancer, or a name that only this machine knows, so it is never
+    /// forgotten: where the masters' own addresses cannot be reached from here, it is all there is.
+    seed: bool,
     /// Of the connections to it that are there now.
     cut: CancellationToken,
 }
 
 impl Master {
     fn new(address: String) -> Self {
-        Self { address, health: Health::Unknown, cut: CancellationToken::new() }
+        let cut = CancellationToken::new();
+        Self { address, health: Health::Unknown, listed: true, seed: false, cut }
+    }
+
+    fn given(address: String) -> Self {
+        Self { seed: true, ..Self::new(address) }
     }
 
     /// `host:port`.
@@ -98,7 +108,7 @@ impl Members {
     /// Begins with `seeds` and follows the masters until `stop`.
     pub(super) fn start(client: ApiClient, seeds: Vec<String>, stop: CancellationToken) -> Self {
         let members = Self {
-            list: Arc::new(Mutex::new(seeds.into_iter().map(Master::new).collect())),
+            list: Arc::new(Mutex::new(seeds.into_iter().map(Master::given).collect())),
             turn: Arc::default(),
         };
         let follower =
@@ -134,10 +144,11 @@ impl Members {
         }
         // Stable: among equals the turns stay.
         all.sort_by_key(|master| match master.health {
-            Health::Ready => 0,
-            Health::Unknown => 1,
-            Health::NotReady => 2,
-            Health::Silent(_) => 3,
+            Health::Ready if master.listed => 0,
+            Health::Ready => 1,
+            Health::Unknown => 2,
+            Health::NotReady => 3,
+            Health::Silent(_) => 4,
         });
         all
     }
@@ -145,12 +156,12 @@ impl Members {
     /// Takes over which masters there are now.
     fn replace(&self, addresses: &[String]) {
         let mut list = self.list();
-        list.retain(|master| {
-            let stays = addresses.contains(&master.address);
-            if !stays {
+        list.retain_mut(|master| {
+            let was = std::mem::replace(&mut master.listed, addresses.contains(&master.address));
+            if was && !master.listed && !master.seed {
                 progress::tell(&format!("{} is no master any more", master.address));
             }
-            stays
+            master.listed || master.seed
         });
         for address in addresses.iter().take(PROXY_MASTERS_MAX) {
             if !list.iter().any(|master| master.address == *address) {
@@ -325,6 +336,19 @@ mod tests {
         let many: Vec<String> = (0..100).map(|number| format!("m{number}:1")).collect();
         members.replace(&many);
         assert_eq!(members.list().len(), PROXY_MASTERS_MAX);
+    }
+
+    #[test]
+    fn what_was_given_stays_and_comes_after_the_masters() {
+        let members = members(&[]);
+        members.list().push(Master::given("lb:1".to_owned()));
+        members.list()[0].seen(Answer::Ready);
+        members.replace(&["a:1".to_owned()]);
+        assert_eq!(order(&members), ["lb:1", "a:1"], "nobody has looked at the other yet");
+        members.list()[1].seen(Answer::Ready);
+        assert_eq!(order(&members)[0], "a:1");
+        members.list()[1].seen(Answer::None);
+        assert_eq!(order(&members)[0], "lb:1", "from here the masters cannot be reached");
     }
 
     #[test]

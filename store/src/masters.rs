@@ -315,20 +315,27 @@ impl Masters {
         self.raft.has_removed(node)
     }
 
-    /// Makes learners that have caught up voters, in one step. On the leader only.
+    /// Makes learners that have caught up voters, in one step, but not standbys. On the leader only.
     ///
     /// # Errors
     /// [`MembershipError`].
     pub async fn promote(&self, nodes: BTreeSet<NodeId>) -> Result<(), MembershipError> {
-        self.raft.reform(Reform::Promote(nodes), Go::Ahead).await.map(drop)
+        self.raft.reform(Reform::Graduate(nodes), Go::Ahead).await.map(drop)
     }
 
-    /// Takes a master out. On the leader only; others ask with [`Masters::change`].
+    /// Takes out a master that is silent; not when it answers, has become something else than a voter or a learner, or
+    /// when fewer voters than that would be left. On the leader only; who means it asks with [`Masters::change`].
     ///
     /// # Errors
     /// [`MembershipError`].
-    pub async fn remove(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.raft.remove(node).await
+    pub async fn forget(
+        &self,
+        node: NodeId,
+        voter: bool,
+        voters_min: usize,
+    ) -> Result<(), MembershipError> {
+        let forget = Reform::Forget { node, voter, voters_min };
+        self.raft.reform(forget, Go::Ahead).await.map(drop)
     }
 
     /// Hands leadership over to another voter.
@@ -451,6 +458,8 @@ fn of_membership(error: MembershipError) -> GroupError {
         | MembershipError::LastVoter { .. }
         | MembershipError::Needed { .. }
         | MembershipError::NoQuorum { .. }
+        | MembershipError::NoStandbys { .. }
+        | MembershipError::Alive { .. }
         | MembershipError::UnknownNode(_) => GroupError::Refused(error.to_string()),
         MembershipError::NotLeader { .. }
         | MembershipError::NotCaughtUp { .. }

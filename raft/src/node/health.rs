@@ -1,7 +1,7 @@
 //! Which masters are there at this moment: looked at before a change of the members, since one that needs somebody who
 //! has just died would take the quorum away until he is back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::status::MemberStatus;
 use super::{Inner, Metrics, RaftNode};
+use crate::codec::VERSION_STANDBYS;
 use crate::error::MembershipError;
 use crate::limits::{LEADER_READY_MAX, MEMBER_ANSWER_MAX, PROMOTE_LAG_MAX};
 use crate::peer::client::Purpose;
@@ -53,10 +54,17 @@ impl Inner {
 
     /// Which members are there now; this one is.
     pub(crate) async fn who_answers(&self, members: &[MemberStatus]) -> BTreeSet<NodeId> {
+        self.layouts(members).await.into_keys().collect()
+    }
+
+    /// The same, with the newest layout of memberships that each of them reads.
+    pub(crate) async fn layouts(&self, members: &[MemberStatus]) -> BTreeMap<NodeId, u32> {
         let asked = members.iter().map(|member| async move {
-            let answers = member.id == self.id
-                || self.probe(member.id, &member.member, MEMBER_ANSWER_MAX).await.is_some();
-            answers.then_some(member.id)
+            if member.id == self.id {
+                return Some((member.id, u32::from(VERSION_STANDBYS)));
+            }
+            let reply = self.probe(member.id, &member.member, MEMBER_ANSWER_MAX).await?;
+            Some((member.id, reply.membership_layout))
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
@@ -119,4 +127,23 @@ pub(crate) fn lacks_quorum(
     let ill = voters.iter().filter(|member| !is_healthy(member, answer));
     let ill: Vec<String> = ill.map(|member| member.member.name.clone()).collect();
     (voters.len() - ill.len() < quorum).then_some((quorum, ill))
+}
+
+/// The first standby of a cluster comes only when all who are there can read of it: who cannot would stop there, and
+/// with enough of them all writes. Who is away may be dead, and the standby be meant for its place; were it of an older
+/// version, it alone would stay behind until it is upgraded.
+pub(crate) fn knows_standbys(
+    members: &[MemberStatus],
+    layouts: &BTreeMap<NodeId, u32>,
+) -> Result<(), MembershipError> {
+    if members.iter().any(|known| known.member.standby) {
+        return Ok(());
+    }
+    let is_old = |known: &&MemberStatus| {
+        layouts.get(&known.id).is_some_and(|layout| *layout < u32::from(VERSION_STANDBYS))
+    };
+    match members.iter().find(is_old) {
+        None => Ok(()),
+        Some(old) => Err(MembershipError::NoStandbys { name: old.member.name.clone() }),
+    }
 }

@@ -8,6 +8,7 @@ use openraft::{ChangeMembers, Precondition, ServerState};
 use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 
+use super::health::knows_standbys;
 use super::leadership::LeadershipState;
 use super::{Inner, Metrics, RaftNode};
 use crate::error::MembershipError;
@@ -38,6 +39,10 @@ impl RaftNode {
             }
             let stillborn = inner.never_answered(metrics, &member);
             inner.check_addresses(metrics, stillborn, &member)?;
+            if member.standby {
+                let members = inner.members_of(metrics);
+                knows_standbys(&members, &inner.layouts(&members).await)?;
+            }
             let committed_leader_id = metrics.vote.leader_id;
             let same = [Precondition::CommittedLeaderId { committed_leader_id }];
             if let Some(id) = stillborn {

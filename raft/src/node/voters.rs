@@ -9,7 +9,7 @@ use openraft::ChangeMembers;
 use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
-use super::health::lacks_quorum;
+use super::health::{knows_standbys, lacks_quorum};
 use super::status::MemberStatus;
 use super::{Inner, OnStop, RaftNode};
 use crate::error::{Fatal, MembershipError};
@@ -27,10 +27,22 @@ pub enum Reform {
     /// Learners become voters, all in one step, so that a cluster grows from 1 to 3 without ever having 2. A standby
     /// among them is none any more.
     Promote(BTreeSet<NodeId>),
+    /// The same, without anybody's wish: of those that are learners still, and no standbys.
+    Graduate(BTreeSet<NodeId>),
     /// A voter votes no more, and goes on as a standby; a learner is made a standby.
     Demote(NodeId),
     /// A master is taken out, and ends by itself.
     Remove(NodeId),
+    /// The same, without anybody's wish, of one that is silent: not when it answers, or is not what it was, or when
+    /// fewer voters than that would be left.
+    Forget {
+        /// Who.
+        node: NodeId,
+        /// Whether it votes, as far as is known.
+        voter: bool,
+        /// How many voters must be left when a voter goes.
+        voters_min: usize,
+    },
     /// One is taken out, and another votes in its place.
     Replace {
         /// Who goes.
@@ -61,11 +73,17 @@ struct Plan {
 
 impl Reform {
     /// Who is to vote.
-    fn comes(&self) -> BTreeSet<NodeId> {
+    fn comes(&self, members: &[MemberStatus]) -> BTreeSet<NodeId> {
         match self {
             Self::Promote(nodes) => nodes.clone(),
+            Self::Graduate(nodes) => {
+                let learns = |known: &&MemberStatus| {
+                    nodes.contains(&known.id) && !known.voter && !known.member.standby
+                };
+                members.iter().filter(learns).map(|known| known.id).collect()
+            }
             Self::Replace { new, .. } => BTreeSet::from([*new]),
-            Self::Demote(_) | Self::Remove(_) => BTreeSet::new(),
+            Self::Demote(_) | Self::Remove(_) | Self::Forget { .. } => BTreeSet::new(),
         }
     }
 
@@ -73,15 +91,16 @@ impl Reform {
     #[must_use]
     pub fn goes(&self) -> Option<NodeId> {
         match self {
-            Self::Promote(_) => None,
-            Self::Demote(node) | Self::Remove(node) | Self::Replace { old: node, .. } => {
-                Some(*node)
-            }
+            Self::Promote(_) | Self::Graduate(_) => None,
+            Self::Demote(node)
+            | Self::Remove(node)
+            | Self::Forget { node, .. }
+            | Self::Replace { old: node, .. } => Some(*node),
         }
     }
 
     fn plan(&self, members: &[MemberStatus]) -> Result<Plan, MembershipError> {
-        let (comes, goes) = (self.comes(), self.goes());
+        let (comes, goes) = (self.comes(members), self.goes());
         for node in comes.iter().chain(&goes) {
             find(members, *node)?;
         }
@@ -182,29 +201,37 @@ impl RaftNode {
 
 impl Inner {
     async fn reform(&self, reform: &Reform, go: Go) -> Result<usize, MembershipError> {
-        let (comes, goes) = (reform.comes(), reform.goes());
+        let goes = reform.goes();
         let wait = if go == Go::Ahead { PROMOTE_WAIT_MAX } else { PROMOTE_STABLE };
+        let comes = reform.comes(&self.members_of(&self.leader_metrics()?));
         self.wait_caught_up(&comes, wait).await?;
         let mut turn = self.turn().await?;
         let members = self.members_of(&turn.metrics);
         // What was heard a second ago is not enough: when one of those who stay has just died, a change that needs it
         // would take the quorum away until it is back.
-        let answer = self.who_answers(&members).await;
-        if goes.is_some() {
-            // A new leader has to hear first how far the others are.
-            turn.metrics = self.when_level(&answer).await?;
-        }
+        let layouts = self.layouts(&members).await;
+        let answer: BTreeSet<NodeId> = layouts.keys().copied().collect();
+        // A new leader has to hear first how far the others are.
+        turn.metrics = self.when_level(&answer).await?;
         let members = self.members_of(&turn.metrics);
+        let comes = reform.comes(&members);
         let plan = reform.plan(&members)?;
         would_decide(&comes, goes, &members, &answer)?;
+        if let Reform::Forget { node, voter, voters_min } = reform {
+            still_silent((*node, *voter, *voters_min), &members, &answer)?;
+        }
+        if matches!(reform, Reform::Demote(_)) {
+            knows_standbys(&members, &layouts)?;
+        }
         let Some(change) = plan.change.filter(|_| go == Go::Ahead) else { return Ok(plan.voters) };
         if goes == Some(self.id) {
             return Err(MembershipError::Leads(self.id));
         }
-        points::pass(match goes {
-            Some(_) => Point::MembershipBeforeRemoval,
-            None => Point::MembershipBeforePromotion,
-        });
+        if goes.is_some() {
+            points::pass(Point::MembershipBeforeRemoval);
+        } else {
+            points::pass(Point::MembershipBeforePromotion);
+        }
         let change = self.raft.change_membership_if(change, plan.retain, turn.unchanged());
         let changed = self.limited(change).await;
         if let Err(MembershipError::NotLeader { .. }) = changed {
@@ -253,6 +280,21 @@ impl Inner {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Nobody is taken out for his silence who has come back, or has become something else meanwhile.
+fn still_silent(
+    (node, voter, voters_min): (NodeId, bool, usize),
+    members: &[MemberStatus],
+    answer: &BTreeSet<NodeId>,
+) -> Result<(), MembershipError> {
+    let known = find(members, node)?;
+    let left = members.iter().filter(|one| one.voter && one.id != node).count();
+    let same = known.voter == voter && !known.member.standby && (!voter || left >= voters_min);
+    if answer.contains(&node) || !same {
+        return Err(MembershipError::Alive { name: known.member.name.clone() });
+    }
+    Ok(())
 }
 
 /// Those who are to vote must be there. When somebody votes no more, a majority of all and one of those who stay must
@@ -369,6 +411,39 @@ mod tests {
         assert_eq!(decide(&[1, 2, 4], Some(3)), Ok(()));
         assert_eq!(decide(&[1, 2, 4], Some(2)), Ok(()), "two of the other three answer");
         assert!(matches!(decide(&[1, 4], Some(3)), Err(MembershipError::NoQuorum { .. })));
+    }
+
+    #[test]
+    fn nobody_is_forgotten_who_came_back_or_became_something_else() {
+        let members = [voter(1, 0), voter(2, 0), voter(3, 0), voter(4, 0), learner(5, false)];
+        let gone = |node: u64, voter: bool, members: &[MemberStatus], answer: &[u64]| {
+            still_silent((NodeId(node), voter, 3), members, &ids(answer)).is_ok()
+        };
+        assert!(gone(4, true, &members, &[1, 2, 3, 5]));
+        assert!(!gone(4, true, &members, &[1, 2, 3, 4]), "it answers");
+        assert!(!gone(3, true, &members[..3], &[1, 2]), "three stay");
+        assert!(gone(5, false, &members, &[1, 2, 3]));
+        assert!(!gone(4, false, &members, &[1, 2, 3]), "it votes by now");
+        assert!(!gone(5, false, &[voter(1, 0), learner(5, true)], &[1]), "it is a standby by now");
+        let graduate = Reform::Graduate(ids(&[4, 5, 9]));
+        assert_eq!(graduate.comes(&members), ids(&[5]));
+        assert_eq!(graduate.comes(&[voter(1, 0), learner(5, true)]), ids(&[]));
+    }
+
+    #[test]
+    fn the_first_standby_waits_for_masters_that_know_of_none() {
+        let members = [voter(1, 0), voter(2, 0)];
+        let layouts = |second: Option<u32>| {
+            BTreeMap::from_iter(
+                [(NodeId(1), 2)].into_iter().chain(second.map(|layout| (NodeId(2), layout))),
+            )
+        };
+        assert_eq!(knows_standbys(&members, &layouts(Some(2))), Ok(()));
+        assert_eq!(knows_standbys(&members, &layouts(None)), Ok(()), "it may be dead");
+        let error = knows_standbys(&members, &layouts(Some(0))).unwrap_err();
+        assert!(error.to_string().contains("master \"m2\" is of a version that knows"), "{error}");
+        let with = [voter(1, 0), voter(2, 0), learner(3, true)];
+        assert_eq!(knows_standbys(&with, &layouts(Some(0))), Ok(()), "they read of one already");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::incoming::Incoming;
 use super::past::Past;
 use super::server::{Inbound, PeerIdentity};
 use super::wire;
+use crate::codec::VERSION_STANDBYS;
 use crate::limits::READ_ROUND_MAX;
 use crate::log::shared::Shared;
 use crate::node::Raft;
@@ -187,6 +188,7 @@ impl RaftService for Service {
             last_log_id: last.map(wire::id_out),
             leader: leader.map_or(0, |id| id.0),
             removed: removal::says_removed(&self.raft, sender),
+            membership_layout: u32::from(VERSION_STANDBYS),
         }))
     }
 
