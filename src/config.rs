@@ -162,6 +162,13 @@ options! {
     /// Make no backups
     #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = BACKUPS)]
     no_backups: bool, "QUORATE_NO_BACKUPS";
+    /// What the store may take before it only accepts deletes: bytes, or such as 2Gi; 0 for no quota [default: 8Gi]
+    #[arg(value_name = "BYTES", help_heading = RAFT)]
+    quota_backend_bytes: String, "QUORATE_QUOTA_BACKEND_BYTES";
+    /// How often a master looks whether its memory, and every 60th time its snapshots, are as they were written, and
+    /// the masters agree [default: 1m]
+    #[arg(value_name = "DURATION", help_heading = RAFT)]
+    scrub_interval: String, "QUORATE_SCRUB_INTERVAL";
     /// Raft heartbeat interval, milliseconds [default: 75]
     #[arg(value_name = "MS", help_heading = RAFT)]
     raft_heartbeat_ms: u64, "QUORATE_RAFT_HEARTBEAT_MS";

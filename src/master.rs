@@ -12,6 +12,7 @@ use quorate_master::{MembershipRules, Parts, Prepared, Running};
 use quorate_pki::{Certified, ClusterKeys, JoinToken, Subject, authority, files};
 use quorate_points::{self as points, Point};
 use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
+use quorate_store::limits::SCRUB_INTERVAL;
 use quorate_store::{Clock, Masters, Started, Store};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -133,8 +134,9 @@ impl Master {
             private_key_pem: serving.key_pem,
             client_ca_pem: authority.to_owned(),
         };
-        let membership = settings.membership;
-        let parts = Parts { listeners, tls: Some(tls), pod_facing, membership, ..parts };
+        let (membership, scrub_interval) = (settings.membership, settings.scrub_interval);
+        let tls = Some(tls);
+        let parts = Parts { listeners, tls, pod_facing, membership, scrub_interval, ..parts };
         let running = serve(&cluster, &keys, started, parts)?;
         progress.done(&format!("API on https://{}", cluster.api_address));
         let (stop_backups, backups) = (CancellationToken::new(), TaskTracker::new());
@@ -248,7 +250,10 @@ async fn start_store(
         tls,
         timing: settings.timing,
         snapshots: snapshot_rule(),
-        disk: quorate_raft::DiskRule::of_masters(),
+        disk: quorate_raft::DiskRule {
+            state_bytes_max: settings.quota,
+            ..quorate_raft::DiskRule::of_masters()
+        },
         host: Arc::new(quorate_raft::host::Machine),
     })
     .await
@@ -274,7 +279,7 @@ fn parts(
     let (store, masters) = (started.store.clone(), started.masters.clone());
     let cluster_id = cluster.cluster_id.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| {
-        let document = || status::document(&cluster_id, &masters.status(), &store.view());
+        let document = || status::document(&cluster_id, &masters, &store.view());
         (path == STATUS_PATH).then(document)
     });
     Parts {
@@ -299,6 +304,7 @@ fn parts(
         pod_facing: None,
         registry: prometheus_client::registry::Registry::default(),
         membership: MembershipRules::default(),
+        scrub_interval: SCRUB_INTERVAL,
         documents: Some(documents),
         actions: Some(actions),
         reach: Some(Arc::new(reach::serve)),

@@ -1,6 +1,7 @@
 //! Metrics of the whole process: Raft's numbers and the kernel's about the process, read when somebody asks. What each
 //! one means is in `docs/metrics.md`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -24,7 +25,7 @@ pub struct RaftCollector(pub Masters);
 impl Collector for RaftCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let status = self.0.status();
-        for fact in facts(&status, self.0.disk_use()) {
+        for fact in facts(&status, self.0.disk_use(), &self.0.alarms()) {
             fact.encode(&mut encoder)?;
         }
         Ok(())
@@ -208,11 +209,10 @@ fn index(index: Option<LogIndex>) -> Option<f64> {
     index.map(|index| float(index.0))
 }
 
-fn facts(status: &Status, disk: DiskUse) -> Vec<Fact> {
+fn facts(status: &Status, disk: DiskUse, alarms: &BTreeSet<Alarm>) -> Vec<Fact> {
     let mut all = of_raft(status);
     all.extend(of_members(status));
     all.extend(of_sizes(status, disk));
-    let alarms = Alarm::of(status);
     let series = Alarm::ALL.into_iter();
     let series = series.map(|alarm| (alarm.name().to_owned(), flag(alarms.contains(&alarm))));
     all.push(Fact::by(

@@ -8,9 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use quorate_api::quantity::Quantity;
 use quorate_master::MembershipRules;
 use quorate_pki::JoinToken;
 use quorate_raft::Timing;
+use quorate_raft::limits::STATE_BYTES_MAX;
+use quorate_store::limits::SCRUB_INTERVAL;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Options;
@@ -22,6 +25,9 @@ const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
 /// `--remove-dead-masters-after` is no shorter: a machine that starts again is not dead.
 const DEAD_MASTERS_AFTER_MIN: Duration = Duration::from_secs(60);
+
+/// `--scrub-interval` is no shorter: nothing else would be done.
+const SCRUB_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
 /// Pairs of ranges (pods, Services) that `dev` tries, in order.
 const DEV_RANGES: std::ops::RangeInclusive<u8> = 21..=60;
@@ -169,6 +175,10 @@ pub struct Settings {
     /// Whether it joins as a standby.
     pub standby: bool,
     pub membership: MembershipRules,
+    /// How often a master looks whether its state is what was decided.
+    pub scrub_interval: Duration,
+    /// What the state may take; 0 for no quota.
+    pub quota: u64,
     /// A further address for the API, of this host only: where its pods reach it when `listen` is the
     /// loopback address.
     pub pod_facing: Option<SocketAddr>,
@@ -216,6 +226,8 @@ impl Settings {
             standby,
             skip_preflight: options.skip_preflight.unwrap_or_default(),
             membership: membership(options)?,
+            scrub_interval: scrub_interval(options)?,
+            quota: quota(options)?,
             pod_facing: None,
             _ranges: None,
         })
@@ -308,9 +320,24 @@ fn duration(flag: &str, text: &str, min: Duration) -> anyhow::Result<Duration> {
         bail!("{flag} {text:?} is not a duration: write for instance 90s, 2m or 1h30m");
     };
     if duration < min {
-        bail!("{flag} {text} is too short: {} s is the least", min.as_secs());
+        bail!("{flag} {text} is too short: {min:?} is the least");
     }
     Ok(duration)
+}
+
+fn scrub_interval(options: &Options) -> anyhow::Result<Duration> {
+    let text = options.scrub_interval.as_deref();
+    let asked = text.map(|text| duration("--scrub-interval", text, SCRUB_INTERVAL_MIN));
+    Ok(asked.transpose()?.unwrap_or(SCRUB_INTERVAL))
+}
+
+fn quota(options: &Options) -> anyhow::Result<u64> {
+    let Some(text) = options.quota_backend_bytes.as_deref() else { return Ok(STATE_BYTES_MAX) };
+    let bytes =
+        Quantity::parse(text.trim()).ok().and_then(|quantity| u64::try_from(quantity.value()).ok());
+    bytes.with_context(|| {
+        format!("--quota-backend-bytes {text:?}: give a number of bytes such as 8589934592, or 8Gi; 0 for no quota")
+    })
 }
 
 fn membership(options: &Options) -> anyhow::Result<MembershipRules> {

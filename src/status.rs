@@ -1,18 +1,19 @@
 //! What `quorate status` shows, as the masters serve it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_raft::{Role, Status};
 use quorate_state_machine::{GroupResource, View};
-use quorate_store::Alarm;
+use quorate_store::{Alarm, Masters};
 use serde_json::{Value, json};
 
 /// Where the API serves it (for whoever may `get` this non-resource URL).
 pub const STATUS_PATH: &str = "/quorate/v1/status";
 
 /// Masters and nodes as this master of a cluster sees them.
-pub fn document(cluster_id: &str, status: &Status, view: &View) -> Value {
+pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
+    let (status, raised) = (&masters.status(), masters.alarms());
     let leader = status.leader;
     let masters: Vec<Value> = status
         .members
@@ -77,19 +78,19 @@ pub fn document(cluster_id: &str, status: &Status, view: &View) -> Value {
         "history": forgotten(view),
         "summary": summary(status),
         // This master's own: who wants to know all asks all.
-        "alarms": alarms(status),
+        "alarms": alarms(status, &raised),
         "masters": masters,
         "nodes": nodes(view),
     })
 }
 
 /// This master's alarms, with what to do.
-fn alarms(status: &Status) -> Vec<Value> {
+fn alarms(status: &Status, alarms: &BTreeSet<Alarm>) -> Vec<Value> {
     let own = status.members.iter().find(|member| member.id == status.id);
     let name = own.map(|member| member.member.name.clone());
     let row =
-        |alarm: Alarm| json!({"alarm": alarm.name(), "master": name, "advice": alarm.advice()});
-    Alarm::of(status).into_iter().map(row).collect()
+        |alarm: &Alarm| json!({"alarm": alarm.name(), "master": name, "advice": alarm.advice()});
+    alarms.iter().map(row).collect()
 }
 
 /// To a tenth.

@@ -23,7 +23,7 @@ use crate::reply::{self, Body, BoxError};
 use crate::request_info::RequestInfo;
 use crate::serve::Peer;
 use crate::server::Shared;
-use crate::status_error::Answer;
+use crate::status_error::{Answer, of_store};
 use crate::{discovery, health, negotiate, verb, version};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -128,6 +128,8 @@ impl Shared {
         let permitted = self.authorizer.permit(info.clone(), identity)?;
         let call = Call { permitted, query, parts, body };
         if info.resource().is_some() {
+            // Much of what follows looks at the newest view without asking first.
+            self.store.in_service().map_err(|error| of_store(&error))?;
             verb::dispatch(self, call).await
         } else {
             self.answer_path(call).await

@@ -226,7 +226,9 @@ impl Status {
         self
     }
 
-    fn retry_after(mut self, seconds: u32) -> Status {
+    /// With the seconds after which clients ask again by themselves.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Status {
         self.details.get_or_insert_default().retry_after_seconds = seconds;
         self
     }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::handover::look_after_fitness;
 use super::living::Living;
 use super::membership::{MembershipRules, look_after_members};
 use super::news;
@@ -114,7 +115,9 @@ async fn run(
     // 4. Learners that have caught up become voters, and those that never will are let go.
     let masters = roles.masters.clone();
     let membership = tokio::spawn(look_after_members(masters, roles.membership, ended.clone()));
-    // 5. What happens to the masters is told as events.
+    // 5. A leader that is not fit to lead lets another.
+    let fitness = tokio::spawn(look_after_fitness(roles.masters.clone(), ended.clone()));
+    // 6. What happens to the masters is told as events.
     let news =
         news::tell(roles.masters.clone(), lead.clone(), roles.admit.clone(), roles.clock.clone());
     let news = tokio::spawn(news::until(ended.clone(), news));
@@ -142,7 +145,7 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, membership, news] {
+    for task in [bootstrap, membership, fitness, news] {
         drop(task.await);
     }
     if !events_ended {

@@ -3,6 +3,7 @@
 //! What is below, a machine's directory, keys and listeners, is the caller's: the `quorate` binary has those of a
 //! machine, the simulated world of `quorate chaos sim` has none, and both run what is here.
 
+mod handover;
 mod leadership;
 mod living;
 mod membership;
@@ -75,6 +76,8 @@ pub struct Parts {
     pub tls: Option<TlsMaterial>,
     /// Where pods of this host reach the API, beside the masters' own addresses.
     pub pod_facing: Option<SocketAddr>,
+    /// How often this master looks whether its state is what was decided.
+    pub scrub_interval: Duration,
     /// What the leader does about members by itself.
     pub membership: MembershipRules,
     /// Metrics of the process.
@@ -146,9 +149,14 @@ impl Prepared {
     /// # Errors
     /// When keys or listeners cannot be used.
     pub fn serve(self, services: Routes) -> anyhow::Result<Running> {
-        let Self { started, parts, hub, stop, tasks, relay } = self;
+        let Self { mut started, parts, hub, stop, tasks, relay } = self;
+        let scrubber = started.scrubber();
         let (store, masters) = (started.store, started.masters);
         let mut registry = parts.registry;
+        if let Some(scrubber) = scrubber {
+            scrubber.meters().register(&mut registry);
+            tasks.spawn(scrubber.run(parts.scrub_interval, stop.clone()));
+        }
         let controllers_metrics = quorate_controllers::ControllersMetrics::default();
         controllers_metrics.register(&mut registry);
         let scheduler_metrics = quorate_scheduler::Metrics::register(&mut registry);

@@ -27,6 +27,16 @@ pub(crate) enum Command {
     Apply { batch: Vec<Item>, done: oneshot::Sender<()> },
     Snapshot { done: oneshot::Sender<View> },
     Restore { file: SnapshotFile, done: oneshot::Sender<Result<(), RestoreError>> },
+    Hold(Hold),
+}
+
+/// Nothing is applied until a better state has come, or nobody wants to bring one any more.
+pub(crate) struct Hold {
+    /// Told the last index that is applied.
+    pub(crate) held: oneshot::Sender<u64>,
+    /// A state of that index or later.
+    pub(crate) file: oneshot::Receiver<SnapshotFile>,
+    pub(crate) done: oneshot::Sender<Result<(), RestoreError>>,
 }
 
 /// The state at one moment, ready to be encoded.
@@ -103,6 +113,13 @@ pub(crate) fn start<M: StateMachine>(
     };
     let work = async move {
         while let Some(command) = queue.recv().await {
+            let command = match command {
+                Command::Hold(hold) => {
+                    worker.hold(hold).await;
+                    continue;
+                }
+                command => command,
+            };
             if catch_unwind(AssertUnwindSafe(|| worker.handle(command))).is_err() {
                 tracing::error!("the state machine panicked");
                 let text = "the state machine panicked while it applied the log".to_owned();
@@ -135,11 +152,35 @@ impl<M: StateMachine> Worker<M> {
                 drop(done.send(view));
             }
             Command::Restore { file, done } => drop(done.send(self.restore(&file))),
+            // Taken by the loop, since it waits.
+            Command::Hold(_) => {}
         }
+    }
+
+    async fn hold(&mut self, hold: Hold) {
+        let applied = self.last_applied.map_or(0, |id| id.index);
+        if hold.held.send(applied).is_err() {
+            return;
+        }
+        // Nobody brings one: it goes on with what it has.
+        let Ok(file) = hold.file.await else { return };
+        let restored = if file.last_index() < self.last_applied.map(|id| id.index) {
+            Err(RestoreError::Invalid("it is older than what was applied".to_owned()))
+        } else {
+            self.restore(&file)
+        };
+        drop(hold.done.send(restored));
     }
 
     fn apply(&mut self, batch: Vec<Item>) {
         points::pass(Point::ApplyBeforeBatch);
+        // A state that was brought may be ahead of what Raft knows to be applied. What its proposers get is no answer.
+        let reached = self.last_applied.map(|id| id.index);
+        let batch: Vec<Item> =
+            batch.into_iter().filter(|(entry, _)| Some(entry.log_id.index) > reached).collect();
+        if batch.is_empty() {
+            return;
+        }
         let mut entries = Vec::with_capacity(batch.len());
         let mut responders = Vec::with_capacity(batch.len());
         for (entry, responder) in batch {

@@ -100,12 +100,18 @@ pub struct DiskRule {
     /// Size of the preallocated file `raft/ballast`; 0 for none. It is given back by itself when the
     /// disk is nearly full, and taken again when there is plenty.
     pub ballast_bytes: u64,
+    /// `propose` answers `OverQuota` when the state takes as many bytes; 0 for no quota. `propose_reserved` still works.
+    pub state_bytes_max: u64,
 }
 
 impl DiskRule {
     /// What masters are run with.
     #[must_use]
     pub fn of_masters() -> Self {
-        Self { free_bytes_min: limits::DISK_FREE_BYTES_MIN, ballast_bytes: limits::BALLAST_BYTES }
+        Self {
+            free_bytes_min: limits::DISK_FREE_BYTES_MIN,
+            ballast_bytes: limits::BALLAST_BYTES,
+            state_bytes_max: limits::STATE_BYTES_MAX,
+        }
     }
 }

@@ -40,6 +40,14 @@ pub enum ProposeError {
         /// What must stay free.
         free_bytes_min: u64,
     },
+    /// Not proposed: the state is as large as it may become.
+    #[error("the store holds {state_bytes} bytes, its quota is {state_bytes_max}")]
+    OverQuota {
+        /// What it holds now.
+        state_bytes: u64,
+        /// What it may hold.
+        state_bytes_max: u64,
+    },
     /// Proposed, outcome not known: it may be applied, now or later, or never.
     #[error("outcome unknown: {reason}")]
     Unknown {
@@ -247,6 +255,23 @@ pub enum CallError {
     /// The other side's handler refused.
     #[error("refused: {0}")]
     Refused(String),
+    /// This node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why the state of another master was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum HealError {
+    /// No master of that number is a member.
+    #[error("no master has the number {0}")]
+    UnknownNode(NodeId),
+    /// It did not come whole.
+    #[error("the state of the other master did not come: {0}")]
+    Fetch(String),
+    /// It came and cannot be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// This node has stopped.
     #[error(transparent)]
     Fatal(#[from] Fatal),

@@ -30,7 +30,7 @@ pub mod types;
 
 pub use config::{Config, DiskRule, PeerTls, SnapshotRule, Timing};
 pub use error::{
-    CallError, Corruption, Fatal, MembershipError, ProposeError, ReadError, StartError,
+    CallError, Corruption, Fatal, HealError, MembershipError, ProposeError, ReadError, StartError,
     TransferError,
 };
 pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};

@@ -43,6 +43,14 @@ pub const ENGINE_LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub const PURGE_STEP_RECORDS: usize = 512;
 /// Syncs whose duration is remembered for the percentile in the status.
 pub const SYNC_SAMPLES: usize = 512;
+/// A group commit that takes longer is slow: ten times what a disk for a log should take.
+pub const SLOW_DISK_SYNC: Duration = Duration::from_millis(100);
+/// The disk is slow when more than half of the group commits of so long were, ...
+pub const SLOW_DISK_WINDOW: Duration = Duration::from_secs(10);
+/// ... and so many at least, ...
+pub const SLOW_DISK_SYNCS_MIN: usize = 4;
+/// ... or when one has not come to its end for so long.
+pub const SLOW_DISK_STUCK: Duration = Duration::from_secs(2);
 /// Snapshot files kept. The log reaches back to the oldest of them.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is taken when the log is larger than this and than the state. On disk a log takes about
@@ -56,6 +64,14 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
 /// The receiver's time to check and install a complete snapshot.
 pub const SNAPSHOT_INSTALL_MAX: Duration = Duration::from_secs(600);
+/// One who asks for a state of some index waits so long for this master to reach it.
+pub const FETCH_APPLIED_MAX: Duration = Duration::from_secs(5);
+/// ... and then so long for a snapshot to be made.
+pub const FETCH_SNAPSHOT_MAX: Duration = Duration::from_secs(300);
+/// How often it is looked whether it is made.
+pub const FETCH_SNAPSHOT_POLL: Duration = Duration::from_millis(100);
+/// A master whose state is damaged asks the others for so long; then it stops.
+pub const HEAL_MAX: Duration = Duration::from_secs(600);
 /// Bytes of a message between masters. Larger ones are refused by the receiver.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of the body of one `call`. Above it `call` answers `TooLarge`.
@@ -110,6 +126,8 @@ pub const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Watermark that masters are run with: with fewer free bytes growing proposals are refused. More than
 /// what can be on its way when it is reached, garbage of the engine included.
 pub const DISK_FREE_BYTES_MIN: u64 = 128 * 1024 * 1024;
+/// What the state of a master may take, unless told otherwise. Each master keeps it in memory.
+pub const STATE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// Ballast that masters are run with.
 pub const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
 /// With fewer free bytes the ballast is given back.

@@ -78,14 +78,15 @@ fn long_times() -> Histogram {
     Histogram::new(exponential_buckets(0.01, 2.0, 16))
 }
 
-const REASONS: [&str; 6] =
-    ["fatal", "no_space", "not_leader", "overloaded", "too_large", "unknown"];
+const REASONS: [&str; 7] =
+    ["fatal", "no_space", "not_leader", "over_quota", "overloaded", "too_large", "unknown"];
 
 fn reason(error: &ProposeError) -> &'static str {
     match error {
         ProposeError::Fatal(_) => "fatal",
         ProposeError::DiskFull { .. } => "no_space",
         ProposeError::NotLeader { .. } => "not_leader",
+        ProposeError::OverQuota { .. } => "over_quota",
         ProposeError::Overloaded => "overloaded",
         ProposeError::TooLarge { .. } => "too_large",
         ProposeError::Unknown { .. } => "unknown",

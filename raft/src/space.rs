@@ -89,6 +89,15 @@ impl Space {
         Ok(())
     }
 
+    /// Whether the state may still grow.
+    pub(crate) fn check_state(&self, state_bytes: u64) -> Result<(), ProposeError> {
+        let state_bytes_max = self.rule.state_bytes_max;
+        if state_bytes_max > 0 && state_bytes >= state_bytes_max {
+            return Err(ProposeError::OverQuota { state_bytes, state_bytes_max });
+        }
+        Ok(())
+    }
+
     /// Whether this many bytes can be written without coming near the floor.
     pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         let free = self.measure().unwrap_or_else(|_| self.free());
@@ -180,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_depends_on_the_need() {
-        let (_directory, space) = space(DiskRule { free_bytes_min: 100 << 20, ballast_bytes: 0 });
+        let (_directory, space) =
+            space(DiskRule { free_bytes_min: 100 << 20, ..DiskRule::default() });
         let at =
             |free: u64| [Need::Growing, Need::Freeing].map(|need| space.judge(need, free).is_ok());
         assert_eq!(at(100 << 20), [true, true]);
@@ -193,14 +203,15 @@ mod tests {
 
     #[test]
     fn the_ballast_is_there_as_long_as_the_rule_wants_it() {
-        let (directory, space) = space(DiskRule { free_bytes_min: 0, ballast_bytes: 1 << 20 });
+        let (directory, space) = space(DiskRule { ballast_bytes: 1 << 20, ..DiskRule::default() });
         let ballast = directory.path().join("ballast");
         assert_eq!(ballast.metadata().unwrap().len(), 1 << 20);
         drop(space);
         Space::open(directory.path(), DiskRule::default(), Arc::new(Machine)).unwrap();
         assert!(!ballast.exists());
         // A watermark that this disk can never meet: no ballast is taken.
-        let rule = DiskRule { free_bytes_min: u64::MAX, ballast_bytes: 1 << 20 };
+        let rule =
+            DiskRule { free_bytes_min: u64::MAX, ballast_bytes: 1 << 20, ..DiskRule::default() };
         let space = Space::open(directory.path(), rule, Arc::new(Machine)).unwrap();
         assert!(!ballast.exists());
         assert!(space.check(Need::Growing).is_err());

@@ -18,8 +18,11 @@ use super::SCHEDULED;
 use super::plan::Plan;
 use super::take::{Source, Taken};
 
-/// A backup that failed is tried again after this: there may have been no quorum, or no room.
-const RETRY: Duration = Duration::from_secs(300);
+/// A backup that failed is tried again after this: there may have been no leader for a moment, as when masters start.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Each that fails after it is tried again after twice the time, at most after this: there is no quorum, or no room.
+const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// The clock is looked at this often: it may have been set, and a machine may have slept.
 const LOOK: Duration = Duration::from_secs(1);
@@ -66,6 +69,7 @@ pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationT
         }
     };
     meters.due.set(due.as_second());
+    let mut failures = 0;
     loop {
         while Timestamp::now() < due {
             tokio::select! {
@@ -82,6 +86,7 @@ pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationT
         };
         due = match made.and_then(|()| plan.next(Timestamp::now())) {
             Ok(next) => {
+                failures = 0;
                 meters.last.set(Timestamp::now().as_second());
                 meters.due.set(next.as_second());
                 next
@@ -89,11 +94,24 @@ pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationT
             Err(error) => {
                 meters.failures.inc();
                 let error = format!("{error:#}");
-                tracing::warn!(directory, error, "no backup was made, it is tried again");
-                Timestamp::now() + RETRY
+                let wait = retry(failures);
+                failures += 1;
+                let again = wait.as_secs();
+                tracing::warn!(
+                    directory,
+                    error,
+                    again_s = again,
+                    "no backup was made, it is tried again"
+                );
+                Timestamp::now() + wait
             }
         };
     }
+}
+
+/// How long is waited after a failure that `before` others went before.
+fn retry(before: u32) -> Duration {
+    RETRY_FIRST.saturating_mul(2_u32.saturating_pow(before)).min(RETRY_MAX)
 }
 
 /// When the next one is due: as the schedule says after the last. One that was missed is made at once.
@@ -199,4 +217,15 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("it panicked")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_soon_and_then_ever_later() {
+        let waits: Vec<u64> = [0, 1, 2, 8, 9, 1000].map(|before| retry(before).as_secs()).into();
+        assert_eq!(waits, [1, 2, 4, 256, 300, 300]);
+    }
 }

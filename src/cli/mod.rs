@@ -180,6 +180,8 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "backup_dir",
             "backup_passphrase_file",
             "no_backups",
+            "quota_backend_bytes",
+            "scrub_interval",
             "raft_heartbeat_ms",
             "raft_election_min_ms",
             "raft_election_max_ms",

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
+use crate::hash;
 use crate::names::{Key, Revision, Uid};
 
 /// What `apply` must know of an object, and what selects it. Beside the bytes so that nobody parses
@@ -49,6 +50,8 @@ pub struct Stored {
     pub revision: Revision,
     /// Header and bytes.
     pub image: Image,
+    /// Of the bytes and of the header when they were taken.
+    hash: (u128, u64),
     /// See [`Stored::derived`].
     derived: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -60,7 +63,20 @@ impl Stored {
     /// One version of an object.
     #[must_use]
     pub fn new(key: Key, revision: Revision, image: Image) -> Self {
-        Self { key, revision, image, derived: OnceLock::new() }
+        let hash = (hash::of_version(&key, revision, &image), hash::of_header(&image));
+        Self { key, revision, image, hash, derived: OnceLock::new() }
+    }
+
+    /// The hash of what it was made of: see [`crate::hash`].
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        self.hash.0
+    }
+
+    /// Whether it is what it was when it was made: hashes all of it again.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.hash == (hash::of_object(self), hash::of_header(&self.image))
     }
 
     /// The object's uid.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use imbl::{OrdMap, Vector};
 use quorate_mutants::{self as mutants, Mutant};
 
-use crate::hash;
 use crate::history::{Change, ChangeKind, ChangeRef};
 use crate::names::{ClusterLevel, GroupResource, Key, LogIndex, ObjectKey, Revision};
 use crate::object::{Image, Stored, StoredRef};
@@ -119,10 +118,10 @@ impl View {
             image.map(|image| Arc::new(Stored::new(key.clone(), revision, image.clone())));
         let previous = resource.put(&key.object, current.clone());
         if let Some(previous) = &previous {
-            self.hash = self.hash.wrapping_sub(hash::of_object(previous));
+            self.hash = self.hash.wrapping_sub(previous.hash());
         }
         if let Some(current) = &current {
-            self.hash = self.hash.wrapping_add(hash::of_object(current));
+            self.hash = self.hash.wrapping_add(current.hash());
         }
         if previous.is_some() || current.is_some() {
             resource.record(Arc::new(Change { revision, kind, previous, current }));
@@ -160,6 +159,14 @@ impl ResourceView {
     /// All objects by namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &StoredRef> {
         self.objects.values()
+    }
+
+    /// All versions that somebody may be shown: of the objects, and those before and after each change that is
+    /// remembered. One that is in several places comes several times.
+    pub fn versions(&self) -> impl Iterator<Item = &StoredRef> {
+        let remembered =
+            self.history.iter().flat_map(|change| change.previous.iter().chain(&change.current));
+        self.objects.values().chain(remembered)
     }
 
     /// Number of objects.

@@ -7,6 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use quorate_raft::{DiskUse, Meters, NodeId, RaftNode, Status};
 
+use crate::consensus::PublishedViews;
 use crate::limits::ALARMS_TIMEOUT;
 use crate::masters::Masters;
 use crate::replicated::forward::method;
@@ -16,17 +17,26 @@ use crate::replicated::forward::method;
 pub enum Alarm {
     /// The disk is nearly full: while this master leads, only what frees space is taken.
     NoSpace,
+    /// The store is as large as it may become: while this master leads, only what frees space is taken.
+    Quota,
+    /// The disk of the log is too slow to lead with.
+    SlowDisk,
+    /// The state or a file of this master is not what was decided, or the masters differ.
+    Corrupt,
 }
 
 impl Alarm {
     /// All that there are.
-    pub const ALL: [Self; 1] = [Self::NoSpace];
+    pub const ALL: [Self; 4] = [Self::NoSpace, Self::Quota, Self::SlowDisk, Self::Corrupt];
 
     /// As people and metrics name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::NoSpace => "NOSPACE",
+            Self::Quota => "QUOTA",
+            Self::SlowDisk => "SLOWDISK",
+            Self::Corrupt => "CORRUPT",
         }
     }
 
@@ -38,13 +48,39 @@ impl Alarm {
                 "its disk is nearly full; while it leads, only deletes are taken. Free space on the disk of its data \
                  directory"
             }
+            Self::Quota => {
+                "the store is as large as --quota-backend-bytes allows; while this master leads, only deletes are taken. \
+                 Delete what is not needed, or raise the quota of all masters"
+            }
+            Self::SlowDisk => {
+                "its disk takes too long to sync; leadership goes to a master with a faster one. See what else writes to \
+                 the disk of its data directory, or replace it"
+            }
+            Self::Corrupt => {
+                "its memory, its disk, or its program changed what was decided; it takes the right state from another \
+                 master. If it comes again, replace the machine; if no majority is right, its log says who differs"
+            }
         }
     }
 
-    /// Those that a status shows.
+    /// Whether a master without it had better lead: unlike what is wrong with all of them.
     #[must_use]
-    pub fn of(status: &Status) -> BTreeSet<Self> {
-        status.disk_low.then_some(Self::NoSpace).into_iter().collect()
+    pub fn unfit_to_lead(self) -> bool {
+        match self {
+            Self::NoSpace | Self::SlowDisk | Self::Corrupt => true,
+            Self::Quota => false,
+        }
+    }
+
+    /// Those that a status shows, and whether anything is damaged.
+    fn of(status: &Status, damaged: bool) -> BTreeSet<Self> {
+        let raised = [
+            status.disk_low.then_some(Self::NoSpace),
+            status.over_quota.then_some(Self::Quota),
+            status.disk_slow.then_some(Self::SlowDisk),
+            damaged.then_some(Self::Corrupt),
+        ];
+        raised.into_iter().flatten().collect()
     }
 }
 
@@ -55,10 +91,16 @@ impl fmt::Display for Alarm {
 }
 
 impl Masters {
+    /// This master's alarms.
+    #[must_use]
+    pub fn alarms(&self) -> BTreeSet<Alarm> {
+        Alarm::of(&self.status(), !self.corruption().is_empty())
+    }
+
     /// The alarms of a master; `None` when it does not answer.
     pub async fn alarms_of(&self, node: NodeId) -> Option<BTreeSet<Alarm>> {
         if node == self.id() {
-            return Some(Alarm::of(&self.status()));
+            return Some(self.alarms());
         }
         let reply =
             self.raft.call(node, method::ALARMS, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
@@ -79,8 +121,10 @@ impl Masters {
 }
 
 /// This master's, for another one: the names.
-pub(crate) fn serve(raft: &RaftNode) -> Bytes {
-    let names: Vec<&str> = Alarm::of(&raft.status()).into_iter().map(Alarm::name).collect();
+pub(crate) fn serve(raft: &RaftNode, published: &PublishedViews) -> Bytes {
+    let damaged = !published.integrity.all().is_empty();
+    let names: Vec<&str> =
+        Alarm::of(&raft.status(), damaged).into_iter().map(Alarm::name).collect();
     // Words always encode.
     serde_json::to_vec(&names).unwrap_or_default().into()
 }

@@ -11,6 +11,7 @@ use quorate_state_machine::{GroupResource, LogIndex, Op, Outcome, Revision, Sess
 use tokio::sync::watch as signal;
 
 use crate::error::Error;
+use crate::integrity::Integrity;
 
 /// Who leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct PublishedViews {
     signal: signal::Sender<Published>,
     /// Who waits for changes of one resource is not woken by those of the others.
     resources: Mutex<BTreeMap<GroupResource, signal::Sender<Revision>>>,
+    /// Whether what is published is what was decided.
+    pub(crate) integrity: Integrity,
 }
 
 impl Default for PublishedViews {
@@ -71,6 +74,7 @@ impl Default for PublishedViews {
             sessions: Mutex::default(),
             signal: signal::channel(Published::default()).0,
             resources: Mutex::default(),
+            integrity: Integrity::default(),
         }
     }
 }
@@ -92,6 +96,17 @@ impl PublishedViews {
             if !same {
                 signal.send_replace(published.revision);
             }
+        }
+    }
+
+    /// Out of service, or back. All who watch are woken, and see it.
+    pub(crate) fn set_damage(&self, damage: Option<String>) {
+        self.integrity.set_damage(damage);
+        self.signal.send_modify(|_| {});
+        let revision = self.view().revision();
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        for signal in resources.values() {
+            signal.send_replace(revision);
         }
     }
 

@@ -45,6 +45,14 @@ pub enum Error {
         /// Which disk, and how full.
         reason: String,
     },
+    /// The state of this master is damaged, and it takes that of another one. Nothing was written: 503.
+    #[error(
+        "this master is out of service until it is healed: {reason}. Ask another one, or again in a moment"
+    )]
+    Damaged {
+        /// What is damaged.
+        reason: String,
+    },
     /// The leadership that the caller acts for has ended. Certainly nothing was written.
     #[error("this master no longer holds the leadership that the write was made for")]
     Deposed,
@@ -75,7 +83,10 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Overloaded | Self::FutureRevision { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Overloaded
+            | Self::FutureRevision { .. }
+            | Self::Damaged { .. } => true,
             Self::Unknown { .. }
             | Self::NoSpace { .. }
             | Self::Deposed

@@ -78,6 +78,31 @@ pub const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who is asked for a change of the masters while no leader is known waits for one so long; an election takes less.
 pub const LEADER_KNOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Masters remember what their state was at each index that is a multiple of this, ...
+pub const SAMPLE_EVERY: u64 = 64;
+
+/// ... at the last so many of these. One that is further behind is not compared.
+pub const SAMPLES_MAX: usize = 512;
+
+/// A master that has not said by then what its state is, is not compared this time.
+pub const HASHES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a master looks whether its state is what was decided, unless told otherwise.
+pub const SCRUB_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Its snapshots are read again each so many times.
+pub const SCRUB_FILES_EVERY: u64 = 60;
+
+/// Bytes that are hashed before others have a turn.
+pub const SCRUB_BYTES_PER_STEP: usize = 4 * 1024 * 1024;
+
+/// How long they have.
+pub const SCRUB_PAUSE: Duration = Duration::from_millis(2);
+
+/// Between two tries to take the state of another master.
+pub const HEAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// A master that has not told its alarms by then has none that are known.
 pub const ALARMS_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -13,12 +13,14 @@ use quorate_raft::{
 };
 use quorate_state_machine::codec;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::consensus::PublishedViews;
 use crate::limits::{LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
 use crate::replicated::Replicated;
 use crate::replicated::applier::Applier;
 use crate::replicated::forward::{self, method};
+use crate::scrub::{Scrubber, Told};
 use crate::store::Store;
 
 /// What other masters may ask of this one beside the log; given by the binary.
@@ -117,6 +119,7 @@ enum Denied {
 #[derive(Debug, Clone)]
 pub struct Masters {
     pub(crate) raft: RaftNode,
+    pub(crate) published: Arc<PublishedViews>,
 }
 
 /// The handler's view of what is made after it.
@@ -125,6 +128,9 @@ struct Calls {
     /// Which holds the handler.
     raft: OnceLock<WeakRaftNode>,
     relay: OnceLock<Weak<dyn Relay>>,
+    published: Arc<PublishedViews>,
+    /// To the scrubber of this master; one is enough to wake it.
+    differs: Option<mpsc::Sender<Told>>,
 }
 
 struct CallsHandler(Arc<Calls>);
@@ -136,6 +142,7 @@ pub struct Started {
     pub store: Store,
     /// The group.
     pub masters: Masters,
+    scrubber: Option<Scrubber>,
     calls: RelaySlot,
 }
 
@@ -148,6 +155,11 @@ impl std::fmt::Debug for RelaySlot {
 }
 
 impl Started {
+    /// Looks after what this master has in memory and on disk, once it is run; there is one.
+    pub fn scrubber(&mut self) -> Option<Scrubber> {
+        self.scrubber.take()
+    }
+
     /// Who answers what other masters ask beside the log. Until then they are told to ask again.
     pub fn serve(&self, relay: &Arc<dyn Relay>) {
         drop(self.calls.0.relay.set(Arc::downgrade(relay)));
@@ -171,12 +183,20 @@ impl Masters {
     pub async fn start_routed(config: Config, route: Option<Route>) -> Result<Started, StartError> {
         let applier = Applier::default();
         let published = applier.published();
-        let calls = Arc::new(Calls::default());
+        let (differs, told) = mpsc::channel(1);
+        let calls = Arc::new(Calls {
+            published: published.clone(),
+            differs: Some(differs),
+            ..Calls::default()
+        });
         let handler = Arc::new(CallsHandler(calls.clone()));
         let raft = RaftNode::start_routed(config, applier, handler, route).await?;
         drop(calls.raft.set(raft.downgrade()));
-        let store = Store { consensus: Arc::new(Replicated::new(raft.clone(), published)) };
-        Ok(Started { store, masters: Self { raft }, calls: RelaySlot(calls) })
+        let scrubber = Scrubber::new(raft.clone(), published.clone(), told);
+        let replicated = Replicated::new(raft.clone(), published.clone());
+        let store = Store { consensus: Arc::new(replicated) };
+        let masters = Self { raft, published };
+        Ok(Started { store, masters, scrubber: Some(scrubber), calls: RelaySlot(calls) })
     }
 
     /// Makes this master the first of a new cluster. Does nothing when it has a log already.
@@ -213,7 +233,7 @@ impl Masters {
         let Some(leader) = self.leader_elsewhere().await? else {
             return add_learner(&self.raft, member.clone()).await;
         };
-        let reply = self.ask(leader, method::JOIN, member).await?;
+        let reply = ask(&self.raft, leader, method::JOIN, member).await?;
         match codec::decode::<Result<u64, String>>(&reply) {
             Ok(Ok(id)) => Ok(NodeId(id)),
             Ok(Err(why)) => Err(GroupError::Refused(why)),
@@ -228,7 +248,7 @@ impl Masters {
     pub async fn announce(&self, member: &Member) -> Result<(), GroupError> {
         match self.leader_elsewhere().await? {
             None => moved(&self.raft, self.id(), member.clone()).await,
-            Some(leader) => self.ask(leader, method::MOVED, member).await.map(drop),
+            Some(leader) => ask(&self.raft, leader, method::MOVED, member).await.map(drop),
         }
     }
 
@@ -239,19 +259,8 @@ impl Masters {
     pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
         match self.leader_elsewhere().await? {
             None => carry_out(&self.raft, change).await,
-            Some(leader) => self.ask_for(leader, change).await,
+            Some(leader) => ask_for(&self.raft, leader, change).await,
         }
-    }
-
-    async fn ask_for(&self, leader: NodeId, change: &Change) -> Result<Changed, GroupError> {
-        let reply = self.ask(leader, method::CHANGE, change).await?;
-        let said: Said = serde_json::from_slice(&reply)
-            .map_err(|error| GroupError::Unknown(format!("the answer does not decode: {error}")))?;
-        said.map_err(|denied| match denied {
-            Denied::Refused(why) => GroupError::Refused(why),
-            Denied::UnknownMaster(name) => GroupError::UnknownMaster(name),
-            Denied::Unknown(why) => GroupError::Unknown(why),
-        })
     }
 
     /// Who leads, when it is another master; `None` when it is this one. Between two leaders it waits for the next.
@@ -267,26 +276,6 @@ impl Masters {
             LeadershipState::Follower { leader: Some((leader, _)) } => Ok(Some(leader)),
             LeadershipState::Follower { leader: None } => Err(none()),
         }
-    }
-
-    async fn ask(
-        &self,
-        leader: NodeId,
-        method: u32,
-        what: &impl Serialize,
-    ) -> Result<Bytes, GroupError> {
-        let body =
-            serde_json::to_vec(what).map_err(|error| GroupError::Refused(error.to_string()))?;
-        let reply = self.raft.call(leader, method, body.into(), MEMBERSHIP_TIMEOUT).await;
-        reply.map_err(|error| match error {
-            CallError::Refused(why) => GroupError::Unavailable(why),
-            CallError::Unknown { reason } => GroupError::Unknown(reason),
-            CallError::ToSelf
-            | CallError::UnknownNode(_)
-            | CallError::TooLarge { .. }
-            | CallError::Unreachable { .. }
-            | CallError::Fatal(_) => GroupError::Unavailable(error.to_string()),
-        })
     }
 
     /// Lets another master try whether it gets through to somewhere; what it said, or why it said nothing.
@@ -368,6 +357,36 @@ impl Masters {
     }
 }
 
+async fn ask_for(raft: &RaftNode, leader: NodeId, change: &Change) -> Result<Changed, GroupError> {
+    let reply = ask(raft, leader, method::CHANGE, change).await?;
+    let said: Said = serde_json::from_slice(&reply)
+        .map_err(|error| GroupError::Unknown(format!("the answer does not decode: {error}")))?;
+    said.map_err(|denied| match denied {
+        Denied::Refused(why) => GroupError::Refused(why),
+        Denied::UnknownMaster(name) => GroupError::UnknownMaster(name),
+        Denied::Unknown(why) => GroupError::Unknown(why),
+    })
+}
+
+async fn ask(
+    raft: &RaftNode,
+    leader: NodeId,
+    method: u32,
+    what: &impl Serialize,
+) -> Result<Bytes, GroupError> {
+    let body = serde_json::to_vec(what).map_err(|error| GroupError::Refused(error.to_string()))?;
+    let reply = raft.call(leader, method, body.into(), MEMBERSHIP_TIMEOUT).await;
+    reply.map_err(|error| match error {
+        CallError::Refused(why) => GroupError::Unavailable(why),
+        CallError::Unknown { reason } => GroupError::Unknown(reason),
+        CallError::ToSelf
+        | CallError::UnknownNode(_)
+        | CallError::TooLarge { .. }
+        | CallError::Unreachable { .. }
+        | CallError::Fatal(_) => GroupError::Unavailable(error.to_string()),
+    })
+}
+
 async fn add_learner(raft: &RaftNode, member: Member) -> Result<NodeId, GroupError> {
     raft.add_learner(member).await.map_err(of_membership)
 }
@@ -410,9 +429,8 @@ async fn carry_out(raft: &RaftNode, change: &Change) -> Result<Changed, GroupErr
         Err(MembershipError::Leads(_)) => {
             let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
             tracing::info!(%leader, "handed leadership over: this master is to vote no more");
-            let masters = Masters { raft: raft.clone() };
             // Boxed: its answer is made by the same code, on the other master.
-            Box::pin(masters.ask_for(leader, change)).await
+            Box::pin(ask_for(raft, leader, change)).await
         }
         Err(error) => Err(of_membership(error)),
     }
@@ -528,7 +546,24 @@ impl Handler for CallsHandler {
                 let answer = moved(raft, from, member).await;
                 answer.map(|()| Bytes::new()).map_err(|error| Refused(error.to_string()))
             }
-            method::ALARMS => Ok(crate::alarms::serve(raft)),
+            method::ALARMS => Ok(crate::alarms::serve(raft, &self.0.published)),
+            method::HASHES => {
+                // Who is being healed has nothing to compare.
+                let samples = if self.0.published.integrity.is_damaged() {
+                    Vec::new()
+                } else {
+                    self.0.published.integrity.samples(&self.0.published.view())
+                };
+                serde_json::to_vec(&samples).map(Bytes::from).map_err(|e| Refused(e.to_string()))
+            }
+            method::DIFFERS => {
+                let why = String::from_utf8_lossy(&body).into_owned();
+                // One that waits already says the same.
+                if let Some(differs) = &self.0.differs {
+                    drop(differs.try_send(Told { why }));
+                }
+                Ok(Bytes::new())
+            }
             method::CHANGE => serve_change(raft, &body).await,
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;

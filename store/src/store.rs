@@ -66,6 +66,7 @@ impl Store {
         consistency: Consistency,
         deadline: Duration,
     ) -> Result<Arc<View>, Error> {
+        self.in_service()?;
         match consistency {
             Consistency::Any => self.consensus.caught_up_once(deadline).await?,
             Consistency::Linearizable if mutants::is(Mutant::StaleRead) => {}
@@ -78,7 +79,29 @@ impl Store {
             }
             Consistency::AtLeast(revision) => self.wait_revision(revision, deadline).await?,
         }
+        self.in_service()?;
         Ok(self.view())
+    }
+
+    /// Whether what this master has may be shown.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when its state is not what was decided.
+    pub fn in_service(&self) -> Result<(), Error> {
+        match self.state().integrity.damage() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Damaged { reason }),
+        }
+    }
+
+    /// Whether somebody who was served in that epoch has to begin anew: what he was shown may not have been true.
+    pub(crate) fn is_cut(&self, epoch: u64) -> bool {
+        let integrity = &self.state().integrity;
+        integrity.epoch() != epoch || integrity.is_damaged()
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.state().integrity.epoch()
     }
 
     /// Independent operations, each with its own outcome, in the order given. On any master;

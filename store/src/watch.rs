@@ -15,6 +15,7 @@ pub struct Watch {
     store: Store,
     resource: GroupResource,
     after: Revision,
+    epoch: u64,
     published: tokio::sync::watch::Receiver<Revision>,
 }
 
@@ -32,7 +33,8 @@ impl Watch {
         let published = store.published_of(&resource);
         let skipped = u64::from(after.0 > 0 && mutants::is(Mutant::WatchSkipsAfterResume));
         let after = Revision(after.0 + skipped);
-        Self { store, resource, after, published }
+        let epoch = store.epoch();
+        Self { store, resource, after, epoch, published }
     }
 
     /// The revision up to which this cursor has given everything.
@@ -64,11 +66,15 @@ impl Watch {
     /// and moves on behind them. Does not wait: the position becomes newer also without a change.
     ///
     /// # Errors
-    /// [`Expired`] when the history no longer holds what comes next.
+    /// [`Expired`] when the history no longer holds what comes next, or when this master's state was found damaged since
+    /// the watch began: then what it has given may not be true.
     pub fn visit(&mut self, mut visit: impl FnMut(&ChangeRef) -> bool) -> Result<(), Expired> {
         // Before the look: what is published meanwhile wakes again.
         self.published.mark_unchanged();
         let view = self.store.view();
+        if self.store.is_cut(self.epoch) {
+            return Err(Expired { asked: self.after, compacted: view.revision() });
+        }
         let mut up_to = view.revision().max(self.after);
         if mutants::is(Mutant::WatchGoesBack) {
             up_to = view.revision();

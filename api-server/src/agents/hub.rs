@@ -278,6 +278,11 @@ async fn follow_store(inner: Arc<Inner>) {
             changed = published.changed() => if changed.is_err() { return },
             () = inner.stop.cancelled() => return,
         }
+        if inner.store.in_service().is_err() {
+            // What they were told may not be true: they begin anew, at another master.
+            inner.sessions().values().for_each(|session| session.mark(|dirty| dirty.all = true));
+            continue;
+        }
         let view = inner.store.view();
         if view.revision() == seen {
             continue;

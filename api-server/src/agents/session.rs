@@ -116,6 +116,10 @@ async fn tell(inner: &Inner, session: &Session, hello: &Hello) {
     let mut desired = Desired::new(&session.node);
     // What changes from here on is marked; the view comes after, so nothing is missed.
     session.take_dirty();
+    if let Err(error) = inner.store.in_service() {
+        drop(session.out.send(Err(Status::unavailable(error.to_string()))).await);
+        return;
+    }
     let view = inner.store.view();
     let resumed = (hello.resume_revision > 0)
         .then(|| desired.since(&view, Revision(hello.resume_revision)))

@@ -15,6 +15,7 @@ use quorate_api_server::{ClusterFacts, ServiceAccountKeys};
 use quorate_master::{Parts, Prepared, Running};
 use quorate_pki::{Authority, ClusterKeys, Subject};
 use quorate_raft::{Config, DiskRule, Member, NodeId, PeerTls, SnapshotRule, Timing};
+use quorate_store::limits::SCRUB_INTERVAL;
 use quorate_store::{Clock, Masters, Started, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -176,13 +177,19 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
         actions: None,
         reach: None,
         membership: quorate_master::MembershipRules::default(),
+        scrub_interval: SCRUB_INTERVAL,
     })
 }
 
-fn raise(started: Started, parts: Option<Parts>) -> anyhow::Result<Up> {
+fn raise(mut started: Started, parts: Option<Parts>) -> anyhow::Result<Up> {
     let (store, masters) = (started.store.clone(), started.masters.clone());
     let above = match parts {
-        None => Above::Nothing(started),
+        None => {
+            if let Some(scrubber) = started.scrubber() {
+                tokio::spawn(scrubber.run(SCRUB_INTERVAL, CancellationToken::new()));
+            }
+            Above::Nothing(started)
+        }
         Some(parts) => {
             let services = tonic::service::Routes::default();
             Above::Everything(Prepared::new(started, parts).serve(services)?)

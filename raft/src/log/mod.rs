@@ -8,6 +8,7 @@
 pub(crate) mod directory;
 pub(crate) mod engine;
 pub(crate) mod open;
+mod pace;
 pub(crate) mod record;
 pub(crate) mod shared;
 pub(crate) mod sled_engine;

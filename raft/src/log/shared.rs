@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::pace::Pace;
 use crate::limits::{LOG_TAIL_BYTES_MAX, SYNC_SAMPLES};
 use crate::meters::Meters;
 use crate::raft_types::{Entry, LogId, Vote, entry_bytes};
@@ -30,6 +33,8 @@ pub(crate) struct Tail {
     pub(crate) failed: Option<String>,
     /// Durations of the last syncs.
     syncs: VecDeque<Duration>,
+    /// Of late.
+    pub(crate) pace: Pace,
     /// Group commits so far.
     pub(crate) groups: u64,
     /// The last group commit that is on disk, in all the life of this log.
@@ -136,6 +141,7 @@ impl Tail {
             self.syncs.pop_front();
         }
         self.syncs.push_back(took);
+        self.pace.ended(Instant::now(), took);
         self.groups += 1;
     }
 

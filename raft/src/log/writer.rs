@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::engine::{Batch, LogEngine};
 use super::open::Opened;
@@ -312,6 +312,7 @@ impl Writer {
             points::pass(Point::VoteBeforeWrite);
         }
         let started = Instant::now();
+        self.shared.lock().pace.begins(started);
         self.engine.apply(batch)?;
         points::pass(Point::LogBeforeSync);
         if votes {

@@ -4,6 +4,7 @@
 //! `status` are its operations; `election` and `upkeep` are what it does by itself.
 
 pub(crate) mod election;
+pub mod heal;
 mod health;
 pub mod leadership;
 pub(crate) mod membership;
@@ -31,9 +32,9 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use quorate_proto::raft as pb;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::apply::Applied;
+use crate::apply::{self, Applied};
 use crate::config::{SnapshotRule, Timing};
 use crate::error::{CallError, Fatal};
 use crate::host::Host;
@@ -98,6 +99,8 @@ pub(crate) struct Inner {
     pub(crate) raft: Raft,
     pub(crate) log: Arc<Shared>,
     pub(crate) applied: Arc<Applied>,
+    /// The thread that applies.
+    pub(crate) applying: mpsc::WeakSender<apply::Command>,
     pub(crate) snapshots: Arc<SnapshotStore>,
     pub(crate) peers: Peers,
     pub(crate) inbound: Arc<Inbound>,

@@ -126,7 +126,11 @@ impl Inner {
         deadline: Duration,
     ) -> Result<Proposed, ProposeError> {
         let began = Instant::now();
-        let outcome = match self.space.check(need) {
+        let grown = match need {
+            Need::Growing => self.space.check_state(self.applied.state_bytes()),
+            Need::Freeing => Ok(()),
+        };
+        let outcome = match grown.and_then(|()| self.space.check(need)) {
             Ok(()) => self.decide(payload, fence, deadline).await,
             Err(error) => Err(error),
         };

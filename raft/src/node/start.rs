@@ -36,6 +36,7 @@ use crate::peer::network::Factory;
 use crate::peer::past::Past;
 use crate::peer::server::{self, Inbound};
 use crate::peer::service::Service;
+use crate::peer::state::Giver;
 use crate::peer::tls::{Identity, Tls};
 use crate::snapshot::store::SnapshotStore;
 use crate::space::Space;
@@ -204,6 +205,8 @@ async fn assemble(
     })?;
     let meters = shared.meters.clone();
     let applied = apply.applied.clone();
+    // Weak: the thread ends with the last sender.
+    let applying = apply.commands.downgrade();
     let machine =
         MachineStore::new(apply.commands, applied, snapshots.clone(), host.clone(), meters.clone());
     let factory = Factory { peers: peers.clone(), host: host.clone(), meters };
@@ -220,6 +223,7 @@ async fn assemble(
         raft,
         log: shared,
         applied: apply.applied,
+        applying,
         snapshots,
         peers,
         inbound,
@@ -266,6 +270,12 @@ fn start_tasks(
             inner.raft.clone(),
             inner.snapshots.clone(),
             inner.space.clone(),
+            inner.host.clone(),
+        ),
+        giver: Giver::new(
+            inner.raft.clone(),
+            inner.snapshots.clone(),
+            inner.applied.clone(),
             inner.host.clone(),
         ),
         space: inner.space.clone(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use openraft::{Instant as _, ServerState};
+use tokio::time::Instant;
 
 use super::{Inner, Metrics, RaftNode};
 use crate::meters::Meters;
@@ -94,6 +95,10 @@ pub struct Status {
     pub disk_free_bytes: u64,
     /// There are so few that what grows is refused as long as this master leads.
     pub disk_low: bool,
+    /// Its group commits are too slow of late to lead with them.
+    pub disk_slow: bool,
+    /// The state is as large as it may become: what grows is refused as long as this master leads.
+    pub over_quota: bool,
     /// Bytes of the newest snapshot's file.
     pub snapshot_bytes: Option<u64>,
     /// Proposals on this master that wait for their outcome.
@@ -208,6 +213,8 @@ impl RaftNode {
             log_bytes: log.bytes_after(None),
             disk_free_bytes: inner.space.free(),
             disk_low: inner.space.is_low(),
+            disk_slow: log.pace.is_slow(Instant::now()),
+            over_quota: inner.space.check_state(inner.applied.state_bytes()).is_err(),
             snapshot_bytes: inner.snapshots.current().map(|file| file.bytes),
             proposals_pending: inner.proposals.pending(),
         }

@@ -2,8 +2,8 @@
 //! own messages, snapshots, and opaque calls for the store.
 //!
 //! `link` is the way between two of them; `tls` decides who may talk; `client` keeps the connections that this
-//! master opened; `network` is openraft's side of it; `server` answers; `incoming` takes snapshots; `wire`
-//! converts messages.
+//! master opened; `network` is openraft's side of it; `server` answers; `incoming` takes snapshots; `state` gives
+//! one to who asks; `wire` converts messages.
 
 pub(crate) mod client;
 pub(crate) mod incoming;
@@ -12,6 +12,7 @@ pub(crate) mod network;
 pub(crate) mod past;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod state;
 pub(crate) mod tls;
 pub(crate) mod wire;
 

@@ -296,7 +296,7 @@ async fn send_snapshot(
 
 /// Reads the file on a thread of its own, as fast as the receiver takes it; gives up when it does
 /// not. The thread ends by itself when the stream is dropped.
-fn read_chunks(
+pub(crate) fn read_chunks(
     file: &SnapshotFile,
     offer: pb::SnapshotOffer,
     from: u64,

@@ -16,6 +16,7 @@ use super::Handler;
 use super::incoming::Incoming;
 use super::past::Past;
 use super::server::{Inbound, PeerIdentity};
+use super::state::{Chunks, Giver};
 use super::wire;
 use crate::codec::VERSION_STANDBYS;
 use crate::limits::READ_ROUND_MAX;
@@ -34,6 +35,7 @@ pub(crate) struct Service {
     pub(crate) log: Arc<Shared>,
     pub(crate) reads: Reads,
     pub(crate) incoming: Incoming,
+    pub(crate) giver: Giver,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) space: Arc<Space>,
     pub(crate) past: Arc<Past>,
@@ -154,6 +156,18 @@ impl RaftService for Service {
     ) -> Result<Response<pb::SnapshotReply>, Status> {
         let sender = self.sender(&request)?;
         self.incoming.receive(sender, request.into_inner()).await.map(|body| self.past.answer(body))
+    }
+
+    type FetchStateStream = Chunks;
+
+    async fn fetch_state(
+        &self,
+        request: Request<pb::FetchStateRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        let sender = self.sender(&request)?;
+        let min_index = request.get_ref().min_index;
+        tracing::info!(%sender, min_index, "a master asks for the state of this one");
+        self.giver.give(min_index).await.map(|chunks| self.past.answer(chunks))
     }
 
     async fn read_index(

@@ -98,6 +98,29 @@ impl SnapshotStore {
         self.directory.join(format!("{index:020}-{term:020}-{checksum:08x}.partial"))
     }
 
+    /// Where a state is collected that this master asked another one for. Left over, it is removed at the next start.
+    pub(crate) fn healing(&self) -> PathBuf {
+        self.directory.join("healing.tmp")
+    }
+
+    /// Reads all files again; those that are damaged are renamed to `.damaged` and count no more. Blocks.
+    pub(crate) fn set_damaged_aside(&self) -> io::Result<Vec<Corruption>> {
+        let files = self.files().clone();
+        let mut damaged = Vec::new();
+        for file in files {
+            let Err(error) = file::verify(&file.path, &self.cluster_id) else { continue };
+            let mut known = self.files();
+            // One that was replaced meanwhile is gone, not damaged.
+            if !known.iter().any(|other| other.path == file.path) || !file.path.exists() {
+                continue;
+            }
+            fs::rename(&file.path, file.path.with_extension("damaged"))?;
+            known.retain(|other| other.path != file.path);
+            damaged.push(error);
+        }
+        Ok(damaged)
+    }
+
     /// Removes what is left of incoming snapshots other than `keep`.
     pub(crate) fn forget_incoming(&self, keep: Option<&Path>) -> io::Result<()> {
         for item in fs::read_dir(&self.directory)? {

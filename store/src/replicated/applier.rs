@@ -32,6 +32,7 @@ impl StateMachine for Applier {
                 let index = LogIndex(entry.index.0);
                 let applied = self.machine.apply(index, entry.payload.as_deref());
                 points::pass(Point::ApplyBetween);
+                self.published.integrity.applied(self.machine.view());
                 match applied {
                     Ok(replies) => codec::encode_replies(&replies).map(Bytes::from),
                     // Skipping the entry would make this master differ from the others: stop.
@@ -55,6 +56,7 @@ impl StateMachine for Applier {
             io::ErrorKind::InvalidData => RestoreError::Invalid(error.to_string()),
             _ => RestoreError::Io(error),
         })?;
+        self.published.integrity.replaced();
         self.published.note_sessions(self.machine.sessions().ids());
         self.published.publish(self.machine.view());
         Ok(())

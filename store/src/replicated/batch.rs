@@ -407,7 +407,7 @@ impl Proposer {
             Ok(proposed) => Attempt::Applied(proposed.reply),
             Err(ProposeError::NotLeader { .. }) => Attempt::NotSent,
             Err(ProposeError::Overloaded) => Attempt::Refused(Error::Overloaded),
-            Err(error @ ProposeError::DiskFull { .. }) => {
+            Err(error @ (ProposeError::DiskFull { .. } | ProposeError::OverQuota { .. })) => {
                 Attempt::Refused(Error::NoSpace { reason: error.to_string() })
             }
             Err(ProposeError::TooLarge { bytes, .. }) => {
@@ -450,6 +450,7 @@ fn copy(error: &Error, waited_ms: u64) -> Error {
         }
         Error::Overloaded => Error::Overloaded,
         Error::NoSpace { reason } => Error::NoSpace { reason: reason.clone() },
+        Error::Damaged { reason } => Error::Damaged { reason: reason.clone() },
         Error::Stopped { reason } => Error::Stopped { reason: reason.clone() },
         Error::TooLarge(codec::CodecError::TooLong(bytes)) => {
             Error::TooLarge(codec::CodecError::TooLong(*bytes))

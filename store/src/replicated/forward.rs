@@ -26,6 +26,10 @@ pub(crate) mod method {
     pub(crate) const REACH: u32 = 7;
     /// Which [`crate::Alarm`]s the asked master has.
     pub(crate) const ALARMS: u32 = 8;
+    /// What the state of the asked master was at which index.
+    pub(crate) const HASHES: u32 = 9;
+    /// The leader says that the state of the called master is not that of most; with words.
+    pub(crate) const DIFFERS: u32 = 10;
 }
 
 /// What became of a forwarded proposal.
@@ -54,7 +58,9 @@ pub(crate) async fn serve(raft: &RaftNode, freeing: bool, body: Bytes) -> Result
         Ok(proposed) => Answer::Applied(proposed.reply.to_vec()),
         Err(ProposeError::NotLeader { .. }) => Answer::NotLeader,
         Err(ProposeError::Overloaded) => Answer::Overloaded,
-        Err(error @ ProposeError::DiskFull { .. }) => Answer::NoSpace(error.to_string()),
+        Err(error @ (ProposeError::DiskFull { .. } | ProposeError::OverQuota { .. })) => {
+            Answer::NoSpace(error.to_string())
+        }
         Err(error @ ProposeError::TooLarge { .. }) => return Err(error.to_string()),
         Err(ProposeError::Unknown { .. } | ProposeError::Fatal(_)) => Answer::Unknown,
     };

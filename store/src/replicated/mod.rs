@@ -81,7 +81,7 @@ impl Replicated {
                 Err(Error::Unknown { waited_ms: millis(deadline) })
             }
             Err(ProposeError::Overloaded) => Err(Error::Overloaded),
-            Err(error @ ProposeError::DiskFull { .. }) => {
+            Err(error @ (ProposeError::DiskFull { .. } | ProposeError::OverQuota { .. })) => {
                 Err(Error::NoSpace { reason: error.to_string() })
             }
             Err(ProposeError::TooLarge { bytes, .. }) => {

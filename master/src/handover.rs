@@ -1,0 +1,90 @@
+//! A leader that is not fit to lead hands over to a master that is: its disk is full, or too slow.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_raft::MemberStatus;
+use quorate_raft::limits::TRANSFER_LAG_MAX;
+use quorate_store::{Alarm, Change, Masters};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The leader looks at itself this often.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// What lasts for less is no reason.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After a try, taken or not, the next one is not before this: leadership that goes to and fro is worse than a slow one.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Since when each alarm of this master has lasted.
+#[derive(Debug, Default)]
+struct Lasting(BTreeMap<Alarm, Instant>);
+
+impl Lasting {
+    /// The alarm for which this master should no longer lead.
+    fn look(&mut self, raised: impl IntoIterator<Item = Alarm>, now: Instant) -> Option<Alarm> {
+        let unfit = raised.into_iter().filter(|alarm| alarm.unfit_to_lead());
+        let since = |alarm| (alarm, self.0.get(&alarm).copied().unwrap_or(now));
+        self.0 = unfit.map(since).collect();
+        let lasts = |since: &Instant| now.saturating_duration_since(*since) >= PATIENCE;
+        self.0.iter().find(|(_, since)| lasts(since)).map(|(alarm, _)| *alarm)
+    }
+}
+
+/// Looks after that for as long as it is not ended; only a leader has to.
+pub(crate) async fn look_after_fitness(masters: Masters, ended: CancellationToken) {
+    let mut lasting = Lasting::default();
+    let mut not_before = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = ended.cancelled() => return,
+        }
+        let (status, now) = (masters.status(), Instant::now());
+        let Some(alarm) = lasting.look(masters.alarms(), now) else { continue };
+        if now < not_before || status.leader != Some(status.id) || status.joint {
+            continue;
+        }
+        let Some(to) = fit(&masters, &status.members).await else { continue };
+        not_before = Instant::now() + PAUSE;
+        tracing::warn!(%alarm, to, "this master is not fit to lead: handing over");
+        if let Err(error) = masters.change(&Change::Lead { to: Some(to.clone()) }).await {
+            tracing::warn!(%alarm, to, %error, "leadership could not be handed over");
+        }
+    }
+}
+
+/// Somebody who is level, answers, and has no such alarm; the one that is most up to date.
+async fn fit(masters: &Masters, members: &[MemberStatus]) -> Option<String> {
+    let level = |known: &&MemberStatus| {
+        let lag = known.lag.is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
+        known.voter && known.id != masters.id() && known.matched.is_some() && lag
+    };
+    let mut level: Vec<_> = members.iter().filter(level).collect();
+    level.sort_by_key(|known| known.lag);
+    for known in level {
+        let alarms = masters.alarms_of(known.id).await;
+        if alarms.is_some_and(|alarms| !alarms.into_iter().any(Alarm::unfit_to_lead)) {
+            return Some(known.member.name.clone());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lasts_and_others_may_not_have_is_a_reason() {
+        let (mut lasting, now) = (Lasting::default(), Instant::now());
+        let both = [Alarm::SlowDisk, Alarm::Quota];
+        assert_eq!(lasting.look(both, now), None);
+        assert_eq!(lasting.look([], now + PATIENCE / 2), None);
+        assert_eq!(lasting.look(both, now + PATIENCE), None, "it was over in between");
+        assert_eq!(lasting.look(both, now + 2 * PATIENCE), Some(Alarm::SlowDisk));
+        assert_eq!(lasting.look([Alarm::Quota], now + 4 * PATIENCE), None);
+    }
+}
