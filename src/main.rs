@@ -29,6 +29,7 @@ mod preflight;
 mod progress;
 mod proxy;
 mod reach;
+mod restart;
 mod settings;
 mod status;
 mod stop;

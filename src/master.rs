@@ -29,6 +29,7 @@ use crate::metrics;
 use crate::preflight::{self, Candidate, Outcome, Report};
 use crate::progress::Progress;
 use crate::reach;
+use crate::restart::{self, Restart};
 use crate::settings::{Settings, host_name, host_port};
 use crate::status::{self, STATUS_PATH};
 
@@ -121,7 +122,8 @@ impl Master {
             cluster: Arc::new(cluster.clone()),
             keys: keys.clone(),
         };
-        let mut parts = parts(&cluster, &keys, &started, source.clone(), (member, api_address));
+        let (restart, own) = (settings.restart.clone(), (member, api_address));
+        let mut parts = parts(&cluster, &keys, &started, source.clone(), restart, own);
         let certificates = certificates.each_ref().map(|(name, pem)| (*name, pem.as_str()));
         metrics::register(&mut parts.registry, &started.masters, &certificates);
         let meters = backup::schedule::Meters::default();
@@ -270,12 +272,15 @@ fn parts(
     keys: &ClusterKeys,
     started: &Started,
     source: backup::take::Source,
+    restart: Option<Restart>,
     (member, api_address): (Member, SocketAddr),
 ) -> Parts {
     let (of_masters, of_backups) =
         (masters::actions(started.masters.clone()), backup::serve::actions(source));
-    let actions: quorate_api_server::config::Actions =
-        Arc::new(move |path| of_masters(path).or_else(|| of_backups(path)));
+    let of_process = restart::actions(restart);
+    let actions: quorate_api_server::config::Actions = Arc::new(move |path| {
+        of_masters(path).or_else(|| of_backups(path)).or_else(|| of_process(path))
+    });
     let (store, masters) = (started.store.clone(), started.masters.clone());
     let cluster_id = cluster.cluster_id.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| {

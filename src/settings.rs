@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::join;
+use crate::restart::Restart;
 
 /// `--join-timeout` is no shorter: a master needs a moment to start after it was admitted.
 const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
@@ -174,6 +175,8 @@ pub struct Settings {
     pub skip_preflight: bool,
     /// Whether it joins as a standby.
     pub standby: bool,
+    /// Asked for over the API, where the process can be restarted.
+    pub restart: Option<Restart>,
     pub membership: MembershipRules,
     /// How often a master looks whether its state is what was decided.
     pub scrub_interval: Duration,
@@ -225,6 +228,7 @@ impl Settings {
             join,
             standby,
             skip_preflight: options.skip_preflight.unwrap_or_default(),
+            restart: None,
             membership: membership(options)?,
             scrub_interval: scrub_interval(options)?,
             quota: quota(options)?,

@@ -1,8 +1,10 @@
 //! What `quorate status` shows, as the masters serve it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quorate_raft::{Role, Status};
 use quorate_state_machine::{GroupResource, View};
 use quorate_store::{Alarm, Masters};
@@ -44,6 +46,9 @@ pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
                 "trailsBy": member.lag,
                 "lastContactMs": member.last_contact.map(|ago| ago.as_millis()),
                 "version": own.then_some(env!("CARGO_PKG_VERSION")),
+                "startedAt": own.then(|| started_at().to_string()),
+                "stableSince": own.then(|| seconds_ago(status.stable_for)),
+                "alarms": own.then(|| raised.iter().map(|alarm| alarm.name()).collect::<Vec<_>>()),
             })
         })
         .collect();
@@ -82,6 +87,17 @@ pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
         "masters": masters,
         "nodes": nodes(view),
     })
+}
+
+/// When this process began. Looked at first when it starts.
+pub fn started_at() -> Timestamp {
+    static STARTED: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+    *STARTED
+}
+
+fn seconds_ago(ago: Duration) -> String {
+    let then = Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH);
+    then.round(jiff::Unit::Second).unwrap_or(then).to_string()
 }
 
 /// This master's alarms, with what to do.

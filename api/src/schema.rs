@@ -263,6 +263,7 @@ impl Type {
             "apiextensions/v1" => "io.k8s.apiextensions-apiserver.pkg.apis.",
             "apiregistration/v1" => "io.k8s.kube-aggregator.pkg.apis.",
             "metrics/v1beta1" => "io.k8s.metrics.pkg.apis.",
+            "quorate/v1" => "io.",
             _ => "io.k8s.api.",
         };
         format!("{prefix}{}.{}", self.package.replace('/', "."), self.name)

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::handover::look_after_fitness;
 use super::living::Living;
 use super::membership::{MembershipRules, look_after_members};
-use super::news;
+use super::{news, objects};
 
 /// Bootstrap objects that could not be written are tried again after this.
 const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
@@ -121,6 +121,14 @@ async fn run(
     let news =
         news::tell(roles.masters.clone(), lead.clone(), roles.admit.clone(), roles.clock.clone());
     let news = tokio::spawn(news::until(ended.clone(), news));
+    // 7. And they are objects of the API.
+    let objects = objects::keep(
+        roles.masters.clone(),
+        lead.clone(),
+        roles.admit.clone(),
+        roles.clock.clone(),
+    );
+    let objects = tokio::spawn(news::until(ended.clone(), objects));
 
     let (mut scheduler_ended, mut events_ended) = (false, false);
     while lead.holds() && !stop.is_cancelled() {
@@ -145,7 +153,7 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, membership, fitness, news] {
+    for task in [bootstrap, membership, fitness, news, objects] {
         drop(task.await);
     }
     if !events_ended {

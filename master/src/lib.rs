@@ -8,6 +8,7 @@ mod leadership;
 mod living;
 mod membership;
 mod news;
+mod objects;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -2,8 +2,8 @@
 //! and alarms. The leader tells, under its leadership. What happened while nobody led, or just before a leader died, is
 //! not told later: the status says how things are, events how they came to be.
 //!
-//! There is no object for a master, so an event names one of kind `Master` that is not there, as upstream's events name
-//! nodes by their name alone. Having no namespace it is kept in `default`.
+//! An event names the master's object as upstream's events name nodes: by its name, and by a uid that says which of those
+//! that ever had this name. Having no namespace it is kept in `default`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use quorate_api_server::admit::ControllerAdmit;
 use quorate_raft::NodeId;
+use quorate_state_machine::Key;
 use quorate_store::{Alarm, Clock, EventDraft, LeaderStore, Masters, Recorder, Regarding};
 use tokio_util::sync::CancellationToken;
 
@@ -49,20 +50,18 @@ pub(crate) async fn tell(
     let look = async {
         let mut before = members(&masters, &Seen::default());
         if let Some(own) = before.0.get(&masters.id()) {
-            recorder.record(draft(
-                masters.id(),
-                &own.name,
-                false,
-                "LeaderElected",
-                format!("{} leads in term {}", own.name, lead.term()),
-            ));
+            let leads = format!("{} leads in term {}", own.name, lead.term());
+            let elected = draft(masters.id(), &own.name, false, "LeaderElected", leads);
+            recorder.record(with_uid(&lead, elected));
         }
         for number in 0_u64.. {
             let mut now = members(&masters, &before);
             if number.is_multiple_of(LOOKS_PER_ALARMS) {
                 ask_alarms(&masters, &mut now).await;
             }
-            news(&before, &now).into_iter().for_each(|news| recorder.record(news));
+            for news in news(&before, &now) {
+                recorder.record(with_uid(&lead, news));
+            }
             before = now;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
@@ -73,6 +72,15 @@ pub(crate) async fn tell(
         }
         () = look => {}
     }
+}
+
+/// With the uid of the master's object, where there is one, so that `kubectl describe master` shows it.
+fn with_uid(lead: &LeaderStore, mut news: EventDraft) -> EventDraft {
+    let key = Key::new("quorate.io", "masters", "", &news.regarding.name);
+    if let Some(stored) = lead.view().get(&key) {
+        stored.uid().clone_into(&mut news.regarding.uid);
+    }
+    news
 }
 
 /// Does something until it is told to end.
@@ -157,7 +165,7 @@ fn draft(
     message: String,
 ) -> EventDraft {
     let regarding = Regarding {
-        api_version: "quorate/v1".to_owned(),
+        api_version: "quorate.io/v1".to_owned(),
         kind: "Master".to_owned(),
         namespace: String::new(),
         name: name.to_owned(),

@@ -52,6 +52,7 @@ pub(crate) struct View {
 pub(crate) struct Applied {
     position: Mutex<(Option<LogId>, StoredMembership)>,
     state_bytes: AtomicU64,
+    quota_bytes: AtomicU64,
     index: watch::Sender<LogIndex>,
 }
 
@@ -60,6 +61,7 @@ impl Applied {
         Self {
             position: Mutex::new((None, StoredMembership::default())),
             state_bytes: AtomicU64::new(0),
+            quota_bytes: AtomicU64::new(0),
             index: watch::Sender::new(LogIndex(0)),
         }
     }
@@ -72,11 +74,18 @@ impl Applied {
         self.state_bytes.load(Ordering::Relaxed)
     }
 
+    /// See [`StateMachine::quota_bytes`].
+    pub(crate) fn quota_bytes(&self) -> u64 {
+        self.quota_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<LogIndex> {
         self.index.subscribe()
     }
 
-    fn publish(&self, last: Option<LogId>, membership: StoredMembership, state_bytes: u64) {
+    fn publish(&self, last: Option<LogId>, membership: StoredMembership, bytes: [u64; 2]) {
+        let [state_bytes, quota_bytes] = bytes;
+        self.quota_bytes.store(quota_bytes, Ordering::Relaxed);
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = (last, membership);
         self.state_bytes.store(state_bytes, Ordering::Relaxed);
         self.index.send_replace(LogIndex(last.map_or(0, |id| id.index)));
@@ -234,7 +243,8 @@ impl<M: StateMachine> Worker<M> {
 
     fn publish(&self) {
         let (last, membership) = (self.last_applied, self.membership.clone());
-        self.applied.publish(last, membership, self.machine.state_bytes());
+        let bytes = [self.machine.state_bytes(), self.machine.quota_bytes()];
+        self.applied.publish(last, membership, bytes);
     }
 }
 

@@ -64,6 +64,10 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
 /// The receiver's time to check and install a complete snapshot.
 pub const SNAPSHOT_INSTALL_MAX: Duration = Duration::from_secs(600);
+/// Entries whose records are read again at once; writers wait so long.
+pub const LOG_CHECK_ENTRIES: u64 = 256;
+/// Between two such steps.
+pub const LOG_CHECK_PAUSE: Duration = Duration::from_millis(10);
 /// One who asks for a state of some index waits so long for this master to reach it.
 pub const FETCH_APPLIED_MAX: Duration = Duration::from_secs(5);
 /// ... and then so long for a snapshot to be made.

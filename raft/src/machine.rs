@@ -51,4 +51,10 @@ pub trait StateMachine: Send + 'static {
 
     /// About how many bytes the state takes; part of the rule when to take a snapshot.
     fn state_bytes(&self) -> u64;
+
+    /// About how many bytes of it a quota counts: not what is only kept for readers of the past, so that a delete frees
+    /// room at once.
+    fn quota_bytes(&self) -> u64 {
+        self.state_bytes()
+    }
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
 use crate::error::ProposeError;
 
@@ -43,6 +44,8 @@ pub struct Meters {
     peers: Arc<Mutex<BTreeSet<String>>>,
     snapshot: Histogram,
     restore: Histogram,
+    /// When the last leadership began that this master has seen; at first, when it started.
+    stable_since: Arc<Mutex<Instant>>,
 }
 
 impl Default for Meters {
@@ -64,6 +67,7 @@ impl Default for Meters {
             peers: Arc::default(),
             snapshot: long_times(),
             restore: long_times(),
+            stable_since: Arc::new(Mutex::new(Instant::now())),
         }
     }
 }
@@ -170,7 +174,13 @@ impl Meters {
         self.elections.inc();
     }
 
+    /// How long nothing has changed about who leads, as this master knows.
+    pub(crate) fn stable_for(&self) -> Duration {
+        self.stable_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     pub(crate) fn leader_changed(&self) {
+        *self.stable_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.leader_changes.inc();
     }
 

@@ -74,7 +74,7 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
     ] {
         progress.line(&format!("  {command}"));
     }
-    wait_and_stop(&stop, master, Some(agent), progress).await
+    wait_and_stop(&stop, master, Some(agent), progress, std::future::pending()).await.map(drop)
 }
 
 /// The API as this machine reaches it.

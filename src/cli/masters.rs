@@ -1,4 +1,4 @@
-//! `quorate masters list|preflight|promote|demote|replace|remove|transfer-leader|recover`.
+//! `quorate masters list|preflight|promote|demote|replace|remove|transfer-leader|rolling-restart|recover`.
 
 use anyhow::bail;
 use clap::Subcommand;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::confirm::confirm;
 use super::help;
 use super::recover::{self, RecoverArgs};
+use super::rolling::{self, RollingArgs};
 use super::server::default_data_dir;
 use super::status::{self, Output};
 use super::token::Target;
@@ -80,6 +81,8 @@ pub enum MastersCommand {
         #[command(flatten)]
         how: How,
     },
+    /// Restart all masters, one after the other, each with the program that is in its place now: for upgrades
+    RollingRestart(RollingArgs),
     /// When the quorum is lost for good: make a new cluster from what one survivor's data directory has
     #[command(after_help = super::help::RECOVER)]
     Recover(RecoverArgs),
@@ -140,6 +143,7 @@ pub fn run(command: MastersCommand) -> anyhow::Result<()> {
         MastersCommand::Replace { old, new, how, yes } => replace(&old, &new, &how, yes),
         MastersCommand::Remove { name, how, yes } => remove(&name, &how, yes),
         MastersCommand::TransferLeader { name, how } => transfer(name.as_deref(), &how),
+        MastersCommand::RollingRestart(args) => rolling::run(&args),
         MastersCommand::Recover(args) => recover::run(&args),
     }
 }

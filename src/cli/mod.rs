@@ -11,6 +11,7 @@ pub use server::default_data_dir;
 mod kubeconfig;
 mod masters;
 mod recover;
+mod rolling;
 mod server;
 mod status;
 mod token;

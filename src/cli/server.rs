@@ -18,6 +18,7 @@ use crate::master::{self, Master};
 use crate::node;
 use crate::open_files;
 use crate::progress::Progress;
+use crate::restart::{self, Restart};
 use crate::settings::Settings;
 use crate::stop::Stop;
 
@@ -82,6 +83,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let data = DataDir::claim(&path)?;
     data.refuse_agents()?;
     settings.with_past(&options, &data)?;
+    let restart = Restart::new();
+    settings.restart = Some(restart.clone());
     progress.line(&format!("quorate server {:?}", settings.name));
     progress.done(&format!("data directory {}", data.path().display()));
     let known = data.cluster()?;
@@ -127,7 +130,22 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         progress.done(&format!("kubeconfig {}, context {:?}", file.display(), access.name));
     }
     progress.line(&format!("ready after {} ms", progress.total_ms()));
-    wait_and_stop(&stop, master, None, progress).await
+    let ended = wait_and_stop(&stop, master, None, progress, restart.requested()).await?;
+    if ended == Ended::Restart {
+        // The next one claims it.
+        drop(data);
+        return restart::again();
+    }
+    Ok(())
+}
+
+/// Why a master has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// For good.
+    Stop,
+    /// To begin anew.
+    Restart,
 }
 
 /// How far a start has come.
@@ -248,9 +266,12 @@ pub async fn wait_and_stop(
     master: Master,
     agent: Option<node::Node>,
     mut progress: Progress,
-) -> anyhow::Result<()> {
+    restart: impl Future<Output = ()>,
+) -> anyhow::Result<Ended> {
+    let mut ended = Ended::Stop;
     tokio::select! {
         () = stop.requested() => {}
+        () = restart => ended = Ended::Restart,
         // As it was told to: what clients have asked is answered, and that is no failure.
         advice = master.removed() => progress.line(&advice),
         // Nobody knows what is on the disk now: leave at once, and start again from it.
@@ -264,7 +285,7 @@ pub async fn wait_and_stop(
     }
     master.shutdown().await;
     progress.done("master stopped");
-    Ok(())
+    Ok(ended)
 }
 
 pub fn run_agent(options: Options) -> anyhow::Result<()> {

@@ -125,6 +125,8 @@ pub const ALL_COLUMNS: &[(&str, &str)] = &[
     ("HEARD MS AGO", "lastContactMs"),
     ("FSYNC P99 MS", "fsyncP99Ms"),
     ("VERSION", "version"),
+    ("STABLE SINCE", "stableSince"),
+    ("ALARMS", "alarms"),
 ];
 
 fn table(items: &Value, columns: &[(&str, &str)]) -> String {
@@ -231,6 +233,8 @@ pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }

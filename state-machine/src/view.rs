@@ -92,6 +92,12 @@ impl View {
         self.resources.values().map(|r| r.objects_weight + r.history_weight).sum()
     }
 
+    /// Bytes of all objects that there are, about: a delete makes it less at once.
+    #[must_use]
+    pub fn objects_weight(&self) -> u64 {
+        self.resources.values().map(|resource| resource.objects_weight).sum()
+    }
+
     /// Gives out the next revision and records one change at it.
     pub(crate) fn change(
         &mut self,

@@ -34,8 +34,8 @@ impl Sample {
 /// What may be wrong while the state itself is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Problem {
-    /// A snapshot was damaged, and no other one is made yet.
-    Snapshot,
+    /// A snapshot or the log was damaged, and is not known to be whole again.
+    Files,
     /// The masters differ, and nobody can say who is right.
     Undecided,
 }

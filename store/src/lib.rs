@@ -27,7 +27,7 @@ pub use admit::{Admit, Refused, Write};
 pub use alarms::Alarm;
 pub use clock::{Clock, ClockHand};
 pub use error::Error;
-pub use masters::{Change, Changed, GroupError, Masters, Relay, Started};
+pub use masters::{About, Change, Changed, GroupError, Masters, Relay, Started};
 pub use mirror::{Mirror, MirrorChange, Typed};
 pub use recorder::{EventDraft, Recorder, Regarding};
 pub use scrub::{ScrubMeters, Scrubber};

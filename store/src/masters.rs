@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::consensus::PublishedViews;
-use crate::limits::{LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
+use crate::limits::{ALARMS_TIMEOUT, LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
 use crate::replicated::Replicated;
 use crate::replicated::applier::Applier;
 use crate::replicated::forward::{self, method};
@@ -91,6 +91,19 @@ impl Change {
             Self::Try(change) => (change.meant().0, Go::DryRun),
             change => (change, Go::Ahead),
         }
+    }
+}
+
+/// What a master says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Of its program.
+    pub version: String,
+}
+
+impl About {
+    fn own() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 }
 
@@ -290,6 +303,15 @@ impl Masters {
     ) -> Result<Bytes, String> {
         let reply = self.raft.call(node, method::REACH, body, deadline).await;
         reply.map_err(|error| error.to_string())
+    }
+
+    /// What a master says of itself; `None` when it does not answer, or is of a version that cannot.
+    pub async fn about(&self, node: NodeId) -> Option<About> {
+        if node == self.id() {
+            return Some(About::own());
+        }
+        let said = self.raft.call(node, method::ABOUT, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
+        serde_json::from_slice(&said).ok()
     }
 
     /// Becomes `Some`, with what to do, when the others have removed this master: it must end.
@@ -564,6 +586,9 @@ impl Handler for CallsHandler {
                 }
                 Ok(Bytes::new())
             }
+            method::ABOUT => serde_json::to_vec(&About::own())
+                .map(Bytes::from)
+                .map_err(|error| Refused(error.to_string())),
             method::CHANGE => serve_change(raft, &body).await,
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;

@@ -2,8 +2,8 @@
 //!
 //! Three looks, over and over: a master hashes each version of an object in its memory again and compares with the hash
 //! that was made when the version came; the leader compares what all masters say of their state at an equal index, and
-//! the majority names who differs; and each master reads its snapshots again. Whoever has a state that is not right goes
-//! out of service at once and takes the state of another one; a damaged snapshot is made anew.
+//! the majority names who differs; and each master reads its files again. Whoever has a state that is not right goes
+//! out of service at once and takes the state of another one; damaged files are made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,19 +39,19 @@ pub struct ScrubMeters {
     healed: Family<Of, Counter>,
 }
 
-/// Label `what`: `state` or `snapshot`.
+/// Label `what`: `state` or `file`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     what: &'static str,
 }
 
 const STATE: Of = Of { what: "state" };
-const SNAPSHOT: Of = Of { what: "snapshot" };
+const FILE: Of = Of { what: "file" };
 
 impl ScrubMeters {
     /// Shows them as `quorate_scrub_…`.
     pub fn register(&self, registry: &mut Registry) {
-        for of in [STATE, SNAPSHOT] {
+        for of in [STATE, FILE] {
             // So that each is 0 before it first happens.
             drop((self.damaged.get_or_create(&of), self.healed.get_or_create(&of)));
         }
@@ -63,12 +63,12 @@ impl ScrubMeters {
         );
         registry.register(
             "damaged",
-            "States and snapshots of this master that were found damaged",
+            "States, snapshots and logs of this master that were found damaged",
             self.damaged.clone(),
         );
         registry.register(
             "healed",
-            "States that were taken from another master, and snapshots made anew, since they were damaged",
+            "States that were taken from another master, and files that were made anew, since they were damaged",
             self.healed.clone(),
         );
     }
@@ -121,7 +121,7 @@ impl Scrubber {
                     continue;
                 }
                 if round.is_multiple_of(SCRUB_FILES_EVERY)
-                    || self.published.integrity.has(Problem::Snapshot)
+                    || self.published.integrity.has(Problem::Files)
                 {
                     self.look_at_files().await;
                 }
@@ -159,22 +159,24 @@ impl Scrubber {
 
     async fn look_at_files(&self) {
         let integrity = &self.published.integrity;
-        match self.raft.scrub_snapshots().await {
+        match self.raft.scrub_files().await {
             Ok(damaged) if damaged.is_empty() => {
-                if integrity.has(Problem::Snapshot) {
-                    self.meters.healed.get_or_create(&SNAPSHOT).inc();
-                    tracing::info!("the snapshots of this master are whole again");
-                    integrity.set(Problem::Snapshot, None);
+                if integrity.has(Problem::Files) {
+                    self.meters.healed.get_or_create(&FILE).inc();
+                    tracing::info!("the files of this master are whole again");
+                    integrity.set(Problem::Files, None);
                 }
             }
             Ok(damaged) => {
                 for error in &damaged {
-                    self.meters.damaged.get_or_create(&SNAPSHOT).inc();
-                    tracing::error!(%error, "a snapshot was damaged; another one is made");
+                    self.meters.damaged.get_or_create(&FILE).inc();
+                    tracing::error!(%error, "a file was damaged; it is made anew");
                 }
-                integrity.set(Problem::Snapshot, damaged.first().map(ToString::to_string));
+                integrity.set(Problem::Files, damaged.first().map(ToString::to_string));
             }
-            Err(error) => tracing::warn!(%error, "the snapshots could not be looked at"),
+            Err(error) => {
+                tracing::warn!(%error, "the files could not be looked at, or not be mended")
+            }
         }
     }
 
@@ -273,6 +275,9 @@ impl Scrubber {
                         // What was said of the state before.
                         while self.told.try_recv().is_ok() {}
                         self.published.set_damage(None);
+                        if let Err(error) = self.raft.renew_files().await {
+                            tracing::warn!(%error, "the log of this master could not be made anew");
+                        }
                         return;
                     }
                     Err(error) => tracing::warn!(from = %other, %error, "not healed yet"),

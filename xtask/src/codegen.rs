@@ -79,7 +79,11 @@ fn outputs(workspace: &Path) -> anyhow::Result<Vec<Output>> {
         let path = folder.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     };
-    let table = table::Table::parse(&read("fields.tsv")?, &read("types.tsv")?)?;
+    // The second has the same head, which the parser takes off the whole.
+    let own = read("own.tsv")?;
+    let own = own.split_once('\n').map_or("", |(_, rows)| rows);
+    let fields = format!("{}{own}", read("fields.tsv")?);
+    let table = table::Table::parse(&fields, &read("types.tsv")?)?;
     Ok(vec![
         Output {
             path: workspace.join("api/src/schema/generated.rs"),

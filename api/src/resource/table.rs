@@ -20,6 +20,8 @@ const ALL_BUT_COLLECTION: &[Verb] =
 const CREATE: &[Verb] = &[Verb::Create];
 const CREATE_GET: &[Verb] = &[Verb::Create, Verb::Get];
 const GET: &[Verb] = &[Verb::Get];
+/// What only the masters themselves write.
+const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 const UPDATE: &[Verb] = &[Verb::Update];
 const GET_PATCH_UPDATE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
 
@@ -34,6 +36,7 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
     group("discovery.k8s.io", &["v1"]),
+    group("quorate.io", &["v1"]),
 ];
 
 const fn group(name: &'static str, versions: &'static [&'static str]) -> GroupDef {
@@ -247,4 +250,8 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
 
     stored(gvk("discovery.k8s.io", "v1", "EndpointSlice"), ("endpointslices", "endpointslice"), &[],
         ids::DISCOVERY_V1_ENDPOINTSLICE, ids::DISCOVERY_V1_ENDPOINTSLICELIST),
+
+    // Not Kubernetes': the masters, as the leader sees them. Changed with `quorate masters` alone.
+    stored(gvk("quorate.io", "v1", "Master"), ("masters", "master"), &[],
+        ids::QUORATE_V1_MASTER, ids::QUORATE_V1_MASTERLIST).in_cluster().with_verbs(READ),
 ];

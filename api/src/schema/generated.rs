@@ -3,7 +3,7 @@
 use super::ListType::{self, Unset};
 use super::{Field, Kind as K, Type, TypeId, Union, field as f};
 
-pub(super) static TYPES: [Type; 1175] = [
+pub(super) static TYPES: [Type; 1179] = [
     Type { package: "admission/v1", name: "AdmissionRequest", first: 0, len: 15, atomic: false, union: None },
     Type { package: "admission/v1", name: "AdmissionResponse", first: 15, len: 7, atomic: false, union: None },
     Type { package: "admission/v1", name: "AdmissionReview", first: 22, len: 4, atomic: false, union: None },
@@ -915,273 +915,277 @@ pub(super) static TYPES: [Type; 1175] = [
     Type { package: "policy/v1beta1", name: "PodDisruptionBudgetList", first: 3811, len: 4, atomic: false, union: None },
     Type { package: "policy/v1beta1", name: "PodDisruptionBudgetSpec", first: 3815, len: 4, atomic: false, union: None },
     Type { package: "policy/v1beta1", name: "PodDisruptionBudgetStatus", first: 3819, len: 7, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "AggregationRule", first: 3826, len: 1, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "ClusterRole", first: 3827, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "ClusterRoleBinding", first: 3832, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "ClusterRoleBindingList", first: 3837, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "ClusterRoleList", first: 3841, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "PolicyRule", first: 3845, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "Role", first: 3850, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "RoleBinding", first: 3854, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "RoleBindingList", first: 3859, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "RoleList", first: 3863, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1", name: "RoleRef", first: 3867, len: 3, atomic: true, union: None },
-    Type { package: "rbac/v1", name: "Subject", first: 3870, len: 4, atomic: true, union: None },
-    Type { package: "rbac/v1alpha1", name: "AggregationRule", first: 3874, len: 1, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "ClusterRole", first: 3875, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "ClusterRoleBinding", first: 3880, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "ClusterRoleBindingList", first: 3885, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "ClusterRoleList", first: 3889, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "PolicyRule", first: 3893, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "Role", first: 3898, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "RoleBinding", first: 3902, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "RoleBindingList", first: 3907, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "RoleList", first: 3911, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "RoleRef", first: 3915, len: 3, atomic: false, union: None },
-    Type { package: "rbac/v1alpha1", name: "Subject", first: 3918, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "AggregationRule", first: 3922, len: 1, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "ClusterRole", first: 3923, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "ClusterRoleBinding", first: 3928, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "ClusterRoleBindingList", first: 3933, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "ClusterRoleList", first: 3937, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "PolicyRule", first: 3941, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "Role", first: 3946, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "RoleBinding", first: 3950, len: 5, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "RoleBindingList", first: 3955, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "RoleList", first: 3959, len: 4, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "RoleRef", first: 3963, len: 3, atomic: false, union: None },
-    Type { package: "rbac/v1beta1", name: "Subject", first: 3966, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "AllocatedDeviceStatus", first: 3970, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1", name: "AllocationResult", first: 3977, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "CELDeviceSelector", first: 3980, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "CapacityRequestPolicy", first: 3981, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "CapacityRequestPolicyRange", first: 3984, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "CapacityRequirements", first: 3987, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "Counter", first: 3988, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "CounterSet", first: 3989, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "Device", first: 3991, len: 13, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceAllocationConfiguration", first: 4004, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceAllocationResult", first: 4007, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceAttribute", first: 4009, len: 8, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceCapacity", first: 4017, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClaim", first: 4019, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClaimConfiguration", first: 4022, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClass", first: 4024, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClassConfiguration", first: 4028, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClassList", first: 4029, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceClassSpec", first: 4033, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceConfiguration", first: 4036, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceConstraint", first: 4037, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceCounterConsumption", first: 4040, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceRequest", first: 4042, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceRequestAllocationResult", first: 4045, len: 10, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceSelector", first: 4055, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceSubRequest", first: 4056, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceTaint", first: 4063, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "DeviceToleration", first: 4067, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ExactDeviceRequest", first: 4072, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1", name: "NetworkDeviceData", first: 4079, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "NodeAllocatableResourceMapping", first: 4082, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "OpaqueDeviceConfiguration", first: 4084, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaim", first: 4086, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimConsumerReference", first: 4091, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimList", first: 4095, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimSpec", first: 4099, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimStatus", first: 4100, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimTemplate", first: 4103, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimTemplateList", first: 4107, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceClaimTemplateSpec", first: 4111, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourcePool", first: 4113, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceSlice", first: 4116, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceSliceList", first: 4120, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1", name: "ResourceSliceSpec", first: 4124, len: 8, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "CELDeviceSelector", first: 4132, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceSelector", first: 4133, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaint", first: 4134, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaintRule", first: 4138, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleList", first: 4143, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleSpec", first: 4147, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleStatus", first: 4149, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "DeviceTaintSelector", first: 4150, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "PoolStatus", first: 4153, len: 10, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequest", first: 4163, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestList", first: 4168, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestSpec", first: 4172, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestStatus", first: 4175, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "AllocatedDeviceStatus", first: 4178, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "AllocationResult", first: 4185, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "BasicDevice", first: 4188, len: 12, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "CELDeviceSelector", first: 4200, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "CapacityRequestPolicy", first: 4201, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "CapacityRequestPolicyRange", first: 4204, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "CapacityRequirements", first: 4207, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "Counter", first: 4208, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "CounterSet", first: 4209, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "Device", first: 4211, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceAllocationConfiguration", first: 4213, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceAllocationResult", first: 4216, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceAttribute", first: 4218, len: 8, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceCapacity", first: 4226, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClaim", first: 4228, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClaimConfiguration", first: 4231, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClass", first: 4233, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClassConfiguration", first: 4237, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClassList", first: 4238, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceClassSpec", first: 4242, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceConfiguration", first: 4245, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceConstraint", first: 4246, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceCounterConsumption", first: 4249, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceRequest", first: 4251, len: 9, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceRequestAllocationResult", first: 4260, len: 10, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceSelector", first: 4270, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceSubRequest", first: 4271, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceTaint", first: 4278, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "DeviceToleration", first: 4282, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "NetworkDeviceData", first: 4287, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "NodeAllocatableResourceMapping", first: 4290, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "OpaqueDeviceConfiguration", first: 4292, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaim", first: 4294, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimConsumerReference", first: 4299, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimList", first: 4303, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimSpec", first: 4307, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimStatus", first: 4308, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimTemplate", first: 4311, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimTemplateList", first: 4315, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceClaimTemplateSpec", first: 4319, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourcePool", first: 4321, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceSlice", first: 4324, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceSliceList", first: 4328, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta1", name: "ResourceSliceSpec", first: 4332, len: 8, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "AllocatedDeviceStatus", first: 4340, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "AllocationResult", first: 4347, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "CELDeviceSelector", first: 4350, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "CapacityRequestPolicy", first: 4351, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "CapacityRequestPolicyRange", first: 4354, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "CapacityRequirements", first: 4357, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "Counter", first: 4358, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "CounterSet", first: 4359, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "Device", first: 4361, len: 13, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceAllocationConfiguration", first: 4374, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceAllocationResult", first: 4377, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceAttribute", first: 4379, len: 8, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceCapacity", first: 4387, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClaim", first: 4389, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClaimConfiguration", first: 4392, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClass", first: 4394, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClassConfiguration", first: 4398, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClassList", first: 4399, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceClassSpec", first: 4403, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceConfiguration", first: 4406, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceConstraint", first: 4407, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceCounterConsumption", first: 4410, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceRequest", first: 4412, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceRequestAllocationResult", first: 4415, len: 10, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceSelector", first: 4425, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceSubRequest", first: 4426, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaint", first: 4433, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaintRule", first: 4437, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaintRuleList", first: 4442, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaintRuleSpec", first: 4446, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaintRuleStatus", first: 4448, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceTaintSelector", first: 4449, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "DeviceToleration", first: 4452, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ExactDeviceRequest", first: 4457, len: 7, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "NetworkDeviceData", first: 4464, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "NodeAllocatableResourceMapping", first: 4467, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "OpaqueDeviceConfiguration", first: 4469, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaim", first: 4471, len: 5, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimConsumerReference", first: 4476, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimList", first: 4480, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimSpec", first: 4484, len: 1, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimStatus", first: 4485, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimTemplate", first: 4488, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimTemplateList", first: 4492, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceClaimTemplateSpec", first: 4496, len: 2, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourcePool", first: 4498, len: 3, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceSlice", first: 4501, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceSliceList", first: 4505, len: 4, atomic: false, union: None },
-    Type { package: "resource/v1beta2", name: "ResourceSliceSpec", first: 4509, len: 8, atomic: false, union: None },
-    Type { package: "scheduling/v1", name: "PriorityClass", first: 4517, len: 7, atomic: false, union: None },
-    Type { package: "scheduling/v1", name: "PriorityClassList", first: 4524, len: 4, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "BasicSchedulingPolicy", first: 4528, len: 0, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "GangSchedulingPolicy", first: 4528, len: 1, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroup", first: 4529, len: 5, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupList", first: 4534, len: 4, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupResourceClaim", first: 4538, len: 3, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupResourceClaimStatus", first: 4541, len: 2, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupSchedulingConstraints", first: 4543, len: 1, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupSchedulingPolicy", first: 4544, len: 2, atomic: false, union: Some(Union { discriminator: "", fields: &[("basic", "Basic"), ("gang", "Gang")] }) },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupSpec", first: 4546, len: 7, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupStatus", first: 4553, len: 2, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupTemplate", first: 4555, len: 7, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "PodGroupTemplateReference", first: 4562, len: 1, atomic: false, union: Some(Union { discriminator: "", fields: &[("workload", "Workload")] }) },
-    Type { package: "scheduling/v1alpha2", name: "TopologyConstraint", first: 4563, len: 1, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "TypedLocalObjectReference", first: 4564, len: 3, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "Workload", first: 4567, len: 4, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "WorkloadList", first: 4571, len: 4, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "WorkloadPodGroupTemplateReference", first: 4575, len: 2, atomic: false, union: None },
-    Type { package: "scheduling/v1alpha2", name: "WorkloadSpec", first: 4577, len: 2, atomic: false, union: None },
-    Type { package: "scheduling/v1beta1", name: "PriorityClass", first: 4579, len: 7, atomic: false, union: None },
-    Type { package: "scheduling/v1beta1", name: "PriorityClassList", first: 4586, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSIDriver", first: 4590, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSIDriverList", first: 4594, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSIDriverSpec", first: 4598, len: 11, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSINode", first: 4609, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSINodeDriver", first: 4613, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSINodeList", first: 4617, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSINodeSpec", first: 4621, len: 1, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSIStorageCapacity", first: 4622, len: 7, atomic: false, union: None },
-    Type { package: "storage/v1", name: "CSIStorageCapacityList", first: 4629, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "StorageClass", first: 4633, len: 10, atomic: false, union: None },
-    Type { package: "storage/v1", name: "StorageClassList", first: 4643, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "TokenRequest", first: 4647, len: 2, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttachment", first: 4649, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttachmentList", first: 4654, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttachmentSource", first: 4658, len: 2, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttachmentSpec", first: 4660, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttachmentStatus", first: 4663, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttributesClass", first: 4667, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeAttributesClassList", first: 4672, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeError", first: 4676, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1", name: "VolumeNodeResources", first: 4679, len: 1, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "CSIStorageCapacity", first: 4680, len: 7, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "CSIStorageCapacityList", first: 4687, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttachment", first: 4691, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttachmentList", first: 4696, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttachmentSource", first: 4700, len: 2, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttachmentSpec", first: 4702, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttachmentStatus", first: 4705, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttributesClass", first: 4709, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeAttributesClassList", first: 4714, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1alpha1", name: "VolumeError", first: 4718, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSIDriver", first: 4721, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSIDriverList", first: 4725, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSIDriverSpec", first: 4729, len: 11, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSINode", first: 4740, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSINodeDriver", first: 4744, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSINodeList", first: 4748, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSINodeSpec", first: 4752, len: 1, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSIStorageCapacity", first: 4753, len: 7, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "CSIStorageCapacityList", first: 4760, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "StorageClass", first: 4764, len: 10, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "StorageClassList", first: 4774, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "TokenRequest", first: 4778, len: 2, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttachment", first: 4780, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttachmentList", first: 4785, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttachmentSource", first: 4789, len: 2, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttachmentSpec", first: 4791, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttachmentStatus", first: 4794, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttributesClass", first: 4798, len: 5, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeAttributesClassList", first: 4803, len: 4, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeError", first: 4807, len: 3, atomic: false, union: None },
-    Type { package: "storage/v1beta1", name: "VolumeNodeResources", first: 4810, len: 1, atomic: false, union: None },
-    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigration", first: 4811, len: 5, atomic: false, union: None },
-    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationList", first: 4816, len: 4, atomic: false, union: None },
-    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationSpec", first: 4820, len: 1, atomic: false, union: None },
-    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationStatus", first: 4821, len: 2, atomic: false, union: None },
+    Type { package: "quorate/v1", name: "Master", first: 3826, len: 5, atomic: false, union: None },
+    Type { package: "quorate/v1", name: "MasterList", first: 3831, len: 4, atomic: false, union: None },
+    Type { package: "quorate/v1", name: "MasterSpec", first: 3835, len: 4, atomic: false, union: None },
+    Type { package: "quorate/v1", name: "MasterStatus", first: 3839, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "AggregationRule", first: 3844, len: 1, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "ClusterRole", first: 3845, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "ClusterRoleBinding", first: 3850, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "ClusterRoleBindingList", first: 3855, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "ClusterRoleList", first: 3859, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "PolicyRule", first: 3863, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "Role", first: 3868, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "RoleBinding", first: 3872, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "RoleBindingList", first: 3877, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "RoleList", first: 3881, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1", name: "RoleRef", first: 3885, len: 3, atomic: true, union: None },
+    Type { package: "rbac/v1", name: "Subject", first: 3888, len: 4, atomic: true, union: None },
+    Type { package: "rbac/v1alpha1", name: "AggregationRule", first: 3892, len: 1, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "ClusterRole", first: 3893, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "ClusterRoleBinding", first: 3898, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "ClusterRoleBindingList", first: 3903, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "ClusterRoleList", first: 3907, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "PolicyRule", first: 3911, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "Role", first: 3916, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "RoleBinding", first: 3920, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "RoleBindingList", first: 3925, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "RoleList", first: 3929, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "RoleRef", first: 3933, len: 3, atomic: false, union: None },
+    Type { package: "rbac/v1alpha1", name: "Subject", first: 3936, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "AggregationRule", first: 3940, len: 1, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "ClusterRole", first: 3941, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "ClusterRoleBinding", first: 3946, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "ClusterRoleBindingList", first: 3951, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "ClusterRoleList", first: 3955, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "PolicyRule", first: 3959, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "Role", first: 3964, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "RoleBinding", first: 3968, len: 5, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "RoleBindingList", first: 3973, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "RoleList", first: 3977, len: 4, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "RoleRef", first: 3981, len: 3, atomic: false, union: None },
+    Type { package: "rbac/v1beta1", name: "Subject", first: 3984, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "AllocatedDeviceStatus", first: 3988, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1", name: "AllocationResult", first: 3995, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "CELDeviceSelector", first: 3998, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "CapacityRequestPolicy", first: 3999, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "CapacityRequestPolicyRange", first: 4002, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "CapacityRequirements", first: 4005, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "Counter", first: 4006, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "CounterSet", first: 4007, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "Device", first: 4009, len: 13, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceAllocationConfiguration", first: 4022, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceAllocationResult", first: 4025, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceAttribute", first: 4027, len: 8, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceCapacity", first: 4035, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClaim", first: 4037, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClaimConfiguration", first: 4040, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClass", first: 4042, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClassConfiguration", first: 4046, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClassList", first: 4047, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceClassSpec", first: 4051, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceConfiguration", first: 4054, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceConstraint", first: 4055, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceCounterConsumption", first: 4058, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceRequest", first: 4060, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceRequestAllocationResult", first: 4063, len: 10, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceSelector", first: 4073, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceSubRequest", first: 4074, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceTaint", first: 4081, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "DeviceToleration", first: 4085, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ExactDeviceRequest", first: 4090, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1", name: "NetworkDeviceData", first: 4097, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "NodeAllocatableResourceMapping", first: 4100, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "OpaqueDeviceConfiguration", first: 4102, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaim", first: 4104, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimConsumerReference", first: 4109, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimList", first: 4113, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimSpec", first: 4117, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimStatus", first: 4118, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimTemplate", first: 4121, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimTemplateList", first: 4125, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceClaimTemplateSpec", first: 4129, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourcePool", first: 4131, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceSlice", first: 4134, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceSliceList", first: 4138, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1", name: "ResourceSliceSpec", first: 4142, len: 8, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "CELDeviceSelector", first: 4150, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceSelector", first: 4151, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaint", first: 4152, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaintRule", first: 4156, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleList", first: 4161, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleSpec", first: 4165, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaintRuleStatus", first: 4167, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "DeviceTaintSelector", first: 4168, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "PoolStatus", first: 4171, len: 10, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequest", first: 4181, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestList", first: 4186, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestSpec", first: 4190, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1alpha3", name: "ResourcePoolStatusRequestStatus", first: 4193, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "AllocatedDeviceStatus", first: 4196, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "AllocationResult", first: 4203, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "BasicDevice", first: 4206, len: 12, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "CELDeviceSelector", first: 4218, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "CapacityRequestPolicy", first: 4219, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "CapacityRequestPolicyRange", first: 4222, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "CapacityRequirements", first: 4225, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "Counter", first: 4226, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "CounterSet", first: 4227, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "Device", first: 4229, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceAllocationConfiguration", first: 4231, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceAllocationResult", first: 4234, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceAttribute", first: 4236, len: 8, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceCapacity", first: 4244, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClaim", first: 4246, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClaimConfiguration", first: 4249, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClass", first: 4251, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClassConfiguration", first: 4255, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClassList", first: 4256, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceClassSpec", first: 4260, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceConfiguration", first: 4263, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceConstraint", first: 4264, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceCounterConsumption", first: 4267, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceRequest", first: 4269, len: 9, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceRequestAllocationResult", first: 4278, len: 10, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceSelector", first: 4288, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceSubRequest", first: 4289, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceTaint", first: 4296, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "DeviceToleration", first: 4300, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "NetworkDeviceData", first: 4305, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "NodeAllocatableResourceMapping", first: 4308, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "OpaqueDeviceConfiguration", first: 4310, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaim", first: 4312, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimConsumerReference", first: 4317, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimList", first: 4321, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimSpec", first: 4325, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimStatus", first: 4326, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimTemplate", first: 4329, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimTemplateList", first: 4333, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceClaimTemplateSpec", first: 4337, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourcePool", first: 4339, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceSlice", first: 4342, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceSliceList", first: 4346, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta1", name: "ResourceSliceSpec", first: 4350, len: 8, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "AllocatedDeviceStatus", first: 4358, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "AllocationResult", first: 4365, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "CELDeviceSelector", first: 4368, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "CapacityRequestPolicy", first: 4369, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "CapacityRequestPolicyRange", first: 4372, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "CapacityRequirements", first: 4375, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "Counter", first: 4376, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "CounterSet", first: 4377, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "Device", first: 4379, len: 13, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceAllocationConfiguration", first: 4392, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceAllocationResult", first: 4395, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceAttribute", first: 4397, len: 8, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceCapacity", first: 4405, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClaim", first: 4407, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClaimConfiguration", first: 4410, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClass", first: 4412, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClassConfiguration", first: 4416, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClassList", first: 4417, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceClassSpec", first: 4421, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceConfiguration", first: 4424, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceConstraint", first: 4425, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceCounterConsumption", first: 4428, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceRequest", first: 4430, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceRequestAllocationResult", first: 4433, len: 10, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceSelector", first: 4443, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceSubRequest", first: 4444, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaint", first: 4451, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaintRule", first: 4455, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaintRuleList", first: 4460, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaintRuleSpec", first: 4464, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaintRuleStatus", first: 4466, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceTaintSelector", first: 4467, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "DeviceToleration", first: 4470, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ExactDeviceRequest", first: 4475, len: 7, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "NetworkDeviceData", first: 4482, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "NodeAllocatableResourceMapping", first: 4485, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "OpaqueDeviceConfiguration", first: 4487, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaim", first: 4489, len: 5, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimConsumerReference", first: 4494, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimList", first: 4498, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimSpec", first: 4502, len: 1, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimStatus", first: 4503, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimTemplate", first: 4506, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimTemplateList", first: 4510, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceClaimTemplateSpec", first: 4514, len: 2, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourcePool", first: 4516, len: 3, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceSlice", first: 4519, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceSliceList", first: 4523, len: 4, atomic: false, union: None },
+    Type { package: "resource/v1beta2", name: "ResourceSliceSpec", first: 4527, len: 8, atomic: false, union: None },
+    Type { package: "scheduling/v1", name: "PriorityClass", first: 4535, len: 7, atomic: false, union: None },
+    Type { package: "scheduling/v1", name: "PriorityClassList", first: 4542, len: 4, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "BasicSchedulingPolicy", first: 4546, len: 0, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "GangSchedulingPolicy", first: 4546, len: 1, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroup", first: 4547, len: 5, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupList", first: 4552, len: 4, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupResourceClaim", first: 4556, len: 3, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupResourceClaimStatus", first: 4559, len: 2, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupSchedulingConstraints", first: 4561, len: 1, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupSchedulingPolicy", first: 4562, len: 2, atomic: false, union: Some(Union { discriminator: "", fields: &[("basic", "Basic"), ("gang", "Gang")] }) },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupSpec", first: 4564, len: 7, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupStatus", first: 4571, len: 2, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupTemplate", first: 4573, len: 7, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "PodGroupTemplateReference", first: 4580, len: 1, atomic: false, union: Some(Union { discriminator: "", fields: &[("workload", "Workload")] }) },
+    Type { package: "scheduling/v1alpha2", name: "TopologyConstraint", first: 4581, len: 1, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "TypedLocalObjectReference", first: 4582, len: 3, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "Workload", first: 4585, len: 4, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "WorkloadList", first: 4589, len: 4, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "WorkloadPodGroupTemplateReference", first: 4593, len: 2, atomic: false, union: None },
+    Type { package: "scheduling/v1alpha2", name: "WorkloadSpec", first: 4595, len: 2, atomic: false, union: None },
+    Type { package: "scheduling/v1beta1", name: "PriorityClass", first: 4597, len: 7, atomic: false, union: None },
+    Type { package: "scheduling/v1beta1", name: "PriorityClassList", first: 4604, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSIDriver", first: 4608, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSIDriverList", first: 4612, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSIDriverSpec", first: 4616, len: 11, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSINode", first: 4627, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSINodeDriver", first: 4631, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSINodeList", first: 4635, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSINodeSpec", first: 4639, len: 1, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSIStorageCapacity", first: 4640, len: 7, atomic: false, union: None },
+    Type { package: "storage/v1", name: "CSIStorageCapacityList", first: 4647, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "StorageClass", first: 4651, len: 10, atomic: false, union: None },
+    Type { package: "storage/v1", name: "StorageClassList", first: 4661, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "TokenRequest", first: 4665, len: 2, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttachment", first: 4667, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttachmentList", first: 4672, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttachmentSource", first: 4676, len: 2, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttachmentSpec", first: 4678, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttachmentStatus", first: 4681, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttributesClass", first: 4685, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeAttributesClassList", first: 4690, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeError", first: 4694, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1", name: "VolumeNodeResources", first: 4697, len: 1, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "CSIStorageCapacity", first: 4698, len: 7, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "CSIStorageCapacityList", first: 4705, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttachment", first: 4709, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttachmentList", first: 4714, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttachmentSource", first: 4718, len: 2, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttachmentSpec", first: 4720, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttachmentStatus", first: 4723, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttributesClass", first: 4727, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeAttributesClassList", first: 4732, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1alpha1", name: "VolumeError", first: 4736, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSIDriver", first: 4739, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSIDriverList", first: 4743, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSIDriverSpec", first: 4747, len: 11, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSINode", first: 4758, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSINodeDriver", first: 4762, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSINodeList", first: 4766, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSINodeSpec", first: 4770, len: 1, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSIStorageCapacity", first: 4771, len: 7, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "CSIStorageCapacityList", first: 4778, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "StorageClass", first: 4782, len: 10, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "StorageClassList", first: 4792, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "TokenRequest", first: 4796, len: 2, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttachment", first: 4798, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttachmentList", first: 4803, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttachmentSource", first: 4807, len: 2, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttachmentSpec", first: 4809, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttachmentStatus", first: 4812, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttributesClass", first: 4816, len: 5, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeAttributesClassList", first: 4821, len: 4, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeError", first: 4825, len: 3, atomic: false, union: None },
+    Type { package: "storage/v1beta1", name: "VolumeNodeResources", first: 4828, len: 1, atomic: false, union: None },
+    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigration", first: 4829, len: 5, atomic: false, union: None },
+    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationList", first: 4834, len: 4, atomic: false, union: None },
+    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationSpec", first: 4838, len: 1, atomic: false, union: None },
+    Type { package: "storagemigration/v1beta1", name: "StorageVersionMigrationStatus", first: 4839, len: 2, atomic: false, union: None },
 ];
 
-pub(super) static FIELDS: [Field; 4823] = [
+pub(super) static FIELDS: [Field; 4841] = [
     // admission/v1.AdmissionRequest
     f("dryRun", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 11, &[], "", Unset, &[], ""),
     f("kind", K::Ref(TypeId(795)), Field::OPTIONAL, "v1.GroupVersionKind", 2, &[], "", Unset, &[], ""),
@@ -5919,28 +5923,50 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("disruptionsAllowed", K::Int32, Field::OPTIONAL, "int32", 3, &[], "", Unset, &[], ""),
     f("expectedPods", K::Int32, Field::OPTIONAL, "int32", 6, &[], "", Unset, &[], ""),
     f("observedGeneration", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 1, &[], "", Unset, &[], ""),
-    // rbac/v1.AggregationRule
-    f("clusterRoleSelectors", K::List(&K::Ref(TypeId(797))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.LabelSelector", 1, &[], "", ListType::Atomic, &[], ""),
-    // rbac/v1.ClusterRole
-    f("aggregationRule", K::Ref(TypeId(911)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.AggregationRule", 3, &[], "", Unset, &[], ""),
+    // quorate/v1.Master
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(916))), Field::OPTIONAL, "[]v1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("spec", K::Ref(TypeId(913)), Field::OMITEMPTY | Field::OPTIONAL, "v1.MasterSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(914)), Field::OMITEMPTY | Field::OPTIONAL, "v1.MasterStatus", 3, &[], "", Unset, &[], ""),
+    // quorate/v1.MasterList
+    f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(911))), 0, "[]v1.Master", 2, &[], "", Unset, &[], ""),
+    f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
+    f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
+    // quorate/v1.MasterSpec
+    f("apiAddress", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 2, &[], "", Unset, &[], ""),
+    f("nodeID", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 1, &[], "", Unset, &[], ""),
+    f("peerAddress", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 3, &[], "", Unset, &[], ""),
+    f("standby", K::Bool, Field::OMITEMPTY | Field::OPTIONAL, "bool", 4, &[], "", Unset, &[], ""),
+    // quorate/v1.MasterStatus
+    f("alarms", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 4, &[], "", ListType::Atomic, &[], ""),
+    f("conditions", K::List(&K::Ref(TypeId(786))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Condition", 5, &[], "", ListType::Map, &["type"], ""),
+    f("role", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
+    f("version", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 3, &[], "", Unset, &[], ""),
+    f("voter", K::Bool, Field::OMITEMPTY | Field::OPTIONAL, "bool", 2, &[], "", Unset, &[], ""),
+    // rbac/v1.AggregationRule
+    f("clusterRoleSelectors", K::List(&K::Ref(TypeId(797))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.LabelSelector", 1, &[], "", ListType::Atomic, &[], ""),
+    // rbac/v1.ClusterRole
+    f("aggregationRule", K::Ref(TypeId(915)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.AggregationRule", 3, &[], "", Unset, &[], ""),
+    f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
+    f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
+    f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(920))), Field::OPTIONAL, "[]v1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1.ClusterRoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(921)), Field::REQUIRED, "v1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(922))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(925)), Field::REQUIRED, "v1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(926))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1.ClusterRoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(913))), 0, "[]v1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(917))), 0, "[]v1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1.ClusterRoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(912))), 0, "[]v1.ClusterRole", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(916))), 0, "[]v1.ClusterRole", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1.PolicyRule
@@ -5953,21 +5979,21 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(916))), Field::OPTIONAL, "[]v1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(920))), Field::OPTIONAL, "[]v1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1.RoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(921)), Field::REQUIRED, "v1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(922))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(925)), Field::REQUIRED, "v1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(926))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1.RoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(918))), 0, "[]v1.RoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(922))), 0, "[]v1.RoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1.RoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(917))), 0, "[]v1.Role", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(921))), 0, "[]v1.Role", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1.RoleRef
@@ -5982,25 +6008,25 @@ pub(super) static FIELDS: [Field; 4823] = [
     // rbac/v1alpha1.AggregationRule
     f("clusterRoleSelectors", K::List(&K::Ref(TypeId(797))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.LabelSelector", 1, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1alpha1.ClusterRole
-    f("aggregationRule", K::Ref(TypeId(923)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.AggregationRule", 3, &[], "", Unset, &[], ""),
+    f("aggregationRule", K::Ref(TypeId(927)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.AggregationRule", 3, &[], "", Unset, &[], ""),
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(928))), Field::OPTIONAL, "[]v1alpha1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(932))), Field::OPTIONAL, "[]v1alpha1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1alpha1.ClusterRoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(933)), Field::REQUIRED, "v1alpha1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(934))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(937)), Field::REQUIRED, "v1alpha1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(938))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1alpha1.ClusterRoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(925))), 0, "[]v1alpha1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(929))), 0, "[]v1alpha1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1alpha1.ClusterRoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(924))), 0, "[]v1alpha1.ClusterRole", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(928))), 0, "[]v1alpha1.ClusterRole", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1alpha1.PolicyRule
@@ -6013,21 +6039,21 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(928))), Field::OPTIONAL, "[]v1alpha1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(932))), Field::OPTIONAL, "[]v1alpha1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1alpha1.RoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(933)), Field::REQUIRED, "v1alpha1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(934))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(937)), Field::REQUIRED, "v1alpha1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(938))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1alpha1.RoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(930))), 0, "[]v1alpha1.RoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(934))), 0, "[]v1alpha1.RoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1alpha1.RoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(929))), 0, "[]v1alpha1.Role", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(933))), 0, "[]v1alpha1.Role", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1alpha1.RoleRef
@@ -6042,25 +6068,25 @@ pub(super) static FIELDS: [Field; 4823] = [
     // rbac/v1beta1.AggregationRule
     f("clusterRoleSelectors", K::List(&K::Ref(TypeId(797))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.LabelSelector", 1, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1beta1.ClusterRole
-    f("aggregationRule", K::Ref(TypeId(935)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.AggregationRule", 3, &[], "", Unset, &[], ""),
+    f("aggregationRule", K::Ref(TypeId(939)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.AggregationRule", 3, &[], "", Unset, &[], ""),
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(940))), Field::OPTIONAL, "[]v1beta1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(944))), Field::OPTIONAL, "[]v1beta1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1beta1.ClusterRoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(945)), Field::REQUIRED, "v1beta1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(946))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(949)), Field::REQUIRED, "v1beta1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(950))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1beta1.ClusterRoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(937))), 0, "[]v1beta1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(941))), 0, "[]v1beta1.ClusterRoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1beta1.ClusterRoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(936))), 0, "[]v1beta1.ClusterRole", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(940))), 0, "[]v1beta1.ClusterRole", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1beta1.PolicyRule
@@ -6073,21 +6099,21 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("rules", K::List(&K::Ref(TypeId(940))), Field::OPTIONAL, "[]v1beta1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
+    f("rules", K::List(&K::Ref(TypeId(944))), Field::OPTIONAL, "[]v1beta1.PolicyRule", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1beta1.RoleBinding
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("roleRef", K::Ref(TypeId(945)), Field::REQUIRED, "v1beta1.RoleRef", 3, &[], "", Unset, &[], ""),
-    f("subjects", K::List(&K::Ref(TypeId(946))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
+    f("roleRef", K::Ref(TypeId(949)), Field::REQUIRED, "v1beta1.RoleRef", 3, &[], "", Unset, &[], ""),
+    f("subjects", K::List(&K::Ref(TypeId(950))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Subject", 2, &[], "", ListType::Atomic, &[], ""),
     // rbac/v1beta1.RoleBindingList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(942))), 0, "[]v1beta1.RoleBinding", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(946))), 0, "[]v1beta1.RoleBinding", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1beta1.RoleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(941))), 0, "[]v1beta1.Role", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(945))), 0, "[]v1beta1.Role", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // rbac/v1beta1.RoleRef
@@ -6104,18 +6130,18 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("data", K::RawExtension, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "runtime.RawExtension", 5, &[], "", Unset, &[], ""),
     f("device", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("networkData", K::Ref(TypeId(976)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
+    f("networkData", K::Ref(TypeId(980)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
     f("pool", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 7, &[], "", Unset, &[], ""),
     // resource/v1.AllocationResult
     f("allocationTimestamp", K::Time, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.Time", 5, &[], "", Unset, &[], ""),
-    f("devices", K::Ref(TypeId(957)), Field::OMITEMPTY | Field::OPTIONAL, "v1.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(961)), Field::OMITEMPTY | Field::OPTIONAL, "v1.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 3, &[], "", Unset, &[], ""),
     // resource/v1.CELDeviceSelector
     f("expression", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1.CapacityRequestPolicy
     f("default", K::Quantity, Field::OPTIONAL | Field::POINTER, "resource.Quantity", 1, &[], "", Unset, &[], ""),
-    f("validRange", K::Ref(TypeId(951)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
+    f("validRange", K::Ref(TypeId(955)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
     f("validValues", K::List(&K::Quantity), Field::OMITEMPTY | Field::OPTIONAL, "[]resource.Quantity", 3, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.CapacityRequestPolicyRange
     f("max", K::Quantity, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "resource.Quantity", 2, &[], "", Unset, &[], ""),
@@ -6126,29 +6152,29 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1.Counter
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1.CounterSet
-    f("counters", K::Map(&K::Ref(TypeId(953))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(957))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1.Counter", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1.Device
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 7, &[], "", Unset, &[], ""),
     f("allowMultipleAllocations", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 12, &[], "", Unset, &[], ""),
-    f("attributes", K::Map(&K::Ref(TypeId(958))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.QualifiedName]v1.DeviceAttribute", 2, &[], "", Unset, &[], ""),
+    f("attributes", K::Map(&K::Ref(TypeId(962))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.QualifiedName]v1.DeviceAttribute", 2, &[], "", Unset, &[], ""),
     f("bindingConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 10, &[], "", ListType::Atomic, &[], ""),
     f("bindingFailureConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 11, &[], "", ListType::Atomic, &[], ""),
     f("bindsToNode", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 9, &[], "", Unset, &[], ""),
-    f("capacity", K::Map(&K::Ref(TypeId(959))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.QualifiedName]v1.DeviceCapacity", 3, &[], "", Unset, &[], ""),
-    f("consumesCounters", K::List(&K::Ref(TypeId(968))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceCounterConsumption", 4, &[], "", ListType::Atomic, &[], ""),
+    f("capacity", K::Map(&K::Ref(TypeId(963))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.QualifiedName]v1.DeviceCapacity", 3, &[], "", Unset, &[], ""),
+    f("consumesCounters", K::List(&K::Ref(TypeId(972))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceCounterConsumption", 4, &[], "", ListType::Atomic, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(977))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1.NodeAllocatableResourceMapping", 13, &[], "", Unset, &[], ""),
+    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(981))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1.NodeAllocatableResourceMapping", 13, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 5, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 6, &[], "", Unset, &[], ""),
-    f("taints", K::List(&K::Ref(TypeId(973))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceTaint", 8, &[], "", ListType::Atomic, &[], ""),
+    f("taints", K::List(&K::Ref(TypeId(977))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceTaint", 8, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceAllocationConfiguration
-    f("opaque", K::Ref(TypeId(978)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(982)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 2, &[], "", ListType::Atomic, &[], ""),
     f("source", K::String, Field::REQUIRED, "v1.AllocationConfigSource", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceAllocationResult
-    f("config", K::List(&K::Ref(TypeId(956))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
-    f("results", K::List(&K::Ref(TypeId(970))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(960))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("results", K::List(&K::Ref(TypeId(974))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceAttribute
     f("bool", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 3, &[], "", Unset, &[], ""),
     f("bools", K::List(&K::Bool), Field::OMITEMPTY | Field::OPTIONAL, "[]bool", 7, &[], "", ListType::Atomic, &[], ""),
@@ -6159,43 +6185,43 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("version", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 5, &[], "", Unset, &[], ""),
     f("versions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 9, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceCapacity
-    f("requestPolicy", K::Ref(TypeId(950)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
+    f("requestPolicy", K::Ref(TypeId(954)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceClaim
-    f("config", K::List(&K::Ref(TypeId(961))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
-    f("constraints", K::List(&K::Ref(TypeId(967))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
-    f("requests", K::List(&K::Ref(TypeId(969))), Field::OPTIONAL, "[]v1.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(965))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
+    f("constraints", K::List(&K::Ref(TypeId(971))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
+    f("requests", K::List(&K::Ref(TypeId(973))), Field::OPTIONAL, "[]v1.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceClaimConfiguration
-    f("opaque", K::Ref(TypeId(978)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(982)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(965)), 0, "v1.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(969)), 0, "v1.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1.DeviceClassConfiguration
-    f("opaque", K::Ref(TypeId(978)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(982)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
     // resource/v1.DeviceClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(962))), 0, "[]v1.DeviceClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(966))), 0, "[]v1.DeviceClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceClassSpec
-    f("config", K::List(&K::Ref(TypeId(963))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(967))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
     f("extendedResourceName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 4, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(971))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(975))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceConfiguration
-    f("opaque", K::Ref(TypeId(978)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(982)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceConstraint
     f("distinctAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.FullyQualifiedName", 3, &[], "", Unset, &[], ""),
     f("matchAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.FullyQualifiedName", 2, &[], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceCounterConsumption
     f("counterSet", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("counters", K::Map(&K::Ref(TypeId(953))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(957))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1.Counter", 2, &[], "", Unset, &[], ""),
     // resource/v1.DeviceRequest
-    f("exactly", K::Ref(TypeId(975)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.ExactDeviceRequest", 2, &[], "", Unset, &[], ""),
-    f("firstAvailable", K::List(&K::Ref(TypeId(972))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSubRequest", 3, &[], "", ListType::Atomic, &[], ""),
+    f("exactly", K::Ref(TypeId(979)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.ExactDeviceRequest", 2, &[], "", Unset, &[], ""),
+    f("firstAvailable", K::List(&K::Ref(TypeId(976))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSubRequest", 3, &[], "", ListType::Atomic, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceRequestAllocationResult
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
@@ -6207,17 +6233,17 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("pool", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("request", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "types.UID", 9, &[], "", Unset, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(974))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(978))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceSelector
-    f("cel", K::Ref(TypeId(949)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
+    f("cel", K::Ref(TypeId(953)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
     // resource/v1.DeviceSubRequest
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1.DeviceAllocationMode", 4, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(952)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequirements", 7, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(956)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequirements", 7, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 5, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(971))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(974))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(975))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(978))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.DeviceTaint
     f("effect", K::String, Field::REQUIRED, "v1.DeviceTaintEffect", 3, &[], "", Unset, &[], ""),
     f("key", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6232,11 +6258,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1.ExactDeviceRequest
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1.DeviceAllocationMode", 3, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(952)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequirements", 7, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(956)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.CapacityRequirements", 7, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 4, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(971))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 2, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(974))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(975))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceSelector", 2, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(978))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1.NetworkDeviceData
     f("hardwareAddress", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 3, &[], "", Unset, &[], ""),
     f("interfaceName", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
@@ -6251,8 +6277,8 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(982)), 0, "v1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(983)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(986)), 0, "v1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(987)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimConsumerReference
     f("apiGroup", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 4, &[], "", Unset, &[], ""),
@@ -6260,28 +6286,28 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("uid", K::String, Field::REQUIRED, "types.UID", 5, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(979))), 0, "[]v1.ResourceClaim", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(983))), 0, "[]v1.ResourceClaim", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimSpec
-    f("devices", K::Ref(TypeId(960)), Field::OPTIONAL, "v1.DeviceClaim", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(964)), Field::OPTIONAL, "v1.DeviceClaim", 1, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimStatus
-    f("allocation", K::Ref(TypeId(948)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.AllocationResult", 1, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(947))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
-    f("reservedFor", K::List(&K::Ref(TypeId(980))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
+    f("allocation", K::Ref(TypeId(952)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.AllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(951))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
+    f("reservedFor", K::List(&K::Ref(TypeId(984))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
     // resource/v1.ResourceClaimTemplate
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(986)), 0, "v1.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(990)), 0, "v1.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimTemplateList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(984))), 0, "[]v1.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(988))), 0, "[]v1.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1.ResourceClaimTemplateSpec
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(982)), 0, "v1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(986)), 0, "v1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1.ResourcePool
     f("generation", K::Int64, Field::REQUIRED, "int64", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6290,25 +6316,25 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(990)), Field::REQUIRED, "v1.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(994)), Field::REQUIRED, "v1.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1.ResourceSliceList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(988))), 0, "[]v1.ResourceSlice", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(992))), 0, "[]v1.ResourceSlice", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1.ResourceSliceSpec
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(955))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Device", 6, &[], "", ListType::Atomic, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(959))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.Device", 6, &[], "", ListType::Atomic, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 3, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 4, &[], "", Unset, &[], ""),
     f("perDeviceNodeSelection", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 7, &[], "", Unset, &[], ""),
-    f("pool", K::Ref(TypeId(987)), Field::REQUIRED, "v1.ResourcePool", 2, &[], "", Unset, &[], ""),
-    f("sharedCounters", K::List(&K::Ref(TypeId(954))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
+    f("pool", K::Ref(TypeId(991)), Field::REQUIRED, "v1.ResourcePool", 2, &[], "", Unset, &[], ""),
+    f("sharedCounters", K::List(&K::Ref(TypeId(958))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
     // resource/v1alpha3.CELDeviceSelector
     f("expression", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1alpha3.DeviceSelector
-    f("cel", K::Ref(TypeId(991)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
+    f("cel", K::Ref(TypeId(995)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
     // resource/v1alpha3.DeviceTaint
     f("effect", K::String, Field::REQUIRED, "v1alpha3.DeviceTaintEffect", 3, &[], "", Unset, &[], ""),
     f("key", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6318,16 +6344,16 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(996)), Field::REQUIRED, "v1alpha3.DeviceTaintRuleSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(997)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha3.DeviceTaintRuleStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1000)), Field::REQUIRED, "v1alpha3.DeviceTaintRuleSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1001)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha3.DeviceTaintRuleStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1alpha3.DeviceTaintRuleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(994))), 0, "[]v1alpha3.DeviceTaintRule", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(998))), 0, "[]v1alpha3.DeviceTaintRule", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1alpha3.DeviceTaintRuleSpec
-    f("deviceSelector", K::Ref(TypeId(998)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.DeviceTaintSelector", 1, &[], "", Unset, &[], ""),
-    f("taint", K::Ref(TypeId(993)), Field::OMITEMPTY | Field::REQUIRED, "v1alpha3.DeviceTaint", 2, &[], "", Unset, &[], ""),
+    f("deviceSelector", K::Ref(TypeId(1002)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.DeviceTaintSelector", 1, &[], "", Unset, &[], ""),
+    f("taint", K::Ref(TypeId(997)), Field::OMITEMPTY | Field::REQUIRED, "v1alpha3.DeviceTaint", 2, &[], "", Unset, &[], ""),
     // resource/v1alpha3.DeviceTaintRuleStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.Condition", 1, &[], "type", ListType::Map, &["type"], ""),
     // resource/v1alpha3.DeviceTaintSelector
@@ -6349,11 +6375,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::REQUIRED, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1002)), Field::REQUIRED, "v1alpha3.ResourcePoolStatusRequestSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1003)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.ResourcePoolStatusRequestStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1006)), Field::REQUIRED, "v1alpha3.ResourcePoolStatusRequestSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1007)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha3.ResourcePoolStatusRequestStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1alpha3.ResourcePoolStatusRequestList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1000))), 0, "[]v1alpha3.ResourcePoolStatusRequest", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1004))), 0, "[]v1alpha3.ResourcePoolStatusRequest", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1alpha3.ResourcePoolStatusRequestSpec
@@ -6363,37 +6389,37 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1alpha3.ResourcePoolStatusRequestStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.Condition", 3, &[], "type", ListType::Map, &["type"], ""),
     f("poolCount", K::Int32, Field::OMITEMPTY | Field::POINTER | Field::REQUIRED, "int32", 6, &[], "", Unset, &[], ""),
-    f("pools", K::List(&K::Ref(TypeId(999))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha3.PoolStatus", 2, &[], "", ListType::Atomic, &[], ""),
+    f("pools", K::List(&K::Ref(TypeId(1003))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha3.PoolStatus", 2, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.AllocatedDeviceStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OPTIONAL, "[]v1.Condition", 4, &[], "", ListType::Map, &["type"], ""),
     f("data", K::RawExtension, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "runtime.RawExtension", 5, &[], "", Unset, &[], ""),
     f("device", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("networkData", K::Ref(TypeId(1033)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
+    f("networkData", K::Ref(TypeId(1037)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
     f("pool", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 7, &[], "", Unset, &[], ""),
     // resource/v1beta1.AllocationResult
     f("allocationTimestamp", K::Time, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.Time", 5, &[], "", Unset, &[], ""),
-    f("devices", K::Ref(TypeId(1015)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(1019)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 3, &[], "", Unset, &[], ""),
     // resource/v1beta1.BasicDevice
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 6, &[], "", Unset, &[], ""),
     f("allowMultipleAllocations", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 11, &[], "", Unset, &[], ""),
-    f("attributes", K::Map(&K::Ref(TypeId(1016))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta1.QualifiedName]v1beta1.DeviceAttribute", 1, &[], "", Unset, &[], ""),
+    f("attributes", K::Map(&K::Ref(TypeId(1020))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta1.QualifiedName]v1beta1.DeviceAttribute", 1, &[], "", Unset, &[], ""),
     f("bindingConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 9, &[], "", ListType::Atomic, &[], ""),
     f("bindingFailureConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 10, &[], "", ListType::Atomic, &[], ""),
     f("bindsToNode", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 8, &[], "", Unset, &[], ""),
-    f("capacity", K::Map(&K::Ref(TypeId(1017))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta1.QualifiedName]v1beta1.DeviceCapacity", 2, &[], "", Unset, &[], ""),
-    f("consumesCounters", K::List(&K::Ref(TypeId(1026))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceCounterConsumption", 3, &[], "", ListType::Atomic, &[], ""),
-    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(1034))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1beta1.NodeAllocatableResourceMapping", 12, &[], "", Unset, &[], ""),
+    f("capacity", K::Map(&K::Ref(TypeId(1021))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta1.QualifiedName]v1beta1.DeviceCapacity", 2, &[], "", Unset, &[], ""),
+    f("consumesCounters", K::List(&K::Ref(TypeId(1030))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceCounterConsumption", 3, &[], "", ListType::Atomic, &[], ""),
+    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(1038))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1beta1.NodeAllocatableResourceMapping", 12, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 4, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 5, &[], "", Unset, &[], ""),
-    f("taints", K::List(&K::Ref(TypeId(1031))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceTaint", 7, &[], "", ListType::Atomic, &[], ""),
+    f("taints", K::List(&K::Ref(TypeId(1035))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceTaint", 7, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.CELDeviceSelector
     f("expression", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.CapacityRequestPolicy
     f("default", K::Quantity, Field::OPTIONAL | Field::POINTER, "resource.Quantity", 1, &[], "", Unset, &[], ""),
-    f("validRange", K::Ref(TypeId(1009)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
+    f("validRange", K::Ref(TypeId(1013)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
     f("validValues", K::List(&K::Quantity), Field::OMITEMPTY | Field::OPTIONAL, "[]resource.Quantity", 3, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.CapacityRequestPolicyRange
     f("max", K::Quantity, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "resource.Quantity", 2, &[], "", Unset, &[], ""),
@@ -6404,18 +6430,18 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1beta1.Counter
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.CounterSet
-    f("counters", K::Map(&K::Ref(TypeId(1011))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta1.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(1015))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta1.Counter", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.Device
-    f("basic", K::Ref(TypeId(1006)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.BasicDevice", 2, &[], "", Unset, &[], ""),
+    f("basic", K::Ref(TypeId(1010)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.BasicDevice", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceAllocationConfiguration
-    f("opaque", K::Ref(TypeId(1035)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1039)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 2, &[], "", ListType::Atomic, &[], ""),
     f("source", K::String, Field::REQUIRED, "v1beta1.AllocationConfigSource", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceAllocationResult
-    f("config", K::List(&K::Ref(TypeId(1014))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
-    f("results", K::List(&K::Ref(TypeId(1028))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1018))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("results", K::List(&K::Ref(TypeId(1032))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceAttribute
     f("bool", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 3, &[], "", Unset, &[], ""),
     f("bools", K::List(&K::Bool), Field::OMITEMPTY | Field::OPTIONAL, "[]bool", 7, &[], "", ListType::Atomic, &[], ""),
@@ -6426,50 +6452,50 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("version", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 5, &[], "", Unset, &[], ""),
     f("versions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 9, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceCapacity
-    f("requestPolicy", K::Ref(TypeId(1008)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
+    f("requestPolicy", K::Ref(TypeId(1012)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceClaim
-    f("config", K::List(&K::Ref(TypeId(1019))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
-    f("constraints", K::List(&K::Ref(TypeId(1025))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
-    f("requests", K::List(&K::Ref(TypeId(1027))), Field::OPTIONAL, "[]v1beta1.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1023))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
+    f("constraints", K::List(&K::Ref(TypeId(1029))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
+    f("requests", K::List(&K::Ref(TypeId(1031))), Field::OPTIONAL, "[]v1beta1.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceClaimConfiguration
-    f("opaque", K::Ref(TypeId(1035)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1039)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1023)), 0, "v1beta1.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1027)), 0, "v1beta1.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceClassConfiguration
-    f("opaque", K::Ref(TypeId(1035)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1039)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
     // resource/v1beta1.DeviceClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1020))), 0, "[]v1beta1.DeviceClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1024))), 0, "[]v1beta1.DeviceClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceClassSpec
-    f("config", K::List(&K::Ref(TypeId(1021))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1025))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
     f("extendedResourceName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 4, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1029))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1033))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceConfiguration
-    f("opaque", K::Ref(TypeId(1035)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1039)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceConstraint
     f("distinctAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.FullyQualifiedName", 3, &[], "", Unset, &[], ""),
     f("matchAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.FullyQualifiedName", 2, &[], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceCounterConsumption
     f("counterSet", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("counters", K::Map(&K::Ref(TypeId(1011))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta1.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(1015))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta1.Counter", 2, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceRequest
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 6, &[], "", Unset, &[], ""),
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.DeviceAllocationMode", 4, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(1010)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequirements", 9, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(1014)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequirements", 9, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 5, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::OPTIONAL, "string", 2, &[], "", Unset, &[], ""),
-    f("firstAvailable", K::List(&K::Ref(TypeId(1030))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSubRequest", 7, &[], "", ListType::Atomic, &[], ""),
+    f("firstAvailable", K::List(&K::Ref(TypeId(1034))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSubRequest", 7, &[], "", ListType::Atomic, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1029))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1032))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 8, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1033))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1036))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 8, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceRequestAllocationResult
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
     f("bindingConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 7, &[], "", ListType::Atomic, &[], ""),
@@ -6480,17 +6506,17 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("pool", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("request", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "types.UID", 9, &[], "", Unset, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1032))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1036))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceSelector
-    f("cel", K::Ref(TypeId(1007)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
+    f("cel", K::Ref(TypeId(1011)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.DeviceSubRequest
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.DeviceAllocationMode", 4, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(1010)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequirements", 8, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(1014)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.CapacityRequirements", 8, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 5, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1029))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1032))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 7, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1033))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1036))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.DeviceToleration", 7, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta1.DeviceTaint
     f("effect", K::String, Field::REQUIRED, "v1beta1.DeviceTaintEffect", 3, &[], "", Unset, &[], ""),
     f("key", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6516,8 +6542,8 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1039)), 0, "v1beta1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1040)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1043)), 0, "v1beta1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1044)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimConsumerReference
     f("apiGroup", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 4, &[], "", Unset, &[], ""),
@@ -6525,28 +6551,28 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("uid", K::String, Field::REQUIRED, "types.UID", 5, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1036))), 0, "[]v1beta1.ResourceClaim", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1040))), 0, "[]v1beta1.ResourceClaim", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimSpec
-    f("devices", K::Ref(TypeId(1018)), Field::OPTIONAL, "v1beta1.DeviceClaim", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(1022)), Field::OPTIONAL, "v1beta1.DeviceClaim", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimStatus
-    f("allocation", K::Ref(TypeId(1005)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.AllocationResult", 1, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(1004))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
-    f("reservedFor", K::List(&K::Ref(TypeId(1037))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1beta1.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
+    f("allocation", K::Ref(TypeId(1009)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.AllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(1008))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
+    f("reservedFor", K::List(&K::Ref(TypeId(1041))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1beta1.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
     // resource/v1beta1.ResourceClaimTemplate
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1043)), 0, "v1beta1.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1047)), 0, "v1beta1.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimTemplateList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1041))), 0, "[]v1beta1.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1045))), 0, "[]v1beta1.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceClaimTemplateSpec
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1039)), 0, "v1beta1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1043)), 0, "v1beta1.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourcePool
     f("generation", K::Int64, Field::REQUIRED, "int64", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6555,38 +6581,38 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1047)), Field::REQUIRED, "v1beta1.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1051)), Field::REQUIRED, "v1beta1.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceSliceList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1045))), 0, "[]v1beta1.ResourceSlice", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1049))), 0, "[]v1beta1.ResourceSlice", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta1.ResourceSliceSpec
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL, "bool", 5, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(1013))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Device", 6, &[], "", ListType::Atomic, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(1017))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.Device", 6, &[], "", ListType::Atomic, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 3, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 4, &[], "", Unset, &[], ""),
     f("perDeviceNodeSelection", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 7, &[], "", Unset, &[], ""),
-    f("pool", K::Ref(TypeId(1044)), Field::REQUIRED, "v1beta1.ResourcePool", 2, &[], "", Unset, &[], ""),
-    f("sharedCounters", K::List(&K::Ref(TypeId(1012))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
+    f("pool", K::Ref(TypeId(1048)), Field::REQUIRED, "v1beta1.ResourcePool", 2, &[], "", Unset, &[], ""),
+    f("sharedCounters", K::List(&K::Ref(TypeId(1016))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.AllocatedDeviceStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OPTIONAL, "[]v1.Condition", 4, &[], "", ListType::Map, &["type"], ""),
     f("data", K::RawExtension, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "runtime.RawExtension", 5, &[], "", Unset, &[], ""),
     f("device", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("networkData", K::Ref(TypeId(1082)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
+    f("networkData", K::Ref(TypeId(1086)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.NetworkDeviceData", 6, &[], "", Unset, &[], ""),
     f("pool", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 7, &[], "", Unset, &[], ""),
     // resource/v1beta2.AllocationResult
     f("allocationTimestamp", K::Time, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.Time", 5, &[], "", Unset, &[], ""),
-    f("devices", K::Ref(TypeId(1058)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(1062)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceAllocationResult", 1, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 3, &[], "", Unset, &[], ""),
     // resource/v1beta2.CELDeviceSelector
     f("expression", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.CapacityRequestPolicy
     f("default", K::Quantity, Field::OPTIONAL | Field::POINTER, "resource.Quantity", 1, &[], "", Unset, &[], ""),
-    f("validRange", K::Ref(TypeId(1052)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
+    f("validRange", K::Ref(TypeId(1056)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequestPolicyRange", 4, &[], "", Unset, &[], ""),
     f("validValues", K::List(&K::Quantity), Field::OMITEMPTY | Field::OPTIONAL, "[]resource.Quantity", 3, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.CapacityRequestPolicyRange
     f("max", K::Quantity, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "resource.Quantity", 2, &[], "", Unset, &[], ""),
@@ -6597,29 +6623,29 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1beta2.Counter
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.CounterSet
-    f("counters", K::Map(&K::Ref(TypeId(1054))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta2.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(1058))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta2.Counter", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.Device
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 7, &[], "", Unset, &[], ""),
     f("allowMultipleAllocations", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 12, &[], "", Unset, &[], ""),
-    f("attributes", K::Map(&K::Ref(TypeId(1059))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta2.QualifiedName]v1beta2.DeviceAttribute", 2, &[], "", Unset, &[], ""),
+    f("attributes", K::Map(&K::Ref(TypeId(1063))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta2.QualifiedName]v1beta2.DeviceAttribute", 2, &[], "", Unset, &[], ""),
     f("bindingConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 10, &[], "", ListType::Atomic, &[], ""),
     f("bindingFailureConditions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 11, &[], "", ListType::Atomic, &[], ""),
     f("bindsToNode", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 9, &[], "", Unset, &[], ""),
-    f("capacity", K::Map(&K::Ref(TypeId(1060))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta2.QualifiedName]v1beta2.DeviceCapacity", 3, &[], "", Unset, &[], ""),
-    f("consumesCounters", K::List(&K::Ref(TypeId(1069))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceCounterConsumption", 4, &[], "", ListType::Atomic, &[], ""),
+    f("capacity", K::Map(&K::Ref(TypeId(1064))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1beta2.QualifiedName]v1beta2.DeviceCapacity", 3, &[], "", Unset, &[], ""),
+    f("consumesCounters", K::List(&K::Ref(TypeId(1073))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceCounterConsumption", 4, &[], "", ListType::Atomic, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(1083))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1beta2.NodeAllocatableResourceMapping", 13, &[], "", Unset, &[], ""),
+    f("nodeAllocatableResourceMappings", K::Map(&K::Ref(TypeId(1087))), Field::OMITEMPTY | Field::OPTIONAL, "map[v1.ResourceName]v1beta2.NodeAllocatableResourceMapping", 13, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 5, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 6, &[], "", Unset, &[], ""),
-    f("taints", K::List(&K::Ref(TypeId(1074))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceTaint", 8, &[], "", ListType::Atomic, &[], ""),
+    f("taints", K::List(&K::Ref(TypeId(1078))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceTaint", 8, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceAllocationConfiguration
-    f("opaque", K::Ref(TypeId(1084)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1088)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[3], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 2, &[], "", ListType::Atomic, &[], ""),
     f("source", K::String, Field::REQUIRED, "v1beta2.AllocationConfigSource", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceAllocationResult
-    f("config", K::List(&K::Ref(TypeId(1057))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
-    f("results", K::List(&K::Ref(TypeId(1071))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1061))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceAllocationConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("results", K::List(&K::Ref(TypeId(1075))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceRequestAllocationResult", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceAttribute
     f("bool", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 3, &[], "", Unset, &[], ""),
     f("bools", K::List(&K::Bool), Field::OMITEMPTY | Field::OPTIONAL, "[]bool", 7, &[], "", ListType::Atomic, &[], ""),
@@ -6630,43 +6656,43 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("version", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 5, &[], "", Unset, &[], ""),
     f("versions", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 9, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceCapacity
-    f("requestPolicy", K::Ref(TypeId(1051)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
+    f("requestPolicy", K::Ref(TypeId(1055)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequestPolicy", 2, &[], "", Unset, &[], ""),
     f("value", K::Quantity, Field::REQUIRED, "resource.Quantity", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceClaim
-    f("config", K::List(&K::Ref(TypeId(1062))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
-    f("constraints", K::List(&K::Ref(TypeId(1068))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
-    f("requests", K::List(&K::Ref(TypeId(1070))), Field::OPTIONAL, "[]v1beta2.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1066))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceClaimConfiguration", 3, &[], "", ListType::Atomic, &[], ""),
+    f("constraints", K::List(&K::Ref(TypeId(1072))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceConstraint", 2, &[], "", ListType::Atomic, &[], ""),
+    f("requests", K::List(&K::Ref(TypeId(1074))), Field::OPTIONAL, "[]v1beta2.DeviceRequest", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceClaimConfiguration
-    f("opaque", K::Ref(TypeId(1084)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1088)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[2], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1066)), 0, "v1beta2.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1070)), 0, "v1beta2.DeviceClassSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceClassConfiguration
-    f("opaque", K::Ref(TypeId(1084)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1088)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[1], "", Unset, &[], ""),
     // resource/v1beta2.DeviceClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1063))), 0, "[]v1beta2.DeviceClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1067))), 0, "[]v1beta2.DeviceClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceClassSpec
-    f("config", K::List(&K::Ref(TypeId(1064))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
+    f("config", K::List(&K::Ref(TypeId(1068))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceClassConfiguration", 2, &[], "", ListType::Atomic, &[], ""),
     f("extendedResourceName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 4, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1072))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1076))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceConfiguration
-    f("opaque", K::Ref(TypeId(1084)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
+    f("opaque", K::Ref(TypeId(1088)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.OpaqueDeviceConfiguration", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceConstraint
     f("distinctAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.FullyQualifiedName", 3, &[], "", Unset, &[], ""),
     f("matchAttribute", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.FullyQualifiedName", 2, &[], "", Unset, &[], ""),
     f("requests", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]string", 1, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceCounterConsumption
     f("counterSet", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("counters", K::Map(&K::Ref(TypeId(1054))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta2.Counter", 2, &[], "", Unset, &[], ""),
+    f("counters", K::Map(&K::Ref(TypeId(1058))), Field::OMITEMPTY | Field::REQUIRED, "map[string]v1beta2.Counter", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceRequest
-    f("exactly", K::Ref(TypeId(1081)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.ExactDeviceRequest", 2, &[], "", Unset, &[], ""),
-    f("firstAvailable", K::List(&K::Ref(TypeId(1073))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSubRequest", 3, &[], "", ListType::Atomic, &[], ""),
+    f("exactly", K::Ref(TypeId(1085)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.ExactDeviceRequest", 2, &[], "", Unset, &[], ""),
+    f("firstAvailable", K::List(&K::Ref(TypeId(1077))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSubRequest", 3, &[], "", ListType::Atomic, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceRequestAllocationResult
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
@@ -6678,17 +6704,17 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("pool", K::String, Field::REQUIRED, "string", 3, &[], "", Unset, &[], ""),
     f("request", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("shareID", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "types.UID", 9, &[], "", Unset, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1080))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1084))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceSelector
-    f("cel", K::Ref(TypeId(1050)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
+    f("cel", K::Ref(TypeId(1054)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CELDeviceSelector", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceSubRequest
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceAllocationMode", 4, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(1053)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequirements", 7, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(1057)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequirements", 7, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 5, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1072))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1080))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1076))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 3, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1084))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.DeviceTaint
     f("effect", K::String, Field::REQUIRED, "v1beta2.DeviceTaintEffect", 3, &[], "", Unset, &[], ""),
     f("key", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6698,16 +6724,16 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1077)), Field::REQUIRED, "v1beta2.DeviceTaintRuleSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1078)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceTaintRuleStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1081)), Field::REQUIRED, "v1beta2.DeviceTaintRuleSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1082)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceTaintRuleStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceTaintRuleList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1075))), 0, "[]v1beta2.DeviceTaintRule", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1079))), 0, "[]v1beta2.DeviceTaintRule", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceTaintRuleSpec
-    f("deviceSelector", K::Ref(TypeId(1079)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.DeviceTaintSelector", 1, &[], "", Unset, &[], ""),
-    f("taint", K::Ref(TypeId(1074)), Field::OMITEMPTY | Field::REQUIRED, "v1beta2.DeviceTaint", 2, &[], "", Unset, &[], ""),
+    f("deviceSelector", K::Ref(TypeId(1083)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.DeviceTaintSelector", 1, &[], "", Unset, &[], ""),
+    f("taint", K::Ref(TypeId(1078)), Field::OMITEMPTY | Field::REQUIRED, "v1beta2.DeviceTaint", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.DeviceTaintRuleStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.Condition", 1, &[], "type", ListType::Map, &["type"], ""),
     // resource/v1beta2.DeviceTaintSelector
@@ -6723,11 +6749,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     // resource/v1beta2.ExactDeviceRequest
     f("adminAccess", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
     f("allocationMode", K::String, Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.DeviceAllocationMode", 3, &[], "", Unset, &[], ""),
-    f("capacity", K::Ref(TypeId(1053)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequirements", 7, &[], "", Unset, &[], ""),
+    f("capacity", K::Ref(TypeId(1057)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.CapacityRequirements", 7, &[], "", Unset, &[], ""),
     f("count", K::Int64, Field::OMITEMPTY | Field::OPTIONAL, "int64", 4, &[], "", Unset, &[], ""),
     f("deviceClassName", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
-    f("selectors", K::List(&K::Ref(TypeId(1072))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 2, &[], "", ListType::Atomic, &[], ""),
-    f("tolerations", K::List(&K::Ref(TypeId(1080))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
+    f("selectors", K::List(&K::Ref(TypeId(1076))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceSelector", 2, &[], "", ListType::Atomic, &[], ""),
+    f("tolerations", K::List(&K::Ref(TypeId(1084))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.DeviceToleration", 6, &[], "", ListType::Atomic, &[], ""),
     // resource/v1beta2.NetworkDeviceData
     f("hardwareAddress", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 3, &[], "", Unset, &[], ""),
     f("interfaceName", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
@@ -6742,8 +6768,8 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1088)), 0, "v1beta2.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1089)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1092)), 0, "v1beta2.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1093)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta2.ResourceClaimStatus", 3, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimConsumerReference
     f("apiGroup", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 1, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 4, &[], "", Unset, &[], ""),
@@ -6751,28 +6777,28 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("uid", K::String, Field::REQUIRED, "types.UID", 5, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1085))), 0, "[]v1beta2.ResourceClaim", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1089))), 0, "[]v1beta2.ResourceClaim", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimSpec
-    f("devices", K::Ref(TypeId(1061)), Field::OPTIONAL, "v1beta2.DeviceClaim", 1, &[], "", Unset, &[], ""),
+    f("devices", K::Ref(TypeId(1065)), Field::OPTIONAL, "v1beta2.DeviceClaim", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimStatus
-    f("allocation", K::Ref(TypeId(1049)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.AllocationResult", 1, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(1048))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
-    f("reservedFor", K::List(&K::Ref(TypeId(1086))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1beta2.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
+    f("allocation", K::Ref(TypeId(1053)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta2.AllocationResult", 1, &[], "", Unset, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(1052))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.AllocatedDeviceStatus", 4, &[], "", ListType::Map, &["driver", "device", "pool", "shareID"], ""),
+    f("reservedFor", K::List(&K::Ref(TypeId(1090))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1beta2.ResourceClaimConsumerReference", 2, &[], "uid", ListType::Map, &["uid"], ""),
     // resource/v1beta2.ResourceClaimTemplate
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1092)), 0, "v1beta2.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1096)), 0, "v1beta2.ResourceClaimTemplateSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimTemplateList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1090))), 0, "[]v1beta2.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1094))), 0, "[]v1beta2.ResourceClaimTemplate", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceClaimTemplateSpec
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1088)), 0, "v1beta2.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1092)), 0, "v1beta2.ResourceClaimSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourcePool
     f("generation", K::Int64, Field::REQUIRED, "int64", 2, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
@@ -6781,21 +6807,21 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1096)), Field::REQUIRED, "v1beta2.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1100)), Field::REQUIRED, "v1beta2.ResourceSliceSpec", 2, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceSliceList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1094))), 0, "[]v1beta2.ResourceSlice", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1098))), 0, "[]v1beta2.ResourceSlice", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // resource/v1beta2.ResourceSliceSpec
     f("allNodes", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 5, &[], "", Unset, &[], ""),
-    f("devices", K::List(&K::Ref(TypeId(1056))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.Device", 6, &[], "", ListType::Atomic, &[], ""),
+    f("devices", K::List(&K::Ref(TypeId(1060))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.Device", 6, &[], "", ListType::Atomic, &[], ""),
     f("driver", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 3, &[], "", Unset, &[], ""),
     f("nodeSelector", K::Ref(TypeId(490)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.NodeSelector", 4, &[], "", Unset, &[], ""),
     f("perDeviceNodeSelection", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 7, &[], "", Unset, &[], ""),
-    f("pool", K::Ref(TypeId(1093)), Field::REQUIRED, "v1beta2.ResourcePool", 2, &[], "", Unset, &[], ""),
-    f("sharedCounters", K::List(&K::Ref(TypeId(1055))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
+    f("pool", K::Ref(TypeId(1097)), Field::REQUIRED, "v1beta2.ResourcePool", 2, &[], "", Unset, &[], ""),
+    f("sharedCounters", K::List(&K::Ref(TypeId(1059))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta2.CounterSet", 8, &[], "", ListType::Atomic, &[], ""),
     // scheduling/v1.PriorityClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("description", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 4, &[], "", Unset, &[], ""),
@@ -6806,7 +6832,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("value", K::Int32, Field::OPTIONAL, "int32", 2, &[], "", Unset, &[], ""),
     // scheduling/v1.PriorityClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1097))), 0, "[]v1.PriorityClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1101))), 0, "[]v1.PriorityClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.BasicSchedulingPolicy
@@ -6816,11 +6842,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1107)), Field::REQUIRED, "v1alpha2.PodGroupSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1108)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha2.PodGroupStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1111)), Field::REQUIRED, "v1alpha2.PodGroupSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1112)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha2.PodGroupStatus", 3, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1101))), 0, "[]v1alpha2.PodGroup", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1105))), 0, "[]v1alpha2.PodGroup", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupResourceClaim
@@ -6831,31 +6857,31 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("resourceClaimName", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "string", 2, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupSchedulingConstraints
-    f("topology", K::List(&K::Ref(TypeId(1111))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha2.TopologyConstraint", 1, &[], "", ListType::Atomic, &[], ""),
+    f("topology", K::List(&K::Ref(TypeId(1115))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1alpha2.TopologyConstraint", 1, &[], "", ListType::Atomic, &[], ""),
     // scheduling/v1alpha2.PodGroupSchedulingPolicy
-    f("basic", K::Ref(TypeId(1099)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.BasicSchedulingPolicy", 1, &[], "", Unset, &[], ""),
-    f("gang", K::Ref(TypeId(1100)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.GangSchedulingPolicy", 2, &[], "", Unset, &[], ""),
+    f("basic", K::Ref(TypeId(1103)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.BasicSchedulingPolicy", 1, &[], "", Unset, &[], ""),
+    f("gang", K::Ref(TypeId(1104)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.GangSchedulingPolicy", 2, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupSpec
     f("disruptionMode", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.DisruptionMode", 5, &[], "", Unset, &[], "\"Pod\""),
-    f("podGroupTemplateRef", K::Ref(TypeId(1110)), Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupTemplateReference", 1, &[], "", Unset, &[], ""),
+    f("podGroupTemplateRef", K::Ref(TypeId(1114)), Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupTemplateReference", 1, &[], "", Unset, &[], ""),
     f("priority", K::Int32, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "int32", 7, &[], "", Unset, &[], ""),
     f("priorityClassName", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 6, &[], "", Unset, &[], ""),
-    f("resourceClaims", K::List(&K::Ref(TypeId(1103))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaim", 4, &[], "name", ListType::Map, &["name"], ""),
-    f("schedulingConstraints", K::Ref(TypeId(1105)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupSchedulingConstraints", 3, &[], "", Unset, &[], ""),
-    f("schedulingPolicy", K::Ref(TypeId(1106)), Field::REQUIRED, "v1alpha2.PodGroupSchedulingPolicy", 2, &[], "", Unset, &[], ""),
+    f("resourceClaims", K::List(&K::Ref(TypeId(1107))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaim", 4, &[], "name", ListType::Map, &["name"], ""),
+    f("schedulingConstraints", K::Ref(TypeId(1109)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupSchedulingConstraints", 3, &[], "", Unset, &[], ""),
+    f("schedulingPolicy", K::Ref(TypeId(1110)), Field::REQUIRED, "v1alpha2.PodGroupSchedulingPolicy", 2, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupStatus
     f("conditions", K::List(&K::Ref(TypeId(786))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE, "[]v1.Condition", 1, &[], "type", ListType::Map, &["type"], ""),
-    f("resourceClaimStatuses", K::List(&K::Ref(TypeId(1104))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaimStatus", 2, &[], "name", ListType::Map, &["name"], ""),
+    f("resourceClaimStatuses", K::List(&K::Ref(TypeId(1108))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaimStatus", 2, &[], "name", ListType::Map, &["name"], ""),
     // scheduling/v1alpha2.PodGroupTemplate
     f("disruptionMode", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.DisruptionMode", 5, &[], "", Unset, &[], ""),
     f("name", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("priority", K::Int32, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "int32", 7, &[], "", Unset, &[], ""),
     f("priorityClassName", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 6, &[], "", Unset, &[], ""),
-    f("resourceClaims", K::List(&K::Ref(TypeId(1103))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaim", 4, &[], "name", ListType::Map, &["name"], ""),
-    f("schedulingConstraints", K::Ref(TypeId(1105)), Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupSchedulingConstraints", 3, &[], "", Unset, &[], ""),
-    f("schedulingPolicy", K::Ref(TypeId(1106)), Field::REQUIRED, "v1alpha2.PodGroupSchedulingPolicy", 2, &[], "", Unset, &[], ""),
+    f("resourceClaims", K::List(&K::Ref(TypeId(1107))), Field::OMITEMPTY | Field::OPTIONAL | Field::PATCH_MERGE | Field::PATCH_RETAIN_KEYS, "[]v1alpha2.PodGroupResourceClaim", 4, &[], "name", ListType::Map, &["name"], ""),
+    f("schedulingConstraints", K::Ref(TypeId(1109)), Field::OPTIONAL | Field::POINTER, "v1alpha2.PodGroupSchedulingConstraints", 3, &[], "", Unset, &[], ""),
+    f("schedulingPolicy", K::Ref(TypeId(1110)), Field::REQUIRED, "v1alpha2.PodGroupSchedulingPolicy", 2, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.PodGroupTemplateReference
-    f("workload", K::Ref(TypeId(1115)), Field::OPTIONAL | Field::POINTER, "v1alpha2.WorkloadPodGroupTemplateReference", 1, &[], "", Unset, &[], ""),
+    f("workload", K::Ref(TypeId(1119)), Field::OPTIONAL | Field::POINTER, "v1alpha2.WorkloadPodGroupTemplateReference", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.TopologyConstraint
     f("key", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.TypedLocalObjectReference
@@ -6866,18 +6892,18 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1116)), Field::REQUIRED, "v1alpha2.WorkloadSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1120)), Field::REQUIRED, "v1alpha2.WorkloadSpec", 2, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.WorkloadList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1113))), 0, "[]v1alpha2.Workload", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1117))), 0, "[]v1alpha2.Workload", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.WorkloadPodGroupTemplateReference
     f("podGroupTemplateName", K::String, Field::REQUIRED, "string", 2, &[], "", Unset, &[], ""),
     f("workloadName", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     // scheduling/v1alpha2.WorkloadSpec
-    f("controllerRef", K::Ref(TypeId(1112)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.TypedLocalObjectReference", 1, &[], "", Unset, &[], ""),
-    f("podGroupTemplates", K::List(&K::Ref(TypeId(1109))), Field::REQUIRED, "[]v1alpha2.PodGroupTemplate", 2, &[], "", ListType::Map, &["name"], ""),
+    f("controllerRef", K::Ref(TypeId(1116)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha2.TypedLocalObjectReference", 1, &[], "", Unset, &[], ""),
+    f("podGroupTemplates", K::List(&K::Ref(TypeId(1113))), Field::REQUIRED, "[]v1alpha2.PodGroupTemplate", 2, &[], "", ListType::Map, &["name"], ""),
     // scheduling/v1beta1.PriorityClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("description", K::String, Field::OMITEMPTY | Field::OPTIONAL, "string", 4, &[], "", Unset, &[], ""),
@@ -6888,17 +6914,17 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("value", K::Int32, Field::OPTIONAL, "int32", 2, &[], "", Unset, &[], ""),
     // scheduling/v1beta1.PriorityClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1117))), 0, "[]v1beta1.PriorityClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1121))), 0, "[]v1beta1.PriorityClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.CSIDriver
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1121)), 0, "v1.CSIDriverSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1125)), 0, "v1.CSIDriverSpec", 2, &[], "", Unset, &[], ""),
     // storage/v1.CSIDriverList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1119))), 0, "[]v1.CSIDriver", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1123))), 0, "[]v1.CSIDriver", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.CSIDriverSpec
@@ -6911,25 +6937,25 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("seLinuxMount", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 8, &[], "", Unset, &[], ""),
     f("serviceAccountTokenInSecrets", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 10, &[], "", Unset, &[], ""),
     f("storageCapacity", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 4, &[], "", Unset, &[], ""),
-    f("tokenRequests", K::List(&K::Ref(TypeId(1130))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.TokenRequest", 6, &[], "", ListType::Atomic, &[], ""),
+    f("tokenRequests", K::List(&K::Ref(TypeId(1134))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.TokenRequest", 6, &[], "", ListType::Atomic, &[], ""),
     f("volumeLifecycleModes", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]v1.VolumeLifecycleMode", 3, &[], "", ListType::Set, &[], ""),
     // storage/v1.CSINode
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1125)), 0, "v1.CSINodeSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1129)), 0, "v1.CSINodeSpec", 2, &[], "", Unset, &[], ""),
     // storage/v1.CSINodeDriver
-    f("allocatable", K::Ref(TypeId(1139)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeNodeResources", 4, &[], "", Unset, &[], ""),
+    f("allocatable", K::Ref(TypeId(1143)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeNodeResources", 4, &[], "", Unset, &[], ""),
     f("name", K::String, 0, "string", 1, &[], "", Unset, &[], ""),
     f("nodeID", K::String, 0, "string", 2, &[], "", Unset, &[], ""),
     f("topologyKeys", K::List(&K::String), Field::OPTIONAL, "[]string", 3, &[], "", ListType::Atomic, &[], ""),
     // storage/v1.CSINodeList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1122))), 0, "[]v1.CSINode", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1126))), 0, "[]v1.CSINode", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.CSINodeSpec
-    f("drivers", K::List(&K::Ref(TypeId(1123))), Field::PATCH_MERGE, "[]v1.CSINodeDriver", 1, &[], "name", ListType::Map, &["name"], ""),
+    f("drivers", K::List(&K::Ref(TypeId(1127))), Field::PATCH_MERGE, "[]v1.CSINodeDriver", 1, &[], "name", ListType::Map, &["name"], ""),
     // storage/v1.CSIStorageCapacity
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("capacity", K::Quantity, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "resource.Quantity", 4, &[], "", Unset, &[], ""),
@@ -6940,7 +6966,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("storageClassName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
     // storage/v1.CSIStorageCapacityList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1126))), 0, "[]v1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1130))), 0, "[]v1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.StorageClass
@@ -6956,7 +6982,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("volumeBindingMode", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeBindingMode", 7, &[], "", Unset, &[], ""),
     // storage/v1.StorageClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1128))), 0, "[]v1.StorageClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1132))), 0, "[]v1.StorageClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.TokenRequest
@@ -6966,11 +6992,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1134)), Field::REQUIRED, "v1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1135)), Field::OMITEMPTY | Field::OPTIONAL, "v1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1138)), Field::REQUIRED, "v1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1139)), Field::OMITEMPTY | Field::OPTIONAL, "v1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
     // storage/v1.VolumeAttachmentList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1131))), 0, "[]v1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1135))), 0, "[]v1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.VolumeAttachmentSource
@@ -6979,12 +7005,12 @@ pub(super) static FIELDS: [Field; 4823] = [
     // storage/v1.VolumeAttachmentSpec
     f("attacher", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
-    f("source", K::Ref(TypeId(1133)), 0, "v1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
+    f("source", K::Ref(TypeId(1137)), 0, "v1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
     // storage/v1.VolumeAttachmentStatus
-    f("attachError", K::Ref(TypeId(1138)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeError", 3, &[], "", Unset, &[], ""),
+    f("attachError", K::Ref(TypeId(1142)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeError", 3, &[], "", Unset, &[], ""),
     f("attached", K::Bool, 0, "bool", 1, &[], "", Unset, &[], ""),
     f("attachmentMetadata", K::Map(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "map[string]string", 2, &[], "", Unset, &[], ""),
-    f("detachError", K::Ref(TypeId(1138)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeError", 4, &[], "", Unset, &[], ""),
+    f("detachError", K::Ref(TypeId(1142)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1.VolumeError", 4, &[], "", Unset, &[], ""),
     // storage/v1.VolumeAttributesClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("driverName", K::String, 0, "string", 2, &[], "", Unset, &[], ""),
@@ -6993,7 +7019,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("parameters", K::Map(&K::String), Field::OMITEMPTY, "map[string]string", 3, &[], "", Unset, &[], ""),
     // storage/v1.VolumeAttributesClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1136))), 0, "[]v1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1140))), 0, "[]v1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1.VolumeError
@@ -7012,18 +7038,18 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("storageClassName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
     // storage/v1alpha1.CSIStorageCapacityList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1140))), 0, "[]v1alpha1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1144))), 0, "[]v1alpha1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttachment
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1145)), Field::REQUIRED, "v1alpha1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1146)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1149)), Field::REQUIRED, "v1alpha1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1150)), Field::OMITEMPTY | Field::OPTIONAL, "v1alpha1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttachmentList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1142))), 0, "[]v1alpha1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1146))), 0, "[]v1alpha1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttachmentSource
@@ -7032,12 +7058,12 @@ pub(super) static FIELDS: [Field; 4823] = [
     // storage/v1alpha1.VolumeAttachmentSpec
     f("attacher", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
-    f("source", K::Ref(TypeId(1144)), 0, "v1alpha1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
+    f("source", K::Ref(TypeId(1148)), 0, "v1alpha1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttachmentStatus
-    f("attachError", K::Ref(TypeId(1149)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.VolumeError", 3, &[], "", Unset, &[], ""),
+    f("attachError", K::Ref(TypeId(1153)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.VolumeError", 3, &[], "", Unset, &[], ""),
     f("attached", K::Bool, 0, "bool", 1, &[], "", Unset, &[], ""),
     f("attachmentMetadata", K::Map(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "map[string]string", 2, &[], "", Unset, &[], ""),
-    f("detachError", K::Ref(TypeId(1149)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.VolumeError", 4, &[], "", Unset, &[], ""),
+    f("detachError", K::Ref(TypeId(1153)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1alpha1.VolumeError", 4, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttributesClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("driverName", K::String, 0, "string", 2, &[], "", Unset, &[], ""),
@@ -7046,7 +7072,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("parameters", K::Map(&K::String), Field::OMITEMPTY, "map[string]string", 3, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeAttributesClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1147))), 0, "[]v1alpha1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1151))), 0, "[]v1alpha1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1alpha1.VolumeError
@@ -7057,10 +7083,10 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1152)), 0, "v1beta1.CSIDriverSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1156)), 0, "v1beta1.CSIDriverSpec", 2, &[], "", Unset, &[], ""),
     // storage/v1beta1.CSIDriverList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1150))), 0, "[]v1beta1.CSIDriver", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1154))), 0, "[]v1beta1.CSIDriver", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.CSIDriverSpec
@@ -7073,25 +7099,25 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("seLinuxMount", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 8, &[], "", Unset, &[], ""),
     f("serviceAccountTokenInSecrets", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 10, &[], "", Unset, &[], ""),
     f("storageCapacity", K::Bool, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "bool", 4, &[], "", Unset, &[], ""),
-    f("tokenRequests", K::List(&K::Ref(TypeId(1161))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.TokenRequest", 6, &[], "", ListType::Atomic, &[], ""),
+    f("tokenRequests", K::List(&K::Ref(TypeId(1165))), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.TokenRequest", 6, &[], "", ListType::Atomic, &[], ""),
     f("volumeLifecycleModes", K::List(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "[]v1beta1.VolumeLifecycleMode", 3, &[], "", ListType::Atomic, &[], ""),
     // storage/v1beta1.CSINode
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1156)), 0, "v1beta1.CSINodeSpec", 2, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1160)), 0, "v1beta1.CSINodeSpec", 2, &[], "", Unset, &[], ""),
     // storage/v1beta1.CSINodeDriver
-    f("allocatable", K::Ref(TypeId(1170)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeNodeResources", 4, &[], "", Unset, &[], ""),
+    f("allocatable", K::Ref(TypeId(1174)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeNodeResources", 4, &[], "", Unset, &[], ""),
     f("name", K::String, 0, "string", 1, &[], "", Unset, &[], ""),
     f("nodeID", K::String, 0, "string", 2, &[], "", Unset, &[], ""),
     f("topologyKeys", K::List(&K::String), Field::OPTIONAL, "[]string", 3, &[], "", ListType::Atomic, &[], ""),
     // storage/v1beta1.CSINodeList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1153))), 0, "[]v1beta1.CSINode", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1157))), 0, "[]v1beta1.CSINode", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.CSINodeSpec
-    f("drivers", K::List(&K::Ref(TypeId(1154))), Field::PATCH_MERGE, "[]v1beta1.CSINodeDriver", 1, &[], "name", ListType::Map, &["name"], ""),
+    f("drivers", K::List(&K::Ref(TypeId(1158))), Field::PATCH_MERGE, "[]v1beta1.CSINodeDriver", 1, &[], "name", ListType::Map, &["name"], ""),
     // storage/v1beta1.CSIStorageCapacity
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("capacity", K::Quantity, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "resource.Quantity", 4, &[], "", Unset, &[], ""),
@@ -7102,7 +7128,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("storageClassName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
     // storage/v1beta1.CSIStorageCapacityList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1157))), 0, "[]v1beta1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1161))), 0, "[]v1beta1.CSIStorageCapacity", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.StorageClass
@@ -7118,7 +7144,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("volumeBindingMode", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeBindingMode", 7, &[], "", Unset, &[], ""),
     // storage/v1beta1.StorageClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1159))), 0, "[]v1beta1.StorageClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1163))), 0, "[]v1beta1.StorageClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.TokenRequest
@@ -7128,11 +7154,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1165)), Field::REQUIRED, "v1beta1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1166)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1169)), Field::REQUIRED, "v1beta1.VolumeAttachmentSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1170)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.VolumeAttachmentStatus", 3, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeAttachmentList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1162))), 0, "[]v1beta1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1166))), 0, "[]v1beta1.VolumeAttachment", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeAttachmentSource
@@ -7141,12 +7167,12 @@ pub(super) static FIELDS: [Field; 4823] = [
     // storage/v1beta1.VolumeAttachmentSpec
     f("attacher", K::String, Field::REQUIRED, "string", 1, &[], "", Unset, &[], ""),
     f("nodeName", K::String, 0, "string", 3, &[], "", Unset, &[], ""),
-    f("source", K::Ref(TypeId(1164)), 0, "v1beta1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
+    f("source", K::Ref(TypeId(1168)), 0, "v1beta1.VolumeAttachmentSource", 2, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeAttachmentStatus
-    f("attachError", K::Ref(TypeId(1169)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeError", 3, &[], "", Unset, &[], ""),
+    f("attachError", K::Ref(TypeId(1173)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeError", 3, &[], "", Unset, &[], ""),
     f("attached", K::Bool, 0, "bool", 1, &[], "", Unset, &[], ""),
     f("attachmentMetadata", K::Map(&K::String), Field::OMITEMPTY | Field::OPTIONAL, "map[string]string", 2, &[], "", Unset, &[], ""),
-    f("detachError", K::Ref(TypeId(1169)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeError", 4, &[], "", Unset, &[], ""),
+    f("detachError", K::Ref(TypeId(1173)), Field::OMITEMPTY | Field::OPTIONAL | Field::POINTER, "v1beta1.VolumeError", 4, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeAttributesClass
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("driverName", K::String, 0, "string", 2, &[], "", Unset, &[], ""),
@@ -7155,7 +7181,7 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("parameters", K::Map(&K::String), Field::OMITEMPTY, "map[string]string", 3, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeAttributesClassList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1167))), 0, "[]v1beta1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1171))), 0, "[]v1beta1.VolumeAttributesClass", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storage/v1beta1.VolumeError
@@ -7168,11 +7194,11 @@ pub(super) static FIELDS: [Field; 4823] = [
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(803)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ObjectMeta", 1, &[], "", Unset, &[], ""),
-    f("spec", K::Ref(TypeId(1173)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.StorageVersionMigrationSpec", 2, &[], "", Unset, &[], ""),
-    f("status", K::Ref(TypeId(1174)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.StorageVersionMigrationStatus", 3, &[], "", Unset, &[], ""),
+    f("spec", K::Ref(TypeId(1177)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.StorageVersionMigrationSpec", 2, &[], "", Unset, &[], ""),
+    f("status", K::Ref(TypeId(1178)), Field::OMITEMPTY | Field::OPTIONAL, "v1beta1.StorageVersionMigrationStatus", 3, &[], "", Unset, &[], ""),
     // storagemigration/v1beta1.StorageVersionMigrationList
     f("apiVersion", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
-    f("items", K::List(&K::Ref(TypeId(1171))), 0, "[]v1beta1.StorageVersionMigration", 2, &[], "", Unset, &[], ""),
+    f("items", K::List(&K::Ref(TypeId(1175))), 0, "[]v1beta1.StorageVersionMigration", 2, &[], "", Unset, &[], ""),
     f("kind", K::String, Field::OMITEMPTY | Field::OPTIONAL | Field::TYPE_META, "string", 0, &[], "", Unset, &[], ""),
     f("metadata", K::Ref(TypeId(800)), Field::OMITEMPTY | Field::OPTIONAL, "v1.ListMeta", 1, &[], "", Unset, &[], ""),
     // storagemigration/v1beta1.StorageVersionMigrationSpec
@@ -8098,268 +8124,272 @@ pub mod ids {
     pub const POLICY_V1BETA1_PODDISRUPTIONBUDGETLIST: TypeId = TypeId(908);
     pub const POLICY_V1BETA1_PODDISRUPTIONBUDGETSPEC: TypeId = TypeId(909);
     pub const POLICY_V1BETA1_PODDISRUPTIONBUDGETSTATUS: TypeId = TypeId(910);
-    pub const RBAC_V1_AGGREGATIONRULE: TypeId = TypeId(911);
-    pub const RBAC_V1_CLUSTERROLE: TypeId = TypeId(912);
-    pub const RBAC_V1_CLUSTERROLEBINDING: TypeId = TypeId(913);
-    pub const RBAC_V1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(914);
-    pub const RBAC_V1_CLUSTERROLELIST: TypeId = TypeId(915);
-    pub const RBAC_V1_POLICYRULE: TypeId = TypeId(916);
-    pub const RBAC_V1_ROLE: TypeId = TypeId(917);
-    pub const RBAC_V1_ROLEBINDING: TypeId = TypeId(918);
-    pub const RBAC_V1_ROLEBINDINGLIST: TypeId = TypeId(919);
-    pub const RBAC_V1_ROLELIST: TypeId = TypeId(920);
-    pub const RBAC_V1_ROLEREF: TypeId = TypeId(921);
-    pub const RBAC_V1_SUBJECT: TypeId = TypeId(922);
-    pub const RBAC_V1ALPHA1_AGGREGATIONRULE: TypeId = TypeId(923);
-    pub const RBAC_V1ALPHA1_CLUSTERROLE: TypeId = TypeId(924);
-    pub const RBAC_V1ALPHA1_CLUSTERROLEBINDING: TypeId = TypeId(925);
-    pub const RBAC_V1ALPHA1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(926);
-    pub const RBAC_V1ALPHA1_CLUSTERROLELIST: TypeId = TypeId(927);
-    pub const RBAC_V1ALPHA1_POLICYRULE: TypeId = TypeId(928);
-    pub const RBAC_V1ALPHA1_ROLE: TypeId = TypeId(929);
-    pub const RBAC_V1ALPHA1_ROLEBINDING: TypeId = TypeId(930);
-    pub const RBAC_V1ALPHA1_ROLEBINDINGLIST: TypeId = TypeId(931);
-    pub const RBAC_V1ALPHA1_ROLELIST: TypeId = TypeId(932);
-    pub const RBAC_V1ALPHA1_ROLEREF: TypeId = TypeId(933);
-    pub const RBAC_V1ALPHA1_SUBJECT: TypeId = TypeId(934);
-    pub const RBAC_V1BETA1_AGGREGATIONRULE: TypeId = TypeId(935);
-    pub const RBAC_V1BETA1_CLUSTERROLE: TypeId = TypeId(936);
-    pub const RBAC_V1BETA1_CLUSTERROLEBINDING: TypeId = TypeId(937);
-    pub const RBAC_V1BETA1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(938);
-    pub const RBAC_V1BETA1_CLUSTERROLELIST: TypeId = TypeId(939);
-    pub const RBAC_V1BETA1_POLICYRULE: TypeId = TypeId(940);
-    pub const RBAC_V1BETA1_ROLE: TypeId = TypeId(941);
-    pub const RBAC_V1BETA1_ROLEBINDING: TypeId = TypeId(942);
-    pub const RBAC_V1BETA1_ROLEBINDINGLIST: TypeId = TypeId(943);
-    pub const RBAC_V1BETA1_ROLELIST: TypeId = TypeId(944);
-    pub const RBAC_V1BETA1_ROLEREF: TypeId = TypeId(945);
-    pub const RBAC_V1BETA1_SUBJECT: TypeId = TypeId(946);
-    pub const RESOURCE_V1_ALLOCATEDDEVICESTATUS: TypeId = TypeId(947);
-    pub const RESOURCE_V1_ALLOCATIONRESULT: TypeId = TypeId(948);
-    pub const RESOURCE_V1_CELDEVICESELECTOR: TypeId = TypeId(949);
-    pub const RESOURCE_V1_CAPACITYREQUESTPOLICY: TypeId = TypeId(950);
-    pub const RESOURCE_V1_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(951);
-    pub const RESOURCE_V1_CAPACITYREQUIREMENTS: TypeId = TypeId(952);
-    pub const RESOURCE_V1_COUNTER: TypeId = TypeId(953);
-    pub const RESOURCE_V1_COUNTERSET: TypeId = TypeId(954);
-    pub const RESOURCE_V1_DEVICE: TypeId = TypeId(955);
-    pub const RESOURCE_V1_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(956);
-    pub const RESOURCE_V1_DEVICEALLOCATIONRESULT: TypeId = TypeId(957);
-    pub const RESOURCE_V1_DEVICEATTRIBUTE: TypeId = TypeId(958);
-    pub const RESOURCE_V1_DEVICECAPACITY: TypeId = TypeId(959);
-    pub const RESOURCE_V1_DEVICECLAIM: TypeId = TypeId(960);
-    pub const RESOURCE_V1_DEVICECLAIMCONFIGURATION: TypeId = TypeId(961);
-    pub const RESOURCE_V1_DEVICECLASS: TypeId = TypeId(962);
-    pub const RESOURCE_V1_DEVICECLASSCONFIGURATION: TypeId = TypeId(963);
-    pub const RESOURCE_V1_DEVICECLASSLIST: TypeId = TypeId(964);
-    pub const RESOURCE_V1_DEVICECLASSSPEC: TypeId = TypeId(965);
-    pub const RESOURCE_V1_DEVICECONFIGURATION: TypeId = TypeId(966);
-    pub const RESOURCE_V1_DEVICECONSTRAINT: TypeId = TypeId(967);
-    pub const RESOURCE_V1_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(968);
-    pub const RESOURCE_V1_DEVICEREQUEST: TypeId = TypeId(969);
-    pub const RESOURCE_V1_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(970);
-    pub const RESOURCE_V1_DEVICESELECTOR: TypeId = TypeId(971);
-    pub const RESOURCE_V1_DEVICESUBREQUEST: TypeId = TypeId(972);
-    pub const RESOURCE_V1_DEVICETAINT: TypeId = TypeId(973);
-    pub const RESOURCE_V1_DEVICETOLERATION: TypeId = TypeId(974);
-    pub const RESOURCE_V1_EXACTDEVICEREQUEST: TypeId = TypeId(975);
-    pub const RESOURCE_V1_NETWORKDEVICEDATA: TypeId = TypeId(976);
-    pub const RESOURCE_V1_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(977);
-    pub const RESOURCE_V1_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(978);
-    pub const RESOURCE_V1_RESOURCECLAIM: TypeId = TypeId(979);
-    pub const RESOURCE_V1_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(980);
-    pub const RESOURCE_V1_RESOURCECLAIMLIST: TypeId = TypeId(981);
-    pub const RESOURCE_V1_RESOURCECLAIMSPEC: TypeId = TypeId(982);
-    pub const RESOURCE_V1_RESOURCECLAIMSTATUS: TypeId = TypeId(983);
-    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATE: TypeId = TypeId(984);
-    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(985);
-    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(986);
-    pub const RESOURCE_V1_RESOURCEPOOL: TypeId = TypeId(987);
-    pub const RESOURCE_V1_RESOURCESLICE: TypeId = TypeId(988);
-    pub const RESOURCE_V1_RESOURCESLICELIST: TypeId = TypeId(989);
-    pub const RESOURCE_V1_RESOURCESLICESPEC: TypeId = TypeId(990);
-    pub const RESOURCE_V1ALPHA3_CELDEVICESELECTOR: TypeId = TypeId(991);
-    pub const RESOURCE_V1ALPHA3_DEVICESELECTOR: TypeId = TypeId(992);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINT: TypeId = TypeId(993);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULE: TypeId = TypeId(994);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULELIST: TypeId = TypeId(995);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULESPEC: TypeId = TypeId(996);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULESTATUS: TypeId = TypeId(997);
-    pub const RESOURCE_V1ALPHA3_DEVICETAINTSELECTOR: TypeId = TypeId(998);
-    pub const RESOURCE_V1ALPHA3_POOLSTATUS: TypeId = TypeId(999);
-    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUEST: TypeId = TypeId(1000);
-    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTLIST: TypeId = TypeId(1001);
-    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTSPEC: TypeId = TypeId(1002);
-    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTSTATUS: TypeId = TypeId(1003);
-    pub const RESOURCE_V1BETA1_ALLOCATEDDEVICESTATUS: TypeId = TypeId(1004);
-    pub const RESOURCE_V1BETA1_ALLOCATIONRESULT: TypeId = TypeId(1005);
-    pub const RESOURCE_V1BETA1_BASICDEVICE: TypeId = TypeId(1006);
-    pub const RESOURCE_V1BETA1_CELDEVICESELECTOR: TypeId = TypeId(1007);
-    pub const RESOURCE_V1BETA1_CAPACITYREQUESTPOLICY: TypeId = TypeId(1008);
-    pub const RESOURCE_V1BETA1_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(1009);
-    pub const RESOURCE_V1BETA1_CAPACITYREQUIREMENTS: TypeId = TypeId(1010);
-    pub const RESOURCE_V1BETA1_COUNTER: TypeId = TypeId(1011);
-    pub const RESOURCE_V1BETA1_COUNTERSET: TypeId = TypeId(1012);
-    pub const RESOURCE_V1BETA1_DEVICE: TypeId = TypeId(1013);
-    pub const RESOURCE_V1BETA1_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(1014);
-    pub const RESOURCE_V1BETA1_DEVICEALLOCATIONRESULT: TypeId = TypeId(1015);
-    pub const RESOURCE_V1BETA1_DEVICEATTRIBUTE: TypeId = TypeId(1016);
-    pub const RESOURCE_V1BETA1_DEVICECAPACITY: TypeId = TypeId(1017);
-    pub const RESOURCE_V1BETA1_DEVICECLAIM: TypeId = TypeId(1018);
-    pub const RESOURCE_V1BETA1_DEVICECLAIMCONFIGURATION: TypeId = TypeId(1019);
-    pub const RESOURCE_V1BETA1_DEVICECLASS: TypeId = TypeId(1020);
-    pub const RESOURCE_V1BETA1_DEVICECLASSCONFIGURATION: TypeId = TypeId(1021);
-    pub const RESOURCE_V1BETA1_DEVICECLASSLIST: TypeId = TypeId(1022);
-    pub const RESOURCE_V1BETA1_DEVICECLASSSPEC: TypeId = TypeId(1023);
-    pub const RESOURCE_V1BETA1_DEVICECONFIGURATION: TypeId = TypeId(1024);
-    pub const RESOURCE_V1BETA1_DEVICECONSTRAINT: TypeId = TypeId(1025);
-    pub const RESOURCE_V1BETA1_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(1026);
-    pub const RESOURCE_V1BETA1_DEVICEREQUEST: TypeId = TypeId(1027);
-    pub const RESOURCE_V1BETA1_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(1028);
-    pub const RESOURCE_V1BETA1_DEVICESELECTOR: TypeId = TypeId(1029);
-    pub const RESOURCE_V1BETA1_DEVICESUBREQUEST: TypeId = TypeId(1030);
-    pub const RESOURCE_V1BETA1_DEVICETAINT: TypeId = TypeId(1031);
-    pub const RESOURCE_V1BETA1_DEVICETOLERATION: TypeId = TypeId(1032);
-    pub const RESOURCE_V1BETA1_NETWORKDEVICEDATA: TypeId = TypeId(1033);
-    pub const RESOURCE_V1BETA1_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(1034);
-    pub const RESOURCE_V1BETA1_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(1035);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIM: TypeId = TypeId(1036);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(1037);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMLIST: TypeId = TypeId(1038);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMSPEC: TypeId = TypeId(1039);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMSTATUS: TypeId = TypeId(1040);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATE: TypeId = TypeId(1041);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(1042);
-    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(1043);
-    pub const RESOURCE_V1BETA1_RESOURCEPOOL: TypeId = TypeId(1044);
-    pub const RESOURCE_V1BETA1_RESOURCESLICE: TypeId = TypeId(1045);
-    pub const RESOURCE_V1BETA1_RESOURCESLICELIST: TypeId = TypeId(1046);
-    pub const RESOURCE_V1BETA1_RESOURCESLICESPEC: TypeId = TypeId(1047);
-    pub const RESOURCE_V1BETA2_ALLOCATEDDEVICESTATUS: TypeId = TypeId(1048);
-    pub const RESOURCE_V1BETA2_ALLOCATIONRESULT: TypeId = TypeId(1049);
-    pub const RESOURCE_V1BETA2_CELDEVICESELECTOR: TypeId = TypeId(1050);
-    pub const RESOURCE_V1BETA2_CAPACITYREQUESTPOLICY: TypeId = TypeId(1051);
-    pub const RESOURCE_V1BETA2_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(1052);
-    pub const RESOURCE_V1BETA2_CAPACITYREQUIREMENTS: TypeId = TypeId(1053);
-    pub const RESOURCE_V1BETA2_COUNTER: TypeId = TypeId(1054);
-    pub const RESOURCE_V1BETA2_COUNTERSET: TypeId = TypeId(1055);
-    pub const RESOURCE_V1BETA2_DEVICE: TypeId = TypeId(1056);
-    pub const RESOURCE_V1BETA2_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(1057);
-    pub const RESOURCE_V1BETA2_DEVICEALLOCATIONRESULT: TypeId = TypeId(1058);
-    pub const RESOURCE_V1BETA2_DEVICEATTRIBUTE: TypeId = TypeId(1059);
-    pub const RESOURCE_V1BETA2_DEVICECAPACITY: TypeId = TypeId(1060);
-    pub const RESOURCE_V1BETA2_DEVICECLAIM: TypeId = TypeId(1061);
-    pub const RESOURCE_V1BETA2_DEVICECLAIMCONFIGURATION: TypeId = TypeId(1062);
-    pub const RESOURCE_V1BETA2_DEVICECLASS: TypeId = TypeId(1063);
-    pub const RESOURCE_V1BETA2_DEVICECLASSCONFIGURATION: TypeId = TypeId(1064);
-    pub const RESOURCE_V1BETA2_DEVICECLASSLIST: TypeId = TypeId(1065);
-    pub const RESOURCE_V1BETA2_DEVICECLASSSPEC: TypeId = TypeId(1066);
-    pub const RESOURCE_V1BETA2_DEVICECONFIGURATION: TypeId = TypeId(1067);
-    pub const RESOURCE_V1BETA2_DEVICECONSTRAINT: TypeId = TypeId(1068);
-    pub const RESOURCE_V1BETA2_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(1069);
-    pub const RESOURCE_V1BETA2_DEVICEREQUEST: TypeId = TypeId(1070);
-    pub const RESOURCE_V1BETA2_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(1071);
-    pub const RESOURCE_V1BETA2_DEVICESELECTOR: TypeId = TypeId(1072);
-    pub const RESOURCE_V1BETA2_DEVICESUBREQUEST: TypeId = TypeId(1073);
-    pub const RESOURCE_V1BETA2_DEVICETAINT: TypeId = TypeId(1074);
-    pub const RESOURCE_V1BETA2_DEVICETAINTRULE: TypeId = TypeId(1075);
-    pub const RESOURCE_V1BETA2_DEVICETAINTRULELIST: TypeId = TypeId(1076);
-    pub const RESOURCE_V1BETA2_DEVICETAINTRULESPEC: TypeId = TypeId(1077);
-    pub const RESOURCE_V1BETA2_DEVICETAINTRULESTATUS: TypeId = TypeId(1078);
-    pub const RESOURCE_V1BETA2_DEVICETAINTSELECTOR: TypeId = TypeId(1079);
-    pub const RESOURCE_V1BETA2_DEVICETOLERATION: TypeId = TypeId(1080);
-    pub const RESOURCE_V1BETA2_EXACTDEVICEREQUEST: TypeId = TypeId(1081);
-    pub const RESOURCE_V1BETA2_NETWORKDEVICEDATA: TypeId = TypeId(1082);
-    pub const RESOURCE_V1BETA2_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(1083);
-    pub const RESOURCE_V1BETA2_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(1084);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIM: TypeId = TypeId(1085);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(1086);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMLIST: TypeId = TypeId(1087);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMSPEC: TypeId = TypeId(1088);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMSTATUS: TypeId = TypeId(1089);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATE: TypeId = TypeId(1090);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(1091);
-    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(1092);
-    pub const RESOURCE_V1BETA2_RESOURCEPOOL: TypeId = TypeId(1093);
-    pub const RESOURCE_V1BETA2_RESOURCESLICE: TypeId = TypeId(1094);
-    pub const RESOURCE_V1BETA2_RESOURCESLICELIST: TypeId = TypeId(1095);
-    pub const RESOURCE_V1BETA2_RESOURCESLICESPEC: TypeId = TypeId(1096);
-    pub const SCHEDULING_V1_PRIORITYCLASS: TypeId = TypeId(1097);
-    pub const SCHEDULING_V1_PRIORITYCLASSLIST: TypeId = TypeId(1098);
-    pub const SCHEDULING_V1ALPHA2_BASICSCHEDULINGPOLICY: TypeId = TypeId(1099);
-    pub const SCHEDULING_V1ALPHA2_GANGSCHEDULINGPOLICY: TypeId = TypeId(1100);
-    pub const SCHEDULING_V1ALPHA2_PODGROUP: TypeId = TypeId(1101);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPLIST: TypeId = TypeId(1102);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPRESOURCECLAIM: TypeId = TypeId(1103);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPRESOURCECLAIMSTATUS: TypeId = TypeId(1104);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPSCHEDULINGCONSTRAINTS: TypeId = TypeId(1105);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPSCHEDULINGPOLICY: TypeId = TypeId(1106);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPSPEC: TypeId = TypeId(1107);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPSTATUS: TypeId = TypeId(1108);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPTEMPLATE: TypeId = TypeId(1109);
-    pub const SCHEDULING_V1ALPHA2_PODGROUPTEMPLATEREFERENCE: TypeId = TypeId(1110);
-    pub const SCHEDULING_V1ALPHA2_TOPOLOGYCONSTRAINT: TypeId = TypeId(1111);
-    pub const SCHEDULING_V1ALPHA2_TYPEDLOCALOBJECTREFERENCE: TypeId = TypeId(1112);
-    pub const SCHEDULING_V1ALPHA2_WORKLOAD: TypeId = TypeId(1113);
-    pub const SCHEDULING_V1ALPHA2_WORKLOADLIST: TypeId = TypeId(1114);
-    pub const SCHEDULING_V1ALPHA2_WORKLOADPODGROUPTEMPLATEREFERENCE: TypeId = TypeId(1115);
-    pub const SCHEDULING_V1ALPHA2_WORKLOADSPEC: TypeId = TypeId(1116);
-    pub const SCHEDULING_V1BETA1_PRIORITYCLASS: TypeId = TypeId(1117);
-    pub const SCHEDULING_V1BETA1_PRIORITYCLASSLIST: TypeId = TypeId(1118);
-    pub const STORAGE_V1_CSIDRIVER: TypeId = TypeId(1119);
-    pub const STORAGE_V1_CSIDRIVERLIST: TypeId = TypeId(1120);
-    pub const STORAGE_V1_CSIDRIVERSPEC: TypeId = TypeId(1121);
-    pub const STORAGE_V1_CSINODE: TypeId = TypeId(1122);
-    pub const STORAGE_V1_CSINODEDRIVER: TypeId = TypeId(1123);
-    pub const STORAGE_V1_CSINODELIST: TypeId = TypeId(1124);
-    pub const STORAGE_V1_CSINODESPEC: TypeId = TypeId(1125);
-    pub const STORAGE_V1_CSISTORAGECAPACITY: TypeId = TypeId(1126);
-    pub const STORAGE_V1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1127);
-    pub const STORAGE_V1_STORAGECLASS: TypeId = TypeId(1128);
-    pub const STORAGE_V1_STORAGECLASSLIST: TypeId = TypeId(1129);
-    pub const STORAGE_V1_TOKENREQUEST: TypeId = TypeId(1130);
-    pub const STORAGE_V1_VOLUMEATTACHMENT: TypeId = TypeId(1131);
-    pub const STORAGE_V1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1132);
-    pub const STORAGE_V1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1133);
-    pub const STORAGE_V1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1134);
-    pub const STORAGE_V1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1135);
-    pub const STORAGE_V1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1136);
-    pub const STORAGE_V1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1137);
-    pub const STORAGE_V1_VOLUMEERROR: TypeId = TypeId(1138);
-    pub const STORAGE_V1_VOLUMENODERESOURCES: TypeId = TypeId(1139);
-    pub const STORAGE_V1ALPHA1_CSISTORAGECAPACITY: TypeId = TypeId(1140);
-    pub const STORAGE_V1ALPHA1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1141);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENT: TypeId = TypeId(1142);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1143);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1144);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1145);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1146);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1147);
-    pub const STORAGE_V1ALPHA1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1148);
-    pub const STORAGE_V1ALPHA1_VOLUMEERROR: TypeId = TypeId(1149);
-    pub const STORAGE_V1BETA1_CSIDRIVER: TypeId = TypeId(1150);
-    pub const STORAGE_V1BETA1_CSIDRIVERLIST: TypeId = TypeId(1151);
-    pub const STORAGE_V1BETA1_CSIDRIVERSPEC: TypeId = TypeId(1152);
-    pub const STORAGE_V1BETA1_CSINODE: TypeId = TypeId(1153);
-    pub const STORAGE_V1BETA1_CSINODEDRIVER: TypeId = TypeId(1154);
-    pub const STORAGE_V1BETA1_CSINODELIST: TypeId = TypeId(1155);
-    pub const STORAGE_V1BETA1_CSINODESPEC: TypeId = TypeId(1156);
-    pub const STORAGE_V1BETA1_CSISTORAGECAPACITY: TypeId = TypeId(1157);
-    pub const STORAGE_V1BETA1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1158);
-    pub const STORAGE_V1BETA1_STORAGECLASS: TypeId = TypeId(1159);
-    pub const STORAGE_V1BETA1_STORAGECLASSLIST: TypeId = TypeId(1160);
-    pub const STORAGE_V1BETA1_TOKENREQUEST: TypeId = TypeId(1161);
-    pub const STORAGE_V1BETA1_VOLUMEATTACHMENT: TypeId = TypeId(1162);
-    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1163);
-    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1164);
-    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1165);
-    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1166);
-    pub const STORAGE_V1BETA1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1167);
-    pub const STORAGE_V1BETA1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1168);
-    pub const STORAGE_V1BETA1_VOLUMEERROR: TypeId = TypeId(1169);
-    pub const STORAGE_V1BETA1_VOLUMENODERESOURCES: TypeId = TypeId(1170);
-    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATION: TypeId = TypeId(1171);
-    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONLIST: TypeId = TypeId(1172);
-    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONSPEC: TypeId = TypeId(1173);
-    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONSTATUS: TypeId = TypeId(1174);
+    pub const QUORATE_V1_MASTER: TypeId = TypeId(911);
+    pub const QUORATE_V1_MASTERLIST: TypeId = TypeId(912);
+    pub const QUORATE_V1_MASTERSPEC: TypeId = TypeId(913);
+    pub const QUORATE_V1_MASTERSTATUS: TypeId = TypeId(914);
+    pub const RBAC_V1_AGGREGATIONRULE: TypeId = TypeId(915);
+    pub const RBAC_V1_CLUSTERROLE: TypeId = TypeId(916);
+    pub const RBAC_V1_CLUSTERROLEBINDING: TypeId = TypeId(917);
+    pub const RBAC_V1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(918);
+    pub const RBAC_V1_CLUSTERROLELIST: TypeId = TypeId(919);
+    pub const RBAC_V1_POLICYRULE: TypeId = TypeId(920);
+    pub const RBAC_V1_ROLE: TypeId = TypeId(921);
+    pub const RBAC_V1_ROLEBINDING: TypeId = TypeId(922);
+    pub const RBAC_V1_ROLEBINDINGLIST: TypeId = TypeId(923);
+    pub const RBAC_V1_ROLELIST: TypeId = TypeId(924);
+    pub const RBAC_V1_ROLEREF: TypeId = TypeId(925);
+    pub const RBAC_V1_SUBJECT: TypeId = TypeId(926);
+    pub const RBAC_V1ALPHA1_AGGREGATIONRULE: TypeId = TypeId(927);
+    pub const RBAC_V1ALPHA1_CLUSTERROLE: TypeId = TypeId(928);
+    pub const RBAC_V1ALPHA1_CLUSTERROLEBINDING: TypeId = TypeId(929);
+    pub const RBAC_V1ALPHA1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(930);
+    pub const RBAC_V1ALPHA1_CLUSTERROLELIST: TypeId = TypeId(931);
+    pub const RBAC_V1ALPHA1_POLICYRULE: TypeId = TypeId(932);
+    pub const RBAC_V1ALPHA1_ROLE: TypeId = TypeId(933);
+    pub const RBAC_V1ALPHA1_ROLEBINDING: TypeId = TypeId(934);
+    pub const RBAC_V1ALPHA1_ROLEBINDINGLIST: TypeId = TypeId(935);
+    pub const RBAC_V1ALPHA1_ROLELIST: TypeId = TypeId(936);
+    pub const RBAC_V1ALPHA1_ROLEREF: TypeId = TypeId(937);
+    pub const RBAC_V1ALPHA1_SUBJECT: TypeId = TypeId(938);
+    pub const RBAC_V1BETA1_AGGREGATIONRULE: TypeId = TypeId(939);
+    pub const RBAC_V1BETA1_CLUSTERROLE: TypeId = TypeId(940);
+    pub const RBAC_V1BETA1_CLUSTERROLEBINDING: TypeId = TypeId(941);
+    pub const RBAC_V1BETA1_CLUSTERROLEBINDINGLIST: TypeId = TypeId(942);
+    pub const RBAC_V1BETA1_CLUSTERROLELIST: TypeId = TypeId(943);
+    pub const RBAC_V1BETA1_POLICYRULE: TypeId = TypeId(944);
+    pub const RBAC_V1BETA1_ROLE: TypeId = TypeId(945);
+    pub const RBAC_V1BETA1_ROLEBINDING: TypeId = TypeId(946);
+    pub const RBAC_V1BETA1_ROLEBINDINGLIST: TypeId = TypeId(947);
+    pub const RBAC_V1BETA1_ROLELIST: TypeId = TypeId(948);
+    pub const RBAC_V1BETA1_ROLEREF: TypeId = TypeId(949);
+    pub const RBAC_V1BETA1_SUBJECT: TypeId = TypeId(950);
+    pub const RESOURCE_V1_ALLOCATEDDEVICESTATUS: TypeId = TypeId(951);
+    pub const RESOURCE_V1_ALLOCATIONRESULT: TypeId = TypeId(952);
+    pub const RESOURCE_V1_CELDEVICESELECTOR: TypeId = TypeId(953);
+    pub const RESOURCE_V1_CAPACITYREQUESTPOLICY: TypeId = TypeId(954);
+    pub const RESOURCE_V1_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(955);
+    pub const RESOURCE_V1_CAPACITYREQUIREMENTS: TypeId = TypeId(956);
+    pub const RESOURCE_V1_COUNTER: TypeId = TypeId(957);
+    pub const RESOURCE_V1_COUNTERSET: TypeId = TypeId(958);
+    pub const RESOURCE_V1_DEVICE: TypeId = TypeId(959);
+    pub const RESOURCE_V1_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(960);
+    pub const RESOURCE_V1_DEVICEALLOCATIONRESULT: TypeId = TypeId(961);
+    pub const RESOURCE_V1_DEVICEATTRIBUTE: TypeId = TypeId(962);
+    pub const RESOURCE_V1_DEVICECAPACITY: TypeId = TypeId(963);
+    pub const RESOURCE_V1_DEVICECLAIM: TypeId = TypeId(964);
+    pub const RESOURCE_V1_DEVICECLAIMCONFIGURATION: TypeId = TypeId(965);
+    pub const RESOURCE_V1_DEVICECLASS: TypeId = TypeId(966);
+    pub const RESOURCE_V1_DEVICECLASSCONFIGURATION: TypeId = TypeId(967);
+    pub const RESOURCE_V1_DEVICECLASSLIST: TypeId = TypeId(968);
+    pub const RESOURCE_V1_DEVICECLASSSPEC: TypeId = TypeId(969);
+    pub const RESOURCE_V1_DEVICECONFIGURATION: TypeId = TypeId(970);
+    pub const RESOURCE_V1_DEVICECONSTRAINT: TypeId = TypeId(971);
+    pub const RESOURCE_V1_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(972);
+    pub const RESOURCE_V1_DEVICEREQUEST: TypeId = TypeId(973);
+    pub const RESOURCE_V1_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(974);
+    pub const RESOURCE_V1_DEVICESELECTOR: TypeId = TypeId(975);
+    pub const RESOURCE_V1_DEVICESUBREQUEST: TypeId = TypeId(976);
+    pub const RESOURCE_V1_DEVICETAINT: TypeId = TypeId(977);
+    pub const RESOURCE_V1_DEVICETOLERATION: TypeId = TypeId(978);
+    pub const RESOURCE_V1_EXACTDEVICEREQUEST: TypeId = TypeId(979);
+    pub const RESOURCE_V1_NETWORKDEVICEDATA: TypeId = TypeId(980);
+    pub const RESOURCE_V1_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(981);
+    pub const RESOURCE_V1_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(982);
+    pub const RESOURCE_V1_RESOURCECLAIM: TypeId = TypeId(983);
+    pub const RESOURCE_V1_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(984);
+    pub const RESOURCE_V1_RESOURCECLAIMLIST: TypeId = TypeId(985);
+    pub const RESOURCE_V1_RESOURCECLAIMSPEC: TypeId = TypeId(986);
+    pub const RESOURCE_V1_RESOURCECLAIMSTATUS: TypeId = TypeId(987);
+    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATE: TypeId = TypeId(988);
+    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(989);
+    pub const RESOURCE_V1_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(990);
+    pub const RESOURCE_V1_RESOURCEPOOL: TypeId = TypeId(991);
+    pub const RESOURCE_V1_RESOURCESLICE: TypeId = TypeId(992);
+    pub const RESOURCE_V1_RESOURCESLICELIST: TypeId = TypeId(993);
+    pub const RESOURCE_V1_RESOURCESLICESPEC: TypeId = TypeId(994);
+    pub const RESOURCE_V1ALPHA3_CELDEVICESELECTOR: TypeId = TypeId(995);
+    pub const RESOURCE_V1ALPHA3_DEVICESELECTOR: TypeId = TypeId(996);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINT: TypeId = TypeId(997);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULE: TypeId = TypeId(998);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULELIST: TypeId = TypeId(999);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULESPEC: TypeId = TypeId(1000);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINTRULESTATUS: TypeId = TypeId(1001);
+    pub const RESOURCE_V1ALPHA3_DEVICETAINTSELECTOR: TypeId = TypeId(1002);
+    pub const RESOURCE_V1ALPHA3_POOLSTATUS: TypeId = TypeId(1003);
+    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUEST: TypeId = TypeId(1004);
+    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTLIST: TypeId = TypeId(1005);
+    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTSPEC: TypeId = TypeId(1006);
+    pub const RESOURCE_V1ALPHA3_RESOURCEPOOLSTATUSREQUESTSTATUS: TypeId = TypeId(1007);
+    pub const RESOURCE_V1BETA1_ALLOCATEDDEVICESTATUS: TypeId = TypeId(1008);
+    pub const RESOURCE_V1BETA1_ALLOCATIONRESULT: TypeId = TypeId(1009);
+    pub const RESOURCE_V1BETA1_BASICDEVICE: TypeId = TypeId(1010);
+    pub const RESOURCE_V1BETA1_CELDEVICESELECTOR: TypeId = TypeId(1011);
+    pub const RESOURCE_V1BETA1_CAPACITYREQUESTPOLICY: TypeId = TypeId(1012);
+    pub const RESOURCE_V1BETA1_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(1013);
+    pub const RESOURCE_V1BETA1_CAPACITYREQUIREMENTS: TypeId = TypeId(1014);
+    pub const RESOURCE_V1BETA1_COUNTER: TypeId = TypeId(1015);
+    pub const RESOURCE_V1BETA1_COUNTERSET: TypeId = TypeId(1016);
+    pub const RESOURCE_V1BETA1_DEVICE: TypeId = TypeId(1017);
+    pub const RESOURCE_V1BETA1_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(1018);
+    pub const RESOURCE_V1BETA1_DEVICEALLOCATIONRESULT: TypeId = TypeId(1019);
+    pub const RESOURCE_V1BETA1_DEVICEATTRIBUTE: TypeId = TypeId(1020);
+    pub const RESOURCE_V1BETA1_DEVICECAPACITY: TypeId = TypeId(1021);
+    pub const RESOURCE_V1BETA1_DEVICECLAIM: TypeId = TypeId(1022);
+    pub const RESOURCE_V1BETA1_DEVICECLAIMCONFIGURATION: TypeId = TypeId(1023);
+    pub const RESOURCE_V1BETA1_DEVICECLASS: TypeId = TypeId(1024);
+    pub const RESOURCE_V1BETA1_DEVICECLASSCONFIGURATION: TypeId = TypeId(1025);
+    pub const RESOURCE_V1BETA1_DEVICECLASSLIST: TypeId = TypeId(1026);
+    pub const RESOURCE_V1BETA1_DEVICECLASSSPEC: TypeId = TypeId(1027);
+    pub const RESOURCE_V1BETA1_DEVICECONFIGURATION: TypeId = TypeId(1028);
+    pub const RESOURCE_V1BETA1_DEVICECONSTRAINT: TypeId = TypeId(1029);
+    pub const RESOURCE_V1BETA1_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(1030);
+    pub const RESOURCE_V1BETA1_DEVICEREQUEST: TypeId = TypeId(1031);
+    pub const RESOURCE_V1BETA1_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(1032);
+    pub const RESOURCE_V1BETA1_DEVICESELECTOR: TypeId = TypeId(1033);
+    pub const RESOURCE_V1BETA1_DEVICESUBREQUEST: TypeId = TypeId(1034);
+    pub const RESOURCE_V1BETA1_DEVICETAINT: TypeId = TypeId(1035);
+    pub const RESOURCE_V1BETA1_DEVICETOLERATION: TypeId = TypeId(1036);
+    pub const RESOURCE_V1BETA1_NETWORKDEVICEDATA: TypeId = TypeId(1037);
+    pub const RESOURCE_V1BETA1_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(1038);
+    pub const RESOURCE_V1BETA1_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(1039);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIM: TypeId = TypeId(1040);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(1041);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMLIST: TypeId = TypeId(1042);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMSPEC: TypeId = TypeId(1043);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMSTATUS: TypeId = TypeId(1044);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATE: TypeId = TypeId(1045);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(1046);
+    pub const RESOURCE_V1BETA1_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(1047);
+    pub const RESOURCE_V1BETA1_RESOURCEPOOL: TypeId = TypeId(1048);
+    pub const RESOURCE_V1BETA1_RESOURCESLICE: TypeId = TypeId(1049);
+    pub const RESOURCE_V1BETA1_RESOURCESLICELIST: TypeId = TypeId(1050);
+    pub const RESOURCE_V1BETA1_RESOURCESLICESPEC: TypeId = TypeId(1051);
+    pub const RESOURCE_V1BETA2_ALLOCATEDDEVICESTATUS: TypeId = TypeId(1052);
+    pub const RESOURCE_V1BETA2_ALLOCATIONRESULT: TypeId = TypeId(1053);
+    pub const RESOURCE_V1BETA2_CELDEVICESELECTOR: TypeId = TypeId(1054);
+    pub const RESOURCE_V1BETA2_CAPACITYREQUESTPOLICY: TypeId = TypeId(1055);
+    pub const RESOURCE_V1BETA2_CAPACITYREQUESTPOLICYRANGE: TypeId = TypeId(1056);
+    pub const RESOURCE_V1BETA2_CAPACITYREQUIREMENTS: TypeId = TypeId(1057);
+    pub const RESOURCE_V1BETA2_COUNTER: TypeId = TypeId(1058);
+    pub const RESOURCE_V1BETA2_COUNTERSET: TypeId = TypeId(1059);
+    pub const RESOURCE_V1BETA2_DEVICE: TypeId = TypeId(1060);
+    pub const RESOURCE_V1BETA2_DEVICEALLOCATIONCONFIGURATION: TypeId = TypeId(1061);
+    pub const RESOURCE_V1BETA2_DEVICEALLOCATIONRESULT: TypeId = TypeId(1062);
+    pub const RESOURCE_V1BETA2_DEVICEATTRIBUTE: TypeId = TypeId(1063);
+    pub const RESOURCE_V1BETA2_DEVICECAPACITY: TypeId = TypeId(1064);
+    pub const RESOURCE_V1BETA2_DEVICECLAIM: TypeId = TypeId(1065);
+    pub const RESOURCE_V1BETA2_DEVICECLAIMCONFIGURATION: TypeId = TypeId(1066);
+    pub const RESOURCE_V1BETA2_DEVICECLASS: TypeId = TypeId(1067);
+    pub const RESOURCE_V1BETA2_DEVICECLASSCONFIGURATION: TypeId = TypeId(1068);
+    pub const RESOURCE_V1BETA2_DEVICECLASSLIST: TypeId = TypeId(1069);
+    pub const RESOURCE_V1BETA2_DEVICECLASSSPEC: TypeId = TypeId(1070);
+    pub const RESOURCE_V1BETA2_DEVICECONFIGURATION: TypeId = TypeId(1071);
+    pub const RESOURCE_V1BETA2_DEVICECONSTRAINT: TypeId = TypeId(1072);
+    pub const RESOURCE_V1BETA2_DEVICECOUNTERCONSUMPTION: TypeId = TypeId(1073);
+    pub const RESOURCE_V1BETA2_DEVICEREQUEST: TypeId = TypeId(1074);
+    pub const RESOURCE_V1BETA2_DEVICEREQUESTALLOCATIONRESULT: TypeId = TypeId(1075);
+    pub const RESOURCE_V1BETA2_DEVICESELECTOR: TypeId = TypeId(1076);
+    pub const RESOURCE_V1BETA2_DEVICESUBREQUEST: TypeId = TypeId(1077);
+    pub const RESOURCE_V1BETA2_DEVICETAINT: TypeId = TypeId(1078);
+    pub const RESOURCE_V1BETA2_DEVICETAINTRULE: TypeId = TypeId(1079);
+    pub const RESOURCE_V1BETA2_DEVICETAINTRULELIST: TypeId = TypeId(1080);
+    pub const RESOURCE_V1BETA2_DEVICETAINTRULESPEC: TypeId = TypeId(1081);
+    pub const RESOURCE_V1BETA2_DEVICETAINTRULESTATUS: TypeId = TypeId(1082);
+    pub const RESOURCE_V1BETA2_DEVICETAINTSELECTOR: TypeId = TypeId(1083);
+    pub const RESOURCE_V1BETA2_DEVICETOLERATION: TypeId = TypeId(1084);
+    pub const RESOURCE_V1BETA2_EXACTDEVICEREQUEST: TypeId = TypeId(1085);
+    pub const RESOURCE_V1BETA2_NETWORKDEVICEDATA: TypeId = TypeId(1086);
+    pub const RESOURCE_V1BETA2_NODEALLOCATABLERESOURCEMAPPING: TypeId = TypeId(1087);
+    pub const RESOURCE_V1BETA2_OPAQUEDEVICECONFIGURATION: TypeId = TypeId(1088);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIM: TypeId = TypeId(1089);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMCONSUMERREFERENCE: TypeId = TypeId(1090);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMLIST: TypeId = TypeId(1091);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMSPEC: TypeId = TypeId(1092);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMSTATUS: TypeId = TypeId(1093);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATE: TypeId = TypeId(1094);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATELIST: TypeId = TypeId(1095);
+    pub const RESOURCE_V1BETA2_RESOURCECLAIMTEMPLATESPEC: TypeId = TypeId(1096);
+    pub const RESOURCE_V1BETA2_RESOURCEPOOL: TypeId = TypeId(1097);
+    pub const RESOURCE_V1BETA2_RESOURCESLICE: TypeId = TypeId(1098);
+    pub const RESOURCE_V1BETA2_RESOURCESLICELIST: TypeId = TypeId(1099);
+    pub const RESOURCE_V1BETA2_RESOURCESLICESPEC: TypeId = TypeId(1100);
+    pub const SCHEDULING_V1_PRIORITYCLASS: TypeId = TypeId(1101);
+    pub const SCHEDULING_V1_PRIORITYCLASSLIST: TypeId = TypeId(1102);
+    pub const SCHEDULING_V1ALPHA2_BASICSCHEDULINGPOLICY: TypeId = TypeId(1103);
+    pub const SCHEDULING_V1ALPHA2_GANGSCHEDULINGPOLICY: TypeId = TypeId(1104);
+    pub const SCHEDULING_V1ALPHA2_PODGROUP: TypeId = TypeId(1105);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPLIST: TypeId = TypeId(1106);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPRESOURCECLAIM: TypeId = TypeId(1107);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPRESOURCECLAIMSTATUS: TypeId = TypeId(1108);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPSCHEDULINGCONSTRAINTS: TypeId = TypeId(1109);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPSCHEDULINGPOLICY: TypeId = TypeId(1110);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPSPEC: TypeId = TypeId(1111);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPSTATUS: TypeId = TypeId(1112);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPTEMPLATE: TypeId = TypeId(1113);
+    pub const SCHEDULING_V1ALPHA2_PODGROUPTEMPLATEREFERENCE: TypeId = TypeId(1114);
+    pub const SCHEDULING_V1ALPHA2_TOPOLOGYCONSTRAINT: TypeId = TypeId(1115);
+    pub const SCHEDULING_V1ALPHA2_TYPEDLOCALOBJECTREFERENCE: TypeId = TypeId(1116);
+    pub const SCHEDULING_V1ALPHA2_WORKLOAD: TypeId = TypeId(1117);
+    pub const SCHEDULING_V1ALPHA2_WORKLOADLIST: TypeId = TypeId(1118);
+    pub const SCHEDULING_V1ALPHA2_WORKLOADPODGROUPTEMPLATEREFERENCE: TypeId = TypeId(1119);
+    pub const SCHEDULING_V1ALPHA2_WORKLOADSPEC: TypeId = TypeId(1120);
+    pub const SCHEDULING_V1BETA1_PRIORITYCLASS: TypeId = TypeId(1121);
+    pub const SCHEDULING_V1BETA1_PRIORITYCLASSLIST: TypeId = TypeId(1122);
+    pub const STORAGE_V1_CSIDRIVER: TypeId = TypeId(1123);
+    pub const STORAGE_V1_CSIDRIVERLIST: TypeId = TypeId(1124);
+    pub const STORAGE_V1_CSIDRIVERSPEC: TypeId = TypeId(1125);
+    pub const STORAGE_V1_CSINODE: TypeId = TypeId(1126);
+    pub const STORAGE_V1_CSINODEDRIVER: TypeId = TypeId(1127);
+    pub const STORAGE_V1_CSINODELIST: TypeId = TypeId(1128);
+    pub const STORAGE_V1_CSINODESPEC: TypeId = TypeId(1129);
+    pub const STORAGE_V1_CSISTORAGECAPACITY: TypeId = TypeId(1130);
+    pub const STORAGE_V1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1131);
+    pub const STORAGE_V1_STORAGECLASS: TypeId = TypeId(1132);
+    pub const STORAGE_V1_STORAGECLASSLIST: TypeId = TypeId(1133);
+    pub const STORAGE_V1_TOKENREQUEST: TypeId = TypeId(1134);
+    pub const STORAGE_V1_VOLUMEATTACHMENT: TypeId = TypeId(1135);
+    pub const STORAGE_V1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1136);
+    pub const STORAGE_V1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1137);
+    pub const STORAGE_V1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1138);
+    pub const STORAGE_V1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1139);
+    pub const STORAGE_V1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1140);
+    pub const STORAGE_V1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1141);
+    pub const STORAGE_V1_VOLUMEERROR: TypeId = TypeId(1142);
+    pub const STORAGE_V1_VOLUMENODERESOURCES: TypeId = TypeId(1143);
+    pub const STORAGE_V1ALPHA1_CSISTORAGECAPACITY: TypeId = TypeId(1144);
+    pub const STORAGE_V1ALPHA1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1145);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENT: TypeId = TypeId(1146);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1147);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1148);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1149);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1150);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1151);
+    pub const STORAGE_V1ALPHA1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1152);
+    pub const STORAGE_V1ALPHA1_VOLUMEERROR: TypeId = TypeId(1153);
+    pub const STORAGE_V1BETA1_CSIDRIVER: TypeId = TypeId(1154);
+    pub const STORAGE_V1BETA1_CSIDRIVERLIST: TypeId = TypeId(1155);
+    pub const STORAGE_V1BETA1_CSIDRIVERSPEC: TypeId = TypeId(1156);
+    pub const STORAGE_V1BETA1_CSINODE: TypeId = TypeId(1157);
+    pub const STORAGE_V1BETA1_CSINODEDRIVER: TypeId = TypeId(1158);
+    pub const STORAGE_V1BETA1_CSINODELIST: TypeId = TypeId(1159);
+    pub const STORAGE_V1BETA1_CSINODESPEC: TypeId = TypeId(1160);
+    pub const STORAGE_V1BETA1_CSISTORAGECAPACITY: TypeId = TypeId(1161);
+    pub const STORAGE_V1BETA1_CSISTORAGECAPACITYLIST: TypeId = TypeId(1162);
+    pub const STORAGE_V1BETA1_STORAGECLASS: TypeId = TypeId(1163);
+    pub const STORAGE_V1BETA1_STORAGECLASSLIST: TypeId = TypeId(1164);
+    pub const STORAGE_V1BETA1_TOKENREQUEST: TypeId = TypeId(1165);
+    pub const STORAGE_V1BETA1_VOLUMEATTACHMENT: TypeId = TypeId(1166);
+    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTLIST: TypeId = TypeId(1167);
+    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSOURCE: TypeId = TypeId(1168);
+    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSPEC: TypeId = TypeId(1169);
+    pub const STORAGE_V1BETA1_VOLUMEATTACHMENTSTATUS: TypeId = TypeId(1170);
+    pub const STORAGE_V1BETA1_VOLUMEATTRIBUTESCLASS: TypeId = TypeId(1171);
+    pub const STORAGE_V1BETA1_VOLUMEATTRIBUTESCLASSLIST: TypeId = TypeId(1172);
+    pub const STORAGE_V1BETA1_VOLUMEERROR: TypeId = TypeId(1173);
+    pub const STORAGE_V1BETA1_VOLUMENODERESOURCES: TypeId = TypeId(1174);
+    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATION: TypeId = TypeId(1175);
+    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONLIST: TypeId = TypeId(1176);
+    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONSPEC: TypeId = TypeId(1177);
+    pub const STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONSTATUS: TypeId = TypeId(1178);
 }

@@ -11,6 +11,7 @@ use crate::tree;
 mod access;
 mod core;
 pub mod duration;
+mod master;
 mod network;
 mod node;
 mod pod;
@@ -123,6 +124,7 @@ static PRINTERS: &[Printer] = &[
     printer!(RBAC, "RoleBinding", access::BINDING, access::binding),
     printer!(RBAC, "ClusterRoleBinding", access::BINDING, access::binding),
     printer!("scheduling.k8s.io", "PriorityClass", access::PRIORITY, access::priority),
+    printer!("quorate.io", "Master", master::COLUMNS, master::row),
 ];
 
 fn find(group: &str, kind: &str) -> Option<&'static Printer> {

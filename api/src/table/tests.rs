@@ -211,6 +211,14 @@ fn every_other_kind() {
             "x | 3 | 2 | 1 | 10m |  |  | <none>",
         ),
         ("coordination.k8s.io", "Lease", json!({"spec": {"holderIdentity": "me"}}), "x | me | 10m"),
+        (
+            "quorate.io",
+            "Master",
+            json!({"spec": {"nodeID": 9, "apiAddress": "h:6443", "peerAddress": "h:6444"},
+                "status": {"role": "Follower", "version": "0.1.0", "alarms": ["NOSPACE", "SLOWDISK"],
+                    "conditions": [{"type": "Ready", "status": "True"}]}}),
+            "x | Follower | True | NOSPACE,SLOWDISK | 0.1.0 | 10m | 9 | h:6443 | h:6444",
+        ),
         ("rbac.authorization.k8s.io", "Role", json!({}), "x | 2026-01-01T00:00:00Z"),
         (
             "rbac.authorization.k8s.io",

@@ -23,7 +23,7 @@ use super::writer::{Command, Writer};
 use crate::codec::DiskIdentity;
 use crate::error::{Fatal, StartError};
 use crate::host::{Host, Worker};
-use crate::limits::{LOG_QUEUE_MAX, LOG_READ_BYTES_MAX};
+use crate::limits::{LOG_CHECK_ENTRIES, LOG_CHECK_PAUSE, LOG_QUEUE_MAX, LOG_READ_BYTES_MAX};
 use crate::raft_types::{Entry, LogId, TypeConfig, Vote};
 use crate::space::Space;
 
@@ -133,6 +133,28 @@ impl LogStore {
             return Ok(self.shared.lock().read(older, to, bytes_max));
         }
         Ok(entries)
+    }
+
+    /// Reads everything that is on disk again, a little at a time. Gives the first entry that is damaged.
+    pub(crate) async fn check(&self) -> io::Result<Option<(u64, String)>> {
+        let (mut from, end) = {
+            let tail = self.shared.lock();
+            (tail.first(), tail.end())
+        };
+        while from < end {
+            let to = end.min(from + LOG_CHECK_ENTRIES);
+            let (done, checked) = oneshot::channel();
+            self.send(Command::Check { from, to, done }).await?;
+            let damaged = checked.await.map_err(|_| self.failed())??;
+            // What was purged meanwhile need not be right.
+            if let Some(damaged) = damaged.filter(|(index, _)| *index >= self.shared.lock().first())
+            {
+                return Ok(Some(damaged));
+            }
+            from = to;
+            tokio::time::sleep(LOG_CHECK_PAUSE).await;
+        }
+        Ok(None)
     }
 
     /// All entries of a range, in steps.

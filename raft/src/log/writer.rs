@@ -52,6 +52,12 @@ pub(crate) enum Command {
         bytes_max: usize,
         done: oneshot::Sender<io::Result<Vec<Entry>>>,
     },
+    /// Reads the records of entries `from..to` again. Gives the first that is damaged, with what is wrong.
+    Check {
+        from: u64,
+        to: u64,
+        done: oneshot::Sender<io::Result<Option<(u64, String)>>>,
+    },
     /// Writes and syncs whatever is pending and ends the thread.
     Stop,
 }
@@ -178,6 +184,11 @@ impl Writer {
                 drop(done.send(entries));
                 failed.map_or(Ok(Flow::Continue), Err)
             }
+            Flow::Then(Command::Check { from, to, done }) => {
+                self.commit(false).await?;
+                drop(done.send(self.check(from, to)));
+                Ok(Flow::Continue)
+            }
             Flow::Stop => Ok(Flow::Stop),
             Flow::Continue | Flow::Then(_) => {
                 self.commit(false).await?;
@@ -207,7 +218,7 @@ impl Writer {
                 self.dirty = true;
                 self.waiters.push(Waiter::Vote(vote, done));
             }
-            read @ Command::Read { .. } => return Flow::Then(read),
+            read @ (Command::Read { .. } | Command::Check { .. }) => return Flow::Then(read),
             Command::Stop => return Flow::Stop,
         }
         Flow::Continue
@@ -381,6 +392,24 @@ impl Writer {
         match scanned {
             Err(error) if !full || error.kind() == io::ErrorKind::InvalidData => Err(error),
             _ => Ok(entries),
+        }
+    }
+
+    fn check(&self, from: u64, to: u64) -> io::Result<Option<(u64, String)>> {
+        let (start, end) = record::entry_range(from.max(self.first), to);
+        let mut damaged = None;
+        let scanned = self.engine.scan(&start, &end, &mut |key, value| {
+            let (Ok((index, _)), Err(problem)) =
+                (record::parse_entry_key(key), record::open(key, value))
+            else {
+                return Ok(());
+            };
+            damaged = Some((index, problem.to_string()));
+            Err(io::Error::other("enough"))
+        });
+        match (damaged, scanned) {
+            (None, Err(error)) => Err(error),
+            (damaged, _) => Ok(damaged),
         }
     }
 

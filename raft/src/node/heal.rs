@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use quorate_proto::raft as pb;
 use quorate_proto::raft::raft_client::RaftClient;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Inner, RaftNode};
 use crate::apply::{Command, Hold};
 use crate::error::{Corruption, Fatal, HealError};
 use crate::host::in_background;
-use crate::limits::SNAPSHOT_INSTALL_MAX;
+use crate::limits::{FETCH_SNAPSHOT_MAX, FETCH_SNAPSHOT_POLL, SNAPSHOT_INSTALL_MAX};
 use crate::peer::client::Purpose;
 use crate::peer::link::PeerChannel;
 use crate::peer::network::{describe, next_chunk};
@@ -34,22 +35,29 @@ impl RaftNode {
         self.on_runtime(async move { inner.heal(from).await }).await
     }
 
-    /// Reads all snapshots of this master, and sets those aside that are damaged; another one is made then, from its
-    /// state. Gives what was found.
+    /// Reads all snapshots of this master, and its log, again. Damaged snapshots are set aside, and another one is made,
+    /// from its state; a damaged log is made shorter, up to a new snapshot. Gives what was found.
     ///
     /// # Errors
-    /// When no thread can be started or a file cannot be renamed.
-    pub async fn scrub_snapshots(&self) -> io::Result<Vec<Corruption>> {
+    /// When something cannot be read at all, or not be mended: the next look tries again.
+    pub async fn scrub_files(&self) -> io::Result<Vec<Corruption>> {
         let inner = self.inner.clone();
-        let snapshots = inner.snapshots.clone();
-        let damaged =
-            in_background(&*inner.host, "raft-scrub", move || snapshots.set_damaged_aside())
-                .await?;
-        if !damaged.is_empty() {
-            // Ignored while one is being made. An error means that Raft has ended.
-            drop(inner.raft.trigger().snapshot().await);
-        }
-        Ok(damaged)
+        let scrubbing = self.inner.runtime.spawn(async move { inner.scrub_files().await });
+        scrubbing.await.map_err(io::Error::other)?
+    }
+
+    /// Makes a snapshot of the state and forgets the log before it: the log was in the same memory as a state that was
+    /// damaged, and may be, too.
+    ///
+    /// # Errors
+    /// When no snapshot was made in time.
+    pub async fn renew_files(&self) -> io::Result<()> {
+        let inner = self.inner.clone();
+        let renewing = self.inner.runtime.spawn(async move {
+            let applied = inner.applied.position().0.map_or(0, |id| id.index);
+            inner.renew(applied).await
+        });
+        renewing.await.map_err(io::Error::other)?
     }
 
     /// Ends this master: what is above has found that it must not go on. [`RaftNode::fatal`] tells why.
@@ -61,6 +69,45 @@ impl RaftNode {
 }
 
 impl Inner {
+    async fn scrub_files(&self) -> io::Result<Vec<Corruption>> {
+        let snapshots = self.snapshots.clone();
+        let aside = in_background(&*self.host, "raft-scrub", move || snapshots.set_damaged_aside());
+        let mut damaged = aside.await?;
+        let mut upto = (!damaged.is_empty()).then_some(0);
+        if let Some((index, problem)) = self.log_store.check().await? {
+            let (path, record) = (self.directory.join("raft"), format!("log entry {index}"));
+            damaged.push(Corruption { path, record, problem });
+            upto = Some(index);
+        }
+        if let Some(upto) = upto {
+            self.renew(upto).await?;
+        }
+        Ok(damaged)
+    }
+
+    /// Makes a snapshot of `upto` or later, and purges the log up to it.
+    async fn renew(&self, upto: u64) -> io::Result<()> {
+        let ended = |_| io::Error::other("Raft has ended");
+        let until = Instant::now() + FETCH_SNAPSHOT_MAX;
+        let applied = self.applied.position().0.map_or(0, |id| id.index);
+        let upto = upto.max(applied);
+        loop {
+            let known = self.metrics().snapshot.map(|id| id.index);
+            let there = self.snapshots.current().and_then(|file| file.last_index());
+            if let (Some(known), Some(there)) = (known, there)
+                && known.min(there) >= upto
+            {
+                return self.raft.trigger().purge_log(known).await.map_err(ended);
+            }
+            if Instant::now() >= until {
+                return Err(io::Error::other("no snapshot was made in time"));
+            }
+            // Ignored while one is being made.
+            self.raft.trigger().snapshot().await.map_err(ended)?;
+            tokio::time::sleep(FETCH_SNAPSHOT_POLL).await;
+        }
+    }
+
     async fn heal(&self, from: NodeId) -> Result<LogIndex, HealError> {
         let member = self.member_of(from).ok_or(HealError::UnknownNode(from))?;
         let stopping = || HealError::Fatal(Fatal("the node is stopping".to_owned()));

@@ -40,6 +40,7 @@ use crate::error::{CallError, Fatal};
 use crate::host::Host;
 use crate::limits::CALL_BYTES_MAX;
 use crate::log::shared::Shared;
+use crate::log::storage::LogStore;
 use crate::machine_store::MachineStore;
 use crate::peer::client::{Peers, Purpose};
 use crate::peer::network::{describe, not_delivered};
@@ -98,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) member: Member,
     pub(crate) raft: Raft,
     pub(crate) log: Arc<Shared>,
+    pub(crate) log_store: LogStore,
     pub(crate) applied: Arc<Applied>,
     /// The thread that applies.
     pub(crate) applying: mpsc::WeakSender<apply::Command>,

@@ -127,7 +127,7 @@ impl Inner {
     ) -> Result<Proposed, ProposeError> {
         let began = Instant::now();
         let grown = match need {
-            Need::Growing => self.space.check_state(self.applied.state_bytes()),
+            Need::Growing => self.space.check_state(self.applied.quota_bytes()),
             Need::Freeing => Ok(()),
         };
         let outcome = match grown.and_then(|()| self.space.check(need)) {

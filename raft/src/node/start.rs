@@ -210,6 +210,7 @@ async fn assemble(
     let machine =
         MachineStore::new(apply.commands, applied, snapshots.clone(), host.clone(), meters.clone());
     let factory = Factory { peers: peers.clone(), host: host.clone(), meters };
+    let log_store = log.clone();
     let raft = Raft::new(config.node_id, raft_config, factory, log, machine)
         .await
         .map_err(|error| fatal.borrow().clone().unwrap_or_else(|| Fatal(error.to_string())))?;
@@ -222,6 +223,7 @@ async fn assemble(
         leadership: leadership::follow(&raft, shared.meters.clone()),
         raft,
         log: shared,
+        log_store,
         applied: apply.applied,
         applying,
         snapshots,

@@ -101,6 +101,8 @@ pub struct Status {
     pub over_quota: bool,
     /// Bytes of the newest snapshot's file.
     pub snapshot_bytes: Option<u64>,
+    /// How long nothing has changed about who leads; since its start at most.
+    pub stable_for: Duration,
     /// Proposals on this master that wait for their outcome.
     pub proposals_pending: usize,
 }
@@ -214,8 +216,9 @@ impl RaftNode {
             disk_free_bytes: inner.space.free(),
             disk_low: inner.space.is_low(),
             disk_slow: log.pace.is_slow(Instant::now()),
-            over_quota: inner.space.check_state(inner.applied.state_bytes()).is_err(),
+            over_quota: inner.space.check_state(inner.applied.quota_bytes()).is_err(),
             snapshot_bytes: inner.snapshots.current().map(|file| file.bytes),
+            stable_for: inner.log.meters.stable_for(),
             proposals_pending: inner.proposals.pending(),
         }
     }

@@ -65,4 +65,8 @@ impl StateMachine for Applier {
     fn state_bytes(&self) -> u64 {
         self.machine.view().weight()
     }
+
+    fn quota_bytes(&self) -> u64 {
+        self.machine.view().objects_weight()
+    }
 }

@@ -30,6 +30,8 @@ pub(crate) mod method {
     pub(crate) const HASHES: u32 = 9;
     /// The leader says that the state of the called master is not that of most; with words.
     pub(crate) const DIFFERS: u32 = 10;
+    /// What the asked master says of itself: [`crate::masters::About`].
+    pub(crate) const ABOUT: u32 = 11;
 }
 
 /// What became of a forwarded proposal.
