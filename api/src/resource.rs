@@ -11,6 +11,9 @@ use std::sync::LazyLock;
 
 use crate::schema::TypeId;
 
+/// The group of the kinds that Kubernetes does not have.
+pub const OWN_GROUP: &str = "quorate.io";
+
 /// A verb of a resource, by its RBAC and discovery name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
@@ -284,6 +287,7 @@ pub fn package_group(group: &str) -> Option<&str> {
         "flowcontrol.apiserver.k8s.io" => "flowcontrol",
         "rbac.authorization.k8s.io" => "rbac",
         "meta.k8s.io" => "meta",
+        OWN_GROUP => "quorate",
         _ => match group.strip_suffix(".k8s.io") {
             Some(short) if !short.contains('.') => short,
             Some(_) => return None,

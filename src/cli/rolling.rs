@@ -18,6 +18,9 @@ use crate::restart::RESTART_PATH;
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(250);
 
+/// Before anything is done, all have so long to be well.
+const WELL_WAIT: Duration = Duration::from_secs(5);
+
 /// The others have to be well for so long, without a break, before the next one goes.
 const STABLE: Duration = Duration::from_secs(1);
 
@@ -43,7 +46,15 @@ pub fn run(args: &RollingArgs) -> anyhow::Result<()> {
 
 async fn roll(args: &RollingArgs) -> anyhow::Result<()> {
     let client = args.to.client()?;
-    let status = status::whole(&client).await?;
+    let until = Instant::now() + WELL_WAIT;
+    let status = loop {
+        let status = status::whole(&client).await?;
+        // A leader that leads since a moment does not know yet how far the others are.
+        if ill(&status).is_empty() || Instant::now() >= until {
+            break status;
+        }
+        tokio::time::sleep(POLL).await;
+    };
     if let Some(ill) = ill(&status).into_iter().next() {
         bail!(
             "{ill}: nothing was restarted. Bring it back, or take it out (`quorate masters remove`), and try again"

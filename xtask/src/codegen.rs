@@ -91,7 +91,11 @@ fn outputs(workspace: &Path) -> anyhow::Result<Vec<Output>> {
         },
         Output {
             path: workspace.join("api/src/openapi/descriptions.txt.gz"),
-            content: Content::Packed(descriptions::table(workspace)?),
+            content: Content::Packed(format!(
+                "{}{}",
+                descriptions::table(workspace)?,
+                read("own-descriptions.txt")?
+            )),
         },
     ])
 }

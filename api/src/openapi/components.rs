@@ -149,6 +149,7 @@ fn group_of_package(package: &str) -> String {
         "core" => String::new(),
         "apps" | "autoscaling" | "batch" | "extensions" | "policy" => package.to_owned(),
         "apiserverinternal" => "internal.apiserver.k8s.io".to_owned(),
+        "quorate" => "quorate.io".to_owned(),
         // `rbac.authorization.k8s.io` and `flowcontrol.apiserver.k8s.io` are the exceptions.
         _ => {
             let candidates = DOMAINS.iter().rev().map(|domain| format!("{package}{domain}"));

@@ -36,7 +36,7 @@ fn comparable(value: &mut Value) {
 fn documents_differ_from_upstreams_as_explained() {
     let Some(folder) = upstream::folder("openapi-v3") else { return };
     let mut differences = Vec::new();
-    for path in DOCUMENTS.keys() {
+    for path in DOCUMENTS.keys().filter(|path| !path.contains(resource::OWN_GROUP)) {
         let mut theirs =
             upstream::read(&folder, &format!("{}_openapi.json", path.replace('/', "__")));
         let mut ours = parsed(path);
