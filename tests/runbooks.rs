@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::cluster::Cluster;
+use common::disk::SmallDisk;
 use common::process::run_to_end;
+use common::scratch::Scratch;
 use common::{PATIENCE, free_port, until};
 
 /// What a runbook says.
@@ -46,18 +48,23 @@ struct Reader {
     programs: PathBuf,
     desk: PathBuf,
     said: String,
+    /// Of the one master that has one of its own.
+    disk: Option<SmallDisk>,
 }
 
 impl Reader {
     fn new() -> Self {
-        let cluster = Cluster::start(3);
+        Self::with(Cluster::start(3))
+    }
+
+    fn with(cluster: Cluster) -> Self {
         let programs = cluster.directory.path().join("bin");
         let desk = cluster.directory.path().join("desk");
         fs::create_dir(&programs).unwrap();
         fs::create_dir(&desk).unwrap();
         let binary = env!("CARGO_BIN_EXE_quorate");
         std::os::unix::fs::symlink(binary, programs.join("quorate")).unwrap();
-        Self { cluster, on: 0, programs, desk, said: String::new() }
+        Self { cluster, on: 0, programs, desk, said: String::new(), disk: None }
     }
 
     /// Masters are named after their place, also those that are not there yet.
@@ -99,6 +106,11 @@ impl Reader {
                 self.cluster.options = vec!["--standby".to_owned()];
                 self.cluster.add_master(number, 0);
                 self.cluster.options.clear();
+            }
+            "fill" | "free" => {
+                let disk = self.disk.as_ref().expect("a master with a disk of its own");
+                assert_eq!(self.cluster.masters[number].data, disk.path());
+                disk.leave(if what == "fill" { 100 } else { u64::MAX });
             }
             other => panic!("{other:?} is nothing that a reader does"),
         }
@@ -226,6 +238,19 @@ fn masters_are_replaced() {
 fn masters_are_upgraded_one_by_one() {
     let mut reader = Reader::new();
     reader.follow(&runbook("upgrade.md"));
+    reader.is_whole();
+}
+
+#[test]
+fn a_disk_is_full() {
+    let directory = Scratch::new("disks");
+    let place = directory.path().join("m1");
+    fs::create_dir(&place).unwrap();
+    let Some(disk) = SmallDisk::mount_at(&place, 512) else { return };
+    let mut reader = Reader::with(Cluster::start_in(Some(directory.path()), 3));
+    reader.cluster.quorate_at(0, &["masters", "transfer-leader", "m1"]);
+    reader.disk = Some(disk);
+    reader.follow(&runbook("disk-full.md"));
     reader.is_whole();
 }
 

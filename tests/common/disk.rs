@@ -1,40 +1,51 @@
 //! A small disk for a test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file system of its own for a test. `None` where that is not allowed.
 pub struct SmallDisk {
-    path: tempfile::TempDir,
+    path: PathBuf,
+    _made: Option<tempfile::TempDir>,
 }
 
 impl SmallDisk {
     pub fn mount(mebibytes: u64) -> Option<Self> {
-        let path = tempfile::tempdir().unwrap();
+        let made = tempfile::tempdir().unwrap();
+        let mut disk = Self::mount_at(made.path(), mebibytes)?;
+        disk._made = Some(made);
+        Some(disk)
+    }
+
+    /// The same, at a directory that is there.
+    pub fn mount_at(path: &Path, mebibytes: u64) -> Option<Self> {
         let size = format!("size={mebibytes}m");
         let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path.path()).output();
+        let mounted = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED: no file system can be mounted here");
             return None;
         }
-        Some(Self { path })
+        Some(Self { path: path.to_owned(), _made: None })
     }
 
     pub fn path(&self) -> &Path {
-        self.path.path()
+        &self.path
     }
 
     /// MiB that are free.
     pub fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.path.path()).unwrap();
+        let stat = rustix::fs::statvfs(&self.path).unwrap();
         (stat.f_bavail * stat.f_frsize) >> 20
     }
 
-    /// Takes or gives back space until about so many MiB are free.
+    /// Takes or gives back space until about so many MiB are free; all that was taken with `u64::MAX`.
     pub fn leave(&self, mebibytes: u64) {
-        let path = self.path.path().join("filler");
+        let path = &self.path.join("filler");
         drop(std::fs::remove_file(&path));
+        if mebibytes == u64::MAX {
+            return;
+        }
         let take = self.free().saturating_sub(mebibytes) << 20;
         let file = std::fs::File::create(path).unwrap();
         if take > 0 {
@@ -45,6 +56,6 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.path.path()).status());
+        drop(Command::new("umount").arg("-l").arg(&self.path).status());
     }
 }
