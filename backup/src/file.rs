@@ -130,9 +130,14 @@ pub fn list(directory: &Path) -> io::Result<Vec<Listed>> {
             header: file.map_err(Error::from).and_then(|mut file| read_header(&mut file)),
         });
     }
+    sort(&mut all);
+    Ok(all)
+}
+
+/// The oldest first.
+pub fn sort(all: &mut [Listed]) {
     let made_at = |one: &Listed| one.header.as_ref().ok().map(|header| header.made_at);
     all.sort_by(|a, b| (made_at(a), &a.name).cmp(&(made_at(b), &b.name)));
-    Ok(all)
 }
 
 /// Which of the files of a kind have to go so that the newest `keep` of one master of a cluster stay. Others' are not

@@ -6,6 +6,7 @@
 
 pub mod plan;
 pub mod rebuild;
+pub mod remote;
 pub mod schedule;
 pub mod serve;
 pub mod staging;

@@ -7,6 +7,7 @@ use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions};
 use jiff::Timestamp;
 use quorate_backup::Passphrase;
 
+use super::remote::Remote;
 use crate::config::Options;
 
 /// Twice a day.
@@ -29,8 +30,10 @@ pub struct Plan {
     pub text: String,
     /// Of the newest, so many stay.
     pub keep: usize,
-    /// Where they are.
+    /// Where they are; with a bucket, where each is made before it goes there.
     pub directory: PathBuf,
+    /// The bucket they go to.
+    pub remote: Option<Remote>,
     /// Seals the keys that go into them, if they are to have any.
     pub passphrase: Option<Passphrase>,
 }
@@ -46,12 +49,20 @@ impl Plan {
         if !(1..=KEEP_MAX).contains(&keep) {
             bail!("--backup-keep {keep}: keep 1 to {KEEP_MAX}, or make none with --no-backups");
         }
+        let own = data.join(DIRECTORY);
+        let asked = options.backup_dir.as_deref();
+        let remote = asked.map(Remote::parse).transpose()?.flatten();
+        let directory = match (&remote, asked) {
+            (Some(_), _) | (None, None) => own,
+            (None, Some(directory)) => directory.to_owned(),
+        };
         let passphrase = options.backup_passphrase_file.as_deref().map(read_passphrase);
         Ok(Some(Self {
             schedule: parse(text)?,
             text: text.to_owned(),
             keep: keep as usize,
-            directory: options.backup_dir.clone().unwrap_or_else(|| data.join(DIRECTORY)),
+            directory,
+            remote,
             passphrase: passphrase.transpose()?,
         }))
     }

@@ -1,7 +1,8 @@
 //! Backups that a master makes by itself, on its own disk. Each master makes its own: one that is lost takes only its
 //! copies with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::SCHEDULED;
 use super::plan::Plan;
+use super::remote::Remote;
 use super::take::{Source, Taken};
+use crate::data_dir::ClusterFile;
 
 /// A backup that failed is tried again after this: there may have been no leader for a moment, as when masters start.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -58,7 +61,10 @@ impl Meters {
 
 /// Makes backups until `stop`.
 pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationToken) {
-    let directory = plan.directory.display().to_string();
+    let directory = match &plan.remote {
+        Some(remote) => remote.to_string(),
+        None => plan.directory.display().to_string(),
+    };
     tracing::info!(directory, schedule = plan.text, keep = plan.keep, "backups are made");
     let mut due = match first(&source, &plan, &meters).await {
         Ok(due) => due,
@@ -117,20 +123,24 @@ fn retry(before: u32) -> Duration {
 /// When the next one is due: as the schedule says after the last. One that was missed is made at once.
 async fn first(source: &Source, plan: &Plan, meters: &Meters) -> anyhow::Result<Timestamp> {
     let (directory, cluster) = (plan.directory.clone(), source.cluster.clone());
-    let last = blocking(move || {
+    let here = blocking(move || {
         if !directory.exists() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         file::remove_unfinished(&directory, &own_kind(&cluster.name))?;
-        let all = file::list(&directory)?;
-        let now = Timestamp::now();
-        let own = all.iter().filter_map(|one| one.header.as_ref().ok()).filter(|header| {
-            (&header.cluster_id, &header.made_by.name) == (&cluster.cluster_id, &cluster.name)
-                && header.made_at <= now
-        });
-        Ok(own.map(|header| header.made_at).max())
+        Ok(file::list(&directory)?)
     });
-    let last = last.await?;
+    let here = here.await?;
+    let all = match &plan.remote {
+        Some(remote) => remote.list().await?,
+        None => here,
+    };
+    let (cluster, now) = (&source.cluster, Timestamp::now());
+    let own = all.iter().filter_map(|one| one.header.as_ref().ok()).filter(|header| {
+        (&header.cluster_id, &header.made_by.name) == (&cluster.cluster_id, &cluster.name)
+            && header.made_at <= now
+    });
+    let last = own.map(|header| header.made_at).max();
     meters.last.set(last.map_or(0, |last| last.as_second()));
     plan.next(last.unwrap_or_else(Timestamp::now))
 }
@@ -147,14 +157,39 @@ async fn once(source: &Source, plan: &Plan) -> anyhow::Result<()> {
     let taken = source.take(plan.passphrase.clone()).await?;
     let (directory, keep) = (plan.directory.clone(), plan.keep);
     let cluster = source.cluster.clone();
+    let (place, revision) = (directory.clone(), taken.header().revision);
+    let (name, bytes) = blocking(move || write(&place, &taken)).await?;
+    let file = directory.join(&name);
+    let Some(remote) = &plan.remote else {
+        tracing::info!(file = %file.display(), revision, bytes, "a backup was made");
+        return tidy_here(directory, cluster, keep).await;
+    };
+    let put = remote.upload(&file, &name).await;
+    // There is room for the next one, and nobody takes it for one that is kept.
+    std::fs::remove_file(&file)?;
+    put?;
+    tracing::info!(file = format!("{remote}/{name}"), revision, bytes, "a backup was made");
+    // It is made; that an old one stays is told, and no reason to make another.
+    if let Err(error) = tidy_there(remote, (&cluster.cluster_id, &cluster.name), keep).await {
+        tracing::warn!(%remote, error = format!("{error:#}"), "old backups cannot be removed");
+    }
+    Ok(())
+}
+
+async fn tidy_there(remote: &Remote, own: (&str, &str), keep: usize) -> anyhow::Result<()> {
+    let all = remote.list().await?;
+    for name in file::surplus(&all, &own_kind(own.1), own, (keep, Timestamp::now())) {
+        remote.delete(&name).await?;
+    }
+    Ok(())
+}
+
+async fn tidy_here(
+    directory: PathBuf,
+    cluster: Arc<ClusterFile>,
+    keep: usize,
+) -> anyhow::Result<()> {
     blocking(move || {
-        let (name, bytes) = write(&directory, &taken)?;
-        tracing::info!(
-            file = %directory.join(name).display(),
-            revision = taken.header().revision,
-            bytes,
-            "a backup was made"
-        );
         let own = (cluster.cluster_id.as_str(), cluster.name.as_str());
         // It is made; that an old one stays is told, and no reason to make another.
         if let Err(error) = tidy(&directory, own, keep) {

@@ -19,6 +19,7 @@ use super::status::Output;
 use super::token::Target;
 use crate::backup::plan::{self, read_passphrase};
 use crate::backup::rebuild::{self, Rebuild, Rebuilt};
+use crate::backup::remote::{Fetched, Remote};
 use crate::backup::serve::{SAVE_PATH, SAVE_WITH_KEYS_PATH};
 use crate::backup::staging::Staging;
 use crate::backup::{SAVED, rebuild::rebuild};
@@ -41,7 +42,7 @@ pub enum BackupCommand {
         #[arg(short, long, value_enum)]
         output: Option<Output>,
     },
-    /// List the backups in a directory of this machine
+    /// List the backups in a directory of this machine, or in a bucket (s3://BUCKET/PREFIX)
     List {
         /// Data directory of a master [default: a usual one]
         #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
@@ -103,10 +104,19 @@ pub fn run(command: BackupCommand) -> anyhow::Result<()> {
         BackupCommand::Save { file, to, passphrase_file, output } => {
             super::block_on(save(file, &to, passphrase_file.as_deref(), output))
         }
-        BackupCommand::List { data, backup_dir, output } => list(data, backup_dir, output),
-        BackupCommand::Inspect { file, output } => inspect(&file, output),
+        BackupCommand::List { data, backup_dir, output } => {
+            super::block_on(list(data, backup_dir, output))
+        }
+        BackupCommand::Inspect { file, output } => {
+            let fetched = super::block_on(Fetched::new(&file))?;
+            inspect((&file, fetched.path()), output)
+        }
         BackupCommand::Verify { files } => verify(&files),
-        BackupCommand::Restore(args) => restore(&args),
+        BackupCommand::Restore(mut args) => {
+            let fetched = super::block_on(Fetched::new(&args.file))?;
+            fetched.path().clone_into(&mut args.file);
+            restore(&args)
+        }
     }
 }
 
@@ -166,7 +176,7 @@ fn of_header(header: &Header) -> Value {
     shown
 }
 
-fn list(
+async fn list(
     data: Option<PathBuf>,
     backup_dir: Option<PathBuf>,
     output: Option<Output>,
@@ -176,9 +186,12 @@ fn list(
         (None, Some(data)) => data.join(plan::DIRECTORY),
         (None, None) => super::server::found_data_dir()?.join(plan::DIRECTORY),
     };
-    let all = match file::list(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        all => all.with_context(|| format!("cannot list {}", directory.display()))?,
+    let all = match Remote::parse(&directory)? {
+        Some(remote) => remote.list().await?,
+        None => match file::list(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            all => all.with_context(|| format!("cannot list {}", directory.display()))?,
+        },
     };
     let items: Vec<Value> = all
         .iter()
@@ -221,7 +234,7 @@ fn whole(path: &Path) -> anyhow::Result<(Backup<File>, quorate_state_machine::Ma
     read().with_context(|| path.display().to_string())
 }
 
-fn inspect(path: &Path, output: Option<Output>) -> anyhow::Result<()> {
+fn inspect((named, path): (&Path, &Path), output: Option<Output>) -> anyhow::Result<()> {
     let (backup, machine) = whole(path)?;
     let view = machine.view();
     let counts: BTreeMap<String, usize> = view
@@ -230,6 +243,7 @@ fn inspect(path: &Path, output: Option<Output>) -> anyhow::Result<()> {
         .map(|(name, resource)| (name.to_string(), resource.len()))
         .collect();
     let mut shown = described(path, &backup);
+    shown["file"] = named.display().to_string().into();
     shown["resources"] = json!(counts);
     if let Some(output) = output {
         return output.show(&shown);
@@ -241,7 +255,8 @@ fn inspect(path: &Path, output: Option<Output>) -> anyhow::Result<()> {
 fn verify(paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut bad = 0;
     for path in paths {
-        match whole(path) {
+        let checked = super::block_on(Fetched::new(path)).and_then(|fetched| whole(fetched.path()));
+        match checked {
             Ok((backup, _)) => {
                 let header = backup.header();
                 let (objects, revision) = (header.objects, header.revision);

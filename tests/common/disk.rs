@@ -6,14 +6,14 @@ use std::process::Command;
 /// A file system of its own for a test. `None` where that is not allowed.
 pub struct SmallDisk {
     path: PathBuf,
-    _made: Option<tempfile::TempDir>,
+    made: Option<tempfile::TempDir>,
 }
 
 impl SmallDisk {
     pub fn mount(mebibytes: u64) -> Option<Self> {
         let made = tempfile::tempdir().unwrap();
         let mut disk = Self::mount_at(made.path(), mebibytes)?;
-        disk._made = Some(made);
+        disk.made = Some(made);
         Some(disk)
     }
 
@@ -26,7 +26,7 @@ impl SmallDisk {
             eprintln!("SKIPPED: no file system can be mounted here");
             return None;
         }
-        Some(Self { path: path.to_owned(), _made: None })
+        Some(Self { path: path.to_owned(), made: None })
     }
 
     pub fn path(&self) -> &Path {
