@@ -13,6 +13,7 @@ use quorate_node_agent::network::PodNetwork;
 use quorate_node_agent::{
     Agent, Config, Paths, Thresholds, Tls, keep_masters, known_masters, runtime_auto_detect,
 };
+use quorate_pki::ring::Circle;
 use quorate_pki::{authority, files};
 
 use crate::cli::{ImagesCommand, default_data_dir};
@@ -20,12 +21,9 @@ use crate::config::{Options, Runtime};
 use crate::data_dir::{self, DataDir};
 use crate::join::{self, NodeCredentials};
 use crate::master::Master;
+use crate::node_renewal::{self, CERTIFICATE, NodeRenewal};
 use crate::progress::{self, Progress};
 use crate::settings::{host_name, split};
-
-const CA: &str = "node-ca.crt";
-const CERTIFICATE: &str = "node.crt";
-const KEY: &str = "node.key";
 
 /// Containers, their volumes and their network are root's to make: whoever else starts a node is told so before
 /// anything is made or a token spent.
@@ -78,13 +76,7 @@ pub async fn credentials(
     let servers = split(options.server.as_deref());
     let pki = data.pki();
     if pki.join(CERTIFICATE).exists() {
-        let read = |name: &str| files::read(&pki.join(name));
-        let mut known = NodeCredentials {
-            ca_pem: read(CA)?,
-            certificate_pem: read(CERTIFICATE)?,
-            key_pem: read(KEY)?,
-            masters: servers.clone(),
-        };
+        let mut known = NodeCredentials { masters: servers.clone(), ..node_renewal::read(&pki)? };
         known.masters.extend(known_masters(data.path()));
         // One that ends soon is replaced when a token is at hand, and still counts when that fails.
         let (ends_soon, has_ended) = age(&known.certificate_pem);
@@ -138,10 +130,7 @@ async fn join(
     {
         return Err(error).with_context(|| pki.join(CERTIFICATE).display().to_string());
     }
-    files::write_private(&pki.join(CA), credentials.ca_pem.as_bytes())?;
-    files::write_private(&pki.join(KEY), credentials.key_pem.as_bytes())?;
-    // Last: a directory with the certificate is complete.
-    files::write_private(&pki.join(CERTIFICATE), credentials.certificate_pem.as_bytes())?;
+    node_renewal::keep_joined(&pki, &credentials)?;
     credentials.masters.extend(servers);
     keep_masters(data.path(), &credentials.masters);
     Ok(credentials)
@@ -159,12 +148,16 @@ pub fn local_credentials(
     address: &str,
     name: &str,
 ) -> anyhow::Result<NodeCredentials> {
-    let issued = master.keys.cluster.issue(&join::node_subject(name), jiff::Timestamp::now())?;
+    let certs = &master.certs;
+    let (ring, mark) = (certs.now().ring.clone(), certs.mark());
+    let (subject, now) = (join::node_subject(name), jiff::Timestamp::now());
+    let issued = ring.keys().cluster.issue_for(&subject, now, certs.lifetime)?;
     Ok(NodeCredentials {
-        ca_pem: master.keys.cluster.certificate_pem().to_owned(),
+        ca_pem: ring.bundle_pem(Circle::Cluster),
         certificate_pem: issued.certificate_pem,
         key_pem: issued.key_pem,
         masters: vec![format!("https://{address}")],
+        mark,
     })
 }
 
@@ -184,6 +177,9 @@ impl Node {
         thresholds: Thresholds,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new(name, data.path());
+        // Beside a master the certificate is made at each start.
+        let kept = data.cluster()?.is_none().then(|| data.pki());
+        config.renewal = Some(Arc::new(NodeRenewal::new(name, kept, &credentials)));
         config.masters = credentials.masters;
         config.tls = Some(Tls {
             ca_pem: credentials.ca_pem,

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use quorate_master::MembershipRules;
 use quorate_pki::JoinToken;
+use quorate_pki::authority::CERTIFICATE_SECONDS;
 use quorate_raft::Timing;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ use crate::join;
 
 /// `--join-timeout` is no shorter: a master needs a moment to start after it was admitted.
 const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
+/// `--certificate-lifetime` is no shorter: nodes need a moment to get their next one.
+const CERTIFICATE_LIFETIME_MIN: Duration = Duration::from_secs(30);
 
 /// `--remove-dead-masters-after` is no shorter: a machine that starts again is not dead.
 const DEAD_MASTERS_AFTER_MIN: Duration = Duration::from_secs(60);
@@ -169,6 +173,8 @@ pub struct Settings {
     /// Whether it joins as a standby.
     pub standby: bool,
     pub membership: MembershipRules,
+    /// How long certificates that this master issues live.
+    pub certificate_seconds: i64,
     /// A further address for the API, of this host only: where its pods reach it when `listen` is the
     /// loopback address.
     pub pod_facing: Option<SocketAddr>,
@@ -216,6 +222,7 @@ impl Settings {
             standby,
             skip_preflight: options.skip_preflight.unwrap_or_default(),
             membership: membership(options)?,
+            certificate_seconds: certificate_seconds(options)?,
             pod_facing: None,
             _ranges: None,
         })
@@ -311,6 +318,14 @@ fn duration(flag: &str, text: &str, min: Duration) -> anyhow::Result<Duration> {
         bail!("{flag} {text} is too short: {} s is the least", min.as_secs());
     }
     Ok(duration)
+}
+
+fn certificate_seconds(options: &Options) -> anyhow::Result<i64> {
+    let Some(text) = options.certificate_lifetime.as_deref() else {
+        return Ok(CERTIFICATE_SECONDS);
+    };
+    let lifetime = duration("--certificate-lifetime", text, CERTIFICATE_LIFETIME_MIN)?;
+    Ok(i64::try_from(lifetime.as_secs())?)
 }
 
 fn membership(options: &Options) -> anyhow::Result<MembershipRules> {

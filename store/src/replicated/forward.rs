@@ -26,6 +26,8 @@ pub(crate) mod method {
     pub(crate) const REACH: u32 = 7;
     /// Which [`crate::Alarm`]s the asked master has.
     pub(crate) const ALARMS: u32 = 8;
+    /// About certificates and keys of the asked master.
+    pub(crate) const CERTIFICATES: u32 = 12;
 }
 
 /// What became of a forwarded proposal.
