@@ -47,6 +47,14 @@ pub struct Refused {
     message: String,
 }
 
+impl Refused {
+    /// Whether the same may succeed in a moment: between two leaders, at a master that starts.
+    pub fn is_of_the_moment(&self) -> bool {
+        [http::StatusCode::SERVICE_UNAVAILABLE, http::StatusCode::GATEWAY_TIMEOUT]
+            .contains(&self.status)
+    }
+}
+
 /// A way to a master's API.
 #[derive(Debug, Clone)]
 pub struct ApiClient {

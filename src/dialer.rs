@@ -50,7 +50,8 @@ impl MasterDialer for Dialer {
         if let Some((_, connection)) = connections.get(&address) {
             return Ok(connection.clone());
         }
-        let connection = self.connect(&address, &now).await.map_err(|error| format!("{error:#}"))?;
+        let connection =
+            self.connect(&address, &now).await.map_err(|error| format!("{error:#}"))?;
         connections.insert(address, (now.version, connection.clone()));
         Ok(connection)
     }

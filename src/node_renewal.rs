@@ -86,7 +86,8 @@ impl Renewal for NodeRenewal {
 
 /// Replaces what the next start reads. Ended at any point, that start finds a certificate with its own key.
 fn keep(directory: &std::path::Path, new: &NodeCredentials) -> anyhow::Result<()> {
-    let write = |name: &str, text: &str| files::write_private(&directory.join(name), text.as_bytes());
+    let write =
+        |name: &str, text: &str| files::write_private(&directory.join(name), text.as_bytes());
     // The authorities first: in between they are more than are needed, or those that the next renewal corrects.
     write(CA, &new.ca_pem)?;
     write(CERTIFICATE, &format!("{}{}", new.certificate_pem, new.key_pem))?;
@@ -109,7 +110,8 @@ pub fn read(directory: &std::path::Path) -> anyhow::Result<NodeCredentials> {
 
 /// Keeps what a join gave.
 pub fn keep_joined(directory: &std::path::Path, joined: &NodeCredentials) -> anyhow::Result<()> {
-    let write = |name: &str, text: &str| files::write_private(&directory.join(name), text.as_bytes());
+    let write =
+        |name: &str, text: &str| files::write_private(&directory.join(name), text.as_bytes());
     write(CA, &joined.ca_pem)?;
     write(KEY, &joined.key_pem)?;
     write(MARK, &format!("{}\n", joined.mark))?;
@@ -130,7 +132,8 @@ mod tests {
         let now = Timestamp::now();
         let ca = Authority::generate("c", now).unwrap();
         let credentials = |mark| {
-            let subject = Subject::Client { name: "system:node:n".to_owned(), group: String::new() };
+            let subject =
+                Subject::Client { name: "system:node:n".to_owned(), group: String::new() };
             let issued = ca.issue(&subject, now).unwrap();
             NodeCredentials {
                 ca_pem: ca.certificate_pem().to_owned(),

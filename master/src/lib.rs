@@ -130,12 +130,11 @@ impl Prepared {
             cluster_domain: parts.facts.cluster_domain.clone(),
             cluster_dns: dns.into_iter().map(|address| address.to_string()).collect(),
         });
-        let relay: Arc<dyn Relay> =
-            Arc::new(HeartbeatRelay {
-                hub: hub.clone(),
-                reach: parts.reach.clone(),
-                certificates: parts.certificates.clone(),
-            });
+        let relay: Arc<dyn Relay> = Arc::new(HeartbeatRelay {
+            hub: hub.clone(),
+            reach: parts.reach.clone(),
+            certificates: parts.certificates.clone(),
+        });
         started.serve(&relay);
         tasks.spawn(relay_heartbeats(masters.clone(), hub.clone(), stop.clone()));
         tasks.spawn(announce(masters, parts.member.clone(), stop.clone()));

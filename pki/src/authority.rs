@@ -326,7 +326,8 @@ pub fn common_name(certificate_pem: &str) -> Option<String> {
 /// or is not valid yet, since it was made when the clock was ahead.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
-    renewal_at(certificate_pem).is_none_or(|(from, at)| from > now.as_second() || at < now.as_second())
+    renewal_at(certificate_pem)
+        .is_none_or(|(from, at)| from > now.as_second() || at < now.as_second())
 }
 
 /// From when a certificate is valid, and when it is to be made anew: a little earlier than it has to be, by an amount

@@ -338,9 +338,8 @@ impl KeyRing {
     pub fn save(&self, directory: &Path) -> Result<(), Error> {
         files::create_private_dir(directory)?;
         let rotation = self.on_disk();
-        let write = |text: &str| {
-            files::write_private(&directory.join(ROTATION_FILE), text.as_bytes())
-        };
+        let write =
+            |text: &str| files::write_private(&directory.join(ROTATION_FILE), text.as_bytes());
         // While both sets are in it, it is right whatever stands in the other files; when they are not, those come first.
         match (&rotation, self.phase) {
             (Some(text), Phase::Trust | Phase::Sign) => {
@@ -434,10 +433,8 @@ mod tests {
         let subject = Subject::Serving { names: vec!["a".to_owned()], addresses: Vec::new() };
         let leaf = sign.keys().cluster.issue(&subject, now()).unwrap().certificate_pem;
         let chain = sign.chain_pem(Circle::Cluster, &leaf).unwrap();
-        let parts: Vec<String> = chain
-            .split_inclusive("-----END CERTIFICATE-----\n")
-            .map(str::to_owned)
-            .collect();
+        let parts: Vec<String> =
+            chain.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned).collect();
         let [leaf, vouched, new, old] = &parts[..] else { panic!("{}", parts.len()) };
         assert!(signed_by(leaf, vouched) && signed_by(leaf, new) && signed_by(vouched, old));
         assert_eq!(sign.bundle_pem(Circle::Cluster), format!("{new}{old}"));
@@ -464,7 +461,8 @@ mod tests {
         }
         // Ended between the two: the files of the keys are still the old ones.
         trust.save(&path).unwrap();
-        files::write_private(&path.join(ROTATION_FILE), again.on_disk().unwrap().as_bytes()).unwrap();
+        files::write_private(&path.join(ROTATION_FILE), again.on_disk().unwrap().as_bytes())
+            .unwrap();
         let loaded = KeyRing::load(&path).unwrap();
         assert_eq!(loaded.keys().to_files(), again.keys().to_files());
         use std::os::unix::fs::PermissionsExt as _;

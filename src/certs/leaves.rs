@@ -87,8 +87,7 @@ impl Leaves {
 /// is beside it.
 fn kept(directory: &Path, whose: &Whose, ring: &KeyRing) -> Option<Certified> {
     let read = |name: &str| files::read(&directory.join(name)).ok();
-    let known =
-        Certified { certificate_pem: read("serving.crt")?, key_pem: read("serving.key")? };
+    let known = Certified { certificate_pem: read("serving.crt")?, key_pem: read("serving.key")? };
     let good = read("serving.names")? == whose.wanted()
         && !authority::wants_renewal(&known.certificate_pem, Timestamp::now())
         && signed_by(&known.certificate_pem, ring.keys().cluster.certificate_pem())

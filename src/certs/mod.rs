@@ -96,9 +96,7 @@ impl Certs {
         let now = self.now();
         let serving = &now.leaves.serving;
         Ok(TlsMaterial {
-            certificate_chain_pem: now
-                .ring
-                .chain_pem(Circle::Cluster, &serving.certificate_pem)?,
+            certificate_chain_pem: now.ring.chain_pem(Circle::Cluster, &serving.certificate_pem)?,
             private_key_pem: serving.key_pem.clone(),
             client_ca_pem: now.ring.bundle_pem(Circle::Cluster),
         })

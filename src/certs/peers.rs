@@ -91,10 +91,7 @@ async fn ask<T: serde::de::DeserializeOwned>(
 }
 
 /// Every member, by name, with how far it is or why it does not say.
-pub async fn states(
-    certs: &Certs,
-    masters: &Masters,
-) -> Vec<(String, Result<State, String>)> {
+pub async fn states(certs: &Certs, masters: &Masters) -> Vec<(String, Result<State, String>)> {
     let status = masters.status();
     let own = status.id;
     let asked = status.members.into_iter().map(|member| async move {

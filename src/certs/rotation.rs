@@ -12,9 +12,9 @@ use quorate_state_machine::{GroupResource, View};
 use quorate_store::{Admit, Consistency, Masters, Store};
 use serde::{Deserialize, Serialize};
 
+use super::Certs;
 use super::peers::{self, State};
 use super::record::{self, Record};
-use super::Certs;
 
 /// What is asked for.
 #[derive(Debug, Clone, Deserialize)]
@@ -177,13 +177,16 @@ impl Rotation {
 
 fn describe(next: &Next, generation: u64) -> String {
     match next {
-        Next::Begin => format!("authorities of generation {generation} are made, and believed beside the old ones"),
+        Next::Begin => format!(
+            "authorities of generation {generation} are made, and believed beside the old ones"
+        ),
         Next::Advance(Phase::Sign) => {
             "every master believes the new authorities: they sign from now on".to_owned()
         }
         Next::Advance(_) => "the old authorities are believed no longer".to_owned(),
         Next::Abandon => {
-            "the new authorities were lost with the master that made them: they are given up".to_owned()
+            "the new authorities were lost with the master that made them: they are given up"
+                .to_owned()
         }
         Next::Wait(_) | Next::Refuse(_) | Next::Reached => String::new(),
     }
@@ -191,7 +194,11 @@ fn describe(next: &Next, generation: u64) -> String {
 
 fn nodes_of(view: &View) -> BTreeSet<String> {
     let nodes = view.resource(&GroupResource::new("", "nodes"));
-    nodes.into_iter().flat_map(|all| all.iter()).map(|node| node.key.object.name.to_string()).collect()
+    nodes
+        .into_iter()
+        .flat_map(|all| all.iter())
+        .map(|node| node.key.object.name.to_string())
+        .collect()
 }
 
 /// The common name of an authority of a generation ends in its number: [`quorate_pki::ClusterKeys::successor`].
@@ -262,18 +269,23 @@ fn next(standing: &Standing, (generation, to, force): (u64, Phase, bool)) -> Nex
         behind.map(|one| format!("master {:?} follows", one.name)).collect::<Vec<_>>()
     };
     let other = || {
-        Next::Refuse("the authorities were changed by somebody else meanwhile: run the command again".to_owned())
+        Next::Refuse(
+            "the authorities were changed by somebody else meanwhile: run the command again"
+                .to_owned(),
+        )
     };
     if !under_way {
         return match to {
             // Of the change that was asked for, nothing is left to do but what each master does by itself.
-            _ if generation == standing.generation && generation > 1 => match at_least(Phase::Done) {
+            _ if generation == standing.generation && generation > 1 => match at_least(Phase::Done)
+            {
                 behind if behind.is_empty() => Next::Reached,
                 behind => Next::Wait(behind),
             },
             Phase::Sign if generation == standing.next_generation => Next::Begin,
             Phase::Done => Next::Refuse(
-                "no change of the authorities is under way: `quorate certs rotate-ca` begins one".to_owned(),
+                "no change of the authorities is under way: `quorate certs rotate-ca` begins one"
+                    .to_owned(),
             ),
             Phase::Trust | Phase::Sign => other(),
         };
@@ -294,7 +306,9 @@ fn next(standing: &Standing, (generation, to, force): (u64, Phase, bool)) -> Nex
     }
     let old = nodes.iter().filter(|node| !node.moved);
     let old: Vec<String> = old
-        .map(|node| format!("node {:?}: {}", node.name, node.problem.as_deref().unwrap_or_default()))
+        .map(|node| {
+            format!("node {:?}: {}", node.name, node.problem.as_deref().unwrap_or_default())
+        })
         .collect();
     match to {
         Phase::Done if old.is_empty() || force => Next::Advance(Phase::Done),

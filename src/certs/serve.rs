@@ -41,8 +41,11 @@ pub fn all(certs: &Certs) -> Vec<(String, String)> {
         ("peer".to_owned(), leaves.peer.certificate_pem.clone()),
     ];
     let mut authorities = |prefix: &str, keys: &quorate_pki::ClusterKeys| {
-        let three =
-            [("cluster-ca", &keys.cluster), ("peer-ca", &keys.peer), ("front-proxy-ca", &keys.front_proxy)];
+        let three = [
+            ("cluster-ca", &keys.cluster),
+            ("peer-ca", &keys.peer),
+            ("front-proxy-ca", &keys.front_proxy),
+        ];
         all.extend(three.map(|(name, authority)| {
             (format!("{prefix}{name}"), authority.certificate_pem().to_owned())
         }));

@@ -15,7 +15,7 @@ use super::masters::ListOutput;
 use super::status::{self, Output};
 use super::token::{self, Target};
 use crate::certs::serve::{CERTS_PATH, ROTATE_CA_PATH, ROTATE_PATH};
-use crate::client::ApiClient;
+use crate::client::{ApiClient, Refused};
 use crate::progress;
 use crate::status::STATUS_PATH;
 
@@ -130,12 +130,21 @@ impl Masters {
         let others = self.all.iter().map(|(_, client)| client);
         for client in std::iter::once(&self.first).chain(others) {
             match client.call(Method::POST, path, Some(body)).await {
-                Err(error) if !error.is::<crate::client::Refused>() => last = Some(error),
+                Err(error) if may_pass(&error) => last = Some(error),
                 answered => return answered,
             }
         }
         Err(last.context("there is no master")?)
     }
+}
+
+/// Whether another master, or the same in a moment, may say something else.
+fn may_pass(error: &anyhow::Error) -> bool {
+    !error.is::<Refused>() || is_of_the_moment(error)
+}
+
+fn is_of_the_moment(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(Refused::is_of_the_moment)
 }
 
 async fn list(to: &Target, output: Option<ListOutput>) -> anyhow::Result<()> {
@@ -254,7 +263,9 @@ async fn rotate(to: &Target, master: Option<&str>, dry_run: bool) -> anyhow::Res
     }
     if !failed.is_empty() {
         let failed = failed.join(", ");
-        bail!("{failed} did not issue anything: the others have; run the command again for {failed} with --master");
+        bail!(
+            "{failed} did not issue anything: the others have; run the command again for {failed} with --master"
+        );
     }
     Ok(())
 }
@@ -270,8 +281,11 @@ struct Change {
 impl Change {
     async fn run(&self, masters: &Masters) -> anyhow::Result<()> {
         let look = masters.any(ROTATE_CA_PATH, &json!({})).await?;
-        let generation =
-            if look["underWay"] == true || self.finish { &look["generation"] } else { &look["nextGeneration"] };
+        let generation = if look["underWay"] == true || self.finish {
+            &look["generation"]
+        } else {
+            &look["nextGeneration"]
+        };
         if self.dry_run {
             show(&look);
         } else if !self.yes {
@@ -290,10 +304,16 @@ impl Change {
             let standing = match masters.any(ROTATE_CA_PATH, &wish).await {
                 Ok(standing) => standing,
                 // Who came with what the old authorities signed is a stranger now.
-                Err(error) if finishing => {
-                    progress::say("The masters no longer believe this kubeconfig: make another with `quorate kubeconfig`.");
+                Err(error) if finishing && !is_of_the_moment(&error) => {
+                    progress::say(
+                        "The masters no longer believe this kubeconfig: make another with `quorate kubeconfig`.",
+                    );
                     tracing::debug!(error = format!("{error:#}"), "after the end");
                     return Ok(());
+                }
+                Err(error) if may_pass(&error) && since.elapsed() < STEP_PATIENCE => {
+                    tokio::time::sleep(STEP_PAUSE).await;
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
@@ -332,15 +352,21 @@ impl Change {
             );
         }
         if look["underWay"] == true {
-            return confirm(&format!("Go on with the change to authorities of generation {generation}?"));
+            return confirm(&format!(
+                "Go on with the change to authorities of generation {generation}?"
+            ));
         }
-        confirm("Make new authorities for the whole cluster, and let them sign everything from now on?")
+        confirm(
+            "Make new authorities for the whole cluster, and let them sign everything from now on?",
+        )
     }
 
     fn done(&self, standing: &Value) {
         let generation = &standing["generation"];
         if self.finish {
-            progress::say(&format!("done: only the authorities of generation {generation} are believed"));
+            progress::say(&format!(
+                "done: only the authorities of generation {generation} are believed"
+            ));
             return;
         }
         progress::say(&format!(
@@ -378,11 +404,18 @@ fn show(look: &Value) {
         (true, _) => progress::say(&format!(
             "a change to authorities of generation {generation} is under way: they sign, the old ones are still believed"
         )),
-        (false, _) => progress::say(&format!("the authorities are of generation {generation}; no change is under way")),
+        (false, _) => progress::say(&format!(
+            "the authorities are of generation {generation}; no change is under way"
+        )),
     }
     progress::say_raw(&status::table(
         &look["masters"],
-        &[("MASTER", "name"), ("GENERATION", "generation"), ("PHASE", "phase"), ("PROBLEM", "problem")],
+        &[
+            ("MASTER", "name"),
+            ("GENERATION", "generation"),
+            ("PHASE", "phase"),
+            ("PROBLEM", "problem"),
+        ],
     ));
     if look["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()) {
         let columns = [("NODE", "name"), ("MOVED", "moved"), ("PROBLEM", "problem")];

@@ -6,8 +6,8 @@ use std::time::Duration;
 use quorate_proto::agent::from_agent::Message as Up;
 use quorate_proto::agent::to_agent::Message as Down;
 use quorate_proto::agent::{
-    Credentials, FromAgent, HeartbeatAck, Hello, Masters, ObjectChange, StatusAck, Synced, ToAgent, TokenReply,
-    Welcome,
+    Credentials, FromAgent, HeartbeatAck, Hello, Masters, ObjectChange, StatusAck, Synced, ToAgent,
+    TokenReply, Welcome,
 };
 use quorate_state_machine::{ObjectKey, Revision};
 use tokio::sync::{Notify, Semaphore, mpsc};

@@ -152,9 +152,8 @@ impl Material {
             match authority.verifier.verify_client_cert(leaf, intermediates, now) {
                 Ok(_) => {
                     let identity = CertificateIdentity::of(leaf, authority.believed.clone());
-                    return identity.map_or(Shown::Nothing, |identity| {
-                        Shown::Certificate(Arc::new(identity))
-                    });
+                    return identity
+                        .map_or(Shown::Nothing, |identity| Shown::Certificate(Arc::new(identity)));
                 }
                 Err(error) => problem = Some(error),
             }
