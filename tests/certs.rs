@@ -171,7 +171,7 @@ async fn certificates_are_issued_anew_while_clients_write() {
     assert!(table.starts_with("MASTER ") && table.contains(" 364d"), "{table}");
     assert!(!table.contains("127.0.0.1"), "{table}");
     let wide = cluster.quorate_at(1, &["certs", "list", "-o", "wide"]);
-    assert!(wide.contains("127.0.0.1") && wide.contains("/master/3"), "{wide}");
+    assert!(wide.contains("localhost,m1,") && wide.contains("/master/1"), "{wide}");
 
     let of = |list: &Value, master: &str, name: &str| {
         field(list, master, name, "fingerprint").to_owned()

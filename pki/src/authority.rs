@@ -322,8 +322,8 @@ pub fn common_name(certificate_pem: &str) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
-/// Whether a certificate is to be made anew: it does not parse, has less than [`RENEW_DAYS`] or a third of its time left,
-/// or is not valid yet, since it was made when the clock was ahead.
+/// Whether a certificate is to be made anew: it does not parse, has less than [`RENEW_DAYS`] or a third of its time
+/// left, or is not valid yet, since it was made when the clock was ahead.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
     renewal_at(certificate_pem)

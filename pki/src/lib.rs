@@ -5,8 +5,8 @@
 //! Nothing here listens or dials; the wall clock is a parameter.
 //!
 //! Start reading at [`keys`] (all of a cluster's keys, on disk and on their way to a joining
-//! master), then [`ring`] (two generations of them while they are changed), [`authority`] (what each kind of certificate
-//! says) and [`token`].
+//! master), then [`ring`] (two generations of them while they are changed), [`authority`] (what each kind of
+//! certificate says) and [`token`].
 
 pub mod authority;
 pub mod error;

@@ -340,7 +340,7 @@ impl KeyRing {
         let rotation = self.on_disk();
         let write =
             |text: &str| files::write_private(&directory.join(ROTATION_FILE), text.as_bytes());
-        // While both sets are in it, it is right whatever stands in the other files; when they are not, those come first.
+        // While both sets are in it, it is right whatever stands in the other files; else those come first.
         match (&rotation, self.phase) {
             (Some(text), Phase::Trust | Phase::Sign) => {
                 write(text)?;

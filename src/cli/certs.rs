@@ -180,6 +180,13 @@ async fn list(to: &Target, output: Option<ListOutput>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A row with what people look at instead of a list.
+fn with_names(mut row: Value) -> Value {
+    let names = row["names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    row["names"] = names.collect::<Vec<_>>().join(",").into();
+    row
+}
+
 /// A row with the time that is left to it.
 fn with_rest(mut row: Value, now: Timestamp) -> Value {
     let expires = row["expires"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
@@ -204,7 +211,9 @@ fn print(all: &Value, wide: bool) {
     if wide {
         columns.extend([("ISSUED", "issued"), ("SUBJECT", "subject"), ("NAMES", "names")]);
     }
-    progress::say_raw(&status::table(&all["certificates"], &columns));
+    let rows = all["certificates"].as_array().cloned().unwrap_or_default();
+    let rows: Vec<Value> = rows.into_iter().map(with_names).collect();
+    progress::say_raw(&status::table(&json!(rows), &columns));
     if all["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()) {
         let mut columns = vec![
             ("NODE", "name"),

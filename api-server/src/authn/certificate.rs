@@ -46,8 +46,8 @@ impl Shown {
     }
 }
 
-/// Whether certificates of an authority still count: it may be given up while connections with them are open. Clones are
-/// the same one.
+/// Whether certificates of an authority still count: it may be given up while connections with them are open. Clones
+/// are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Believed(Arc<AtomicBool>);
 

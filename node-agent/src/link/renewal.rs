@@ -1,5 +1,5 @@
-//! The node's own certificate, made anew over the connection that it has, before its time is over or when the masters ask
-//! for it.
+//! The node's own certificate, made anew over the connection that it has, before its time is over or when the masters
+//! ask for it.
 
 use std::sync::Arc;
 use std::time::Duration;
