@@ -149,7 +149,8 @@ impl JoinService {
     /// A certificate for a node, and what else it needs to know.
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     fn certify(&self, node: &str, csr_pem: &str) -> Result<JoinNodeReply, Status> {
-        let (ring, mark) = (self.certs.now().ring.clone(), self.certs.mark());
+        let used = self.certs.now();
+        let (ring, mark) = (&used.ring, used.mark());
         let (subject, now) = (node_subject(node), Timestamp::now());
         let signed =
             ring.keys().cluster.sign_request_for(csr_pem, &subject, now, self.certs.lifetime);
@@ -572,7 +573,7 @@ pub struct NodeCredentials {
     pub certificate_pem: String,
     pub key_pem: String,
     pub masters: Vec<String>,
-    /// Under which mark they were made; see [`crate::certs::Certs::mark`].
+    /// Under which mark they were made; see [`crate::certs::Now::mark`].
     pub mark: u64,
 }
 

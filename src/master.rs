@@ -332,7 +332,7 @@ fn serve(
     let running = prepared.serve(tonic::service::Routes::new(joins.service()))?;
     drop(admit.set(running.admit.clone()));
     drop(late.set(running.admit.clone()));
-    certs.used_by(Users { api: running.server.tls(), masters, hub: running.hub.clone() });
+    certs.used_by(Users { api: running.server.tls(), masters, hub: running.hub.clone() })?;
     Ok(running)
 }
 

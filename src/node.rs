@@ -15,6 +15,8 @@ use quorate_node_agent::{
 };
 use quorate_pki::ring::Circle;
 use quorate_pki::{authority, files};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
@@ -78,10 +80,13 @@ pub async fn credentials(
     if pki.join(CERTIFICATE).exists() {
         let mut known = NodeCredentials { masters: servers.clone(), ..node_renewal::read(&pki)? };
         known.masters.extend(known_masters(data.path()));
-        // One that ends soon is replaced when a token is at hand, and still counts when that fails.
+        // One that ends soon is replaced when a token is at hand, and still counts when that fails. So is one of
+        // authorities that the token is not for: they may be gone.
         let (ends_soon, has_ended) = age(&known.certificate_pem);
         let renewed = match options.join_token()? {
-            Some(_) if ends_soon => Some(join(data, options, name, servers, progress).await),
+            Some(token) if ends_soon || !believes(&known.ca_pem, token.pin()) => {
+                Some(join(data, options, name, servers, progress).await)
+            }
             _ => None,
         };
         match renewed {
@@ -136,6 +141,12 @@ async fn join(
     Ok(credentials)
 }
 
+/// Whether the authority that a token pins is among these.
+fn believes(ca_pem: &str, pin: &str) -> bool {
+    let known = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok);
+    known.map(|der| authority::public_key_hash(&der)).any(|hash| hash.is_ok_and(|hash| hash == pin))
+}
+
 /// Whether a certificate ends soon, and whether it has.
 fn age(certificate_pem: &str) -> (bool, bool) {
     let now = jiff::Timestamp::now();
@@ -149,7 +160,8 @@ pub fn local_credentials(
     name: &str,
 ) -> anyhow::Result<NodeCredentials> {
     let certs = &master.certs;
-    let (ring, mark) = (certs.now().ring.clone(), certs.mark());
+    let used = certs.now();
+    let (ring, mark) = (&used.ring, used.mark());
     let (subject, now) = (join::node_subject(name), jiff::Timestamp::now());
     let issued = ring.keys().cluster.issue_for(&subject, now, certs.lifetime)?;
     Ok(NodeCredentials {

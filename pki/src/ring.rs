@@ -1,13 +1,13 @@
-//! The authorities of a cluster while they are changed: those that sign, and beside them, for a time, those that come or
-//! go. Whoever changes them does it in this order, on all masters (`docs/decisions/0011`):
+//! The authorities of a cluster while they are changed: those that sign, and beside them, for a time, those that come
+//! or go. Whoever changes them does it in this order, on all masters (`docs/decisions/0011`):
 //!
 //! 1. [`Phase::Trust`]: new authorities are there and believed; the old ones still sign.
 //! 2. [`Phase::Sign`]: the new ones sign; the old ones are still believed, and have signed for the new ones, so that
 //!    whoever knows only the old ones believes what the new ones sign.
 //! 3. [`Phase::Done`]: the old ones are gone.
 //!
-//! On disk: the files of [`ClusterKeys`] are always the keys that sign, and `rotation.json` beside them has both sets, the
-//! generation and the phase. It is replaced as a whole, and where the two differ it is right.
+//! On disk: the files of [`ClusterKeys`] are always the keys that sign, and `rotation.json` beside them has both sets,
+//! the generation and the phase. It is replaced as a whole, and where the two differ it is right.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -350,7 +350,11 @@ impl KeyRing {
                 self.keys.save(directory)?;
                 write(text)
             }
-            (None, _) => self.keys.save(directory),
+            (None, _) => {
+                // Of keys that were here before (a join that came to nothing).
+                files::remove(&directory.join(ROTATION_FILE))?;
+                self.keys.save(directory)
+            }
         }
     }
 
@@ -451,7 +455,7 @@ mod tests {
         let (sign, again) = (trust.signing().unwrap(), trust.signing().unwrap());
         let done = sign.finished().unwrap();
         let more = next(&done);
-        for ring in [&first, &trust, &sign, &done, &more] {
+        for ring in [&first, &trust, &sign, &done, &more, &first] {
             ring.save(&path).unwrap();
             let loaded = KeyRing::load(&path).unwrap();
             assert_eq!(loaded.to_files(), ring.to_files(), "{ring:?}");

@@ -1,5 +1,6 @@
-//! What a master does about its certificates by itself: makes them anew in time, and follows the record of a change of the
-//! authorities, whenever it comes to see it. It only ever goes forward, so it may be ended at any point and begin again.
+//! What a master does about its certificates by itself: makes them anew in time, and follows the record of a change of
+//! the authorities, whenever it comes to see it. It only ever goes forward, so it may be ended at any point and begin
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;

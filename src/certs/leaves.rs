@@ -83,8 +83,8 @@ impl Leaves {
     }
 }
 
-/// The serving certificate on disk, when it is for these names, in its time, of the authority that signs now, and its key
-/// is beside it.
+/// The serving certificate on disk, when it is for these names, in its time, of the authority that signs now, and its
+/// key is beside it.
 fn kept(directory: &Path, whose: &Whose, ring: &KeyRing) -> Option<Certified> {
     let read = |name: &str| files::read(&directory.join(name)).ok();
     let known = Certified { certificate_pem: read("serving.crt")?, key_pem: read("serving.key")? };

@@ -1,5 +1,5 @@
-//! Certificates and authorities of a running master: made, kept on disk, made anew before their time is over, and changed
-//! while connections are open.
+//! Certificates and authorities of a running master: made, kept on disk, made anew before their time is over, and
+//! changed while connections are open.
 //!
 //! * [`leaves`]: what the authorities issue for this master, and where the serving certificate is kept.
 //! * [`keeper`]: what this master does about them by itself.
@@ -60,6 +60,46 @@ pub struct Users {
     pub hub: AgentHub,
 }
 
+impl Now {
+    /// Under which mark nodes' certificates are made; 0 before the authorities were ever changed.
+    pub fn mark(&self) -> u64 {
+        if self.ring.generation() == 1 { 0 } else { self.ring.mark() }
+    }
+
+    /// The API's part.
+    fn tls_material(&self) -> anyhow::Result<TlsMaterial> {
+        let serving = &self.leaves.serving;
+        Ok(TlsMaterial {
+            certificate_chain_pem: self
+                .ring
+                .chain_pem(Circle::Cluster, &serving.certificate_pem)?,
+            private_key_pem: serving.key_pem.clone(),
+            client_ca_pem: self.ring.bundle_pem(Circle::Cluster),
+        })
+    }
+
+    /// The part of connections between masters.
+    fn peer_tls(&self) -> anyhow::Result<PeerTls> {
+        let peer = &self.leaves.peer;
+        Ok(PeerTls {
+            ca_pem: self.ring.bundle_pem(Circle::Peer),
+            certificate_pem: self.ring.chain_pem(Circle::Peer, &peer.certificate_pem)?,
+            key_pem: peer.key_pem.clone(),
+        })
+    }
+}
+
+impl Users {
+    /// Connections that begin from now on have these.
+    fn are_told(&self, now: &Now) -> anyhow::Result<()> {
+        self.masters.renew_tls(&now.peer_tls()?)?;
+        if let Some(api) = &self.api {
+            api.renew(&now.tls_material()?)?;
+        }
+        Ok(())
+    }
+}
+
 impl std::fmt::Debug for Certs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certs").field("ring", &self.now().ring).finish_non_exhaustive()
@@ -93,41 +133,27 @@ impl Certs {
 
     /// The API's part.
     pub fn tls_material(&self) -> anyhow::Result<TlsMaterial> {
-        let now = self.now();
-        let serving = &now.leaves.serving;
-        Ok(TlsMaterial {
-            certificate_chain_pem: now.ring.chain_pem(Circle::Cluster, &serving.certificate_pem)?,
-            private_key_pem: serving.key_pem.clone(),
-            client_ca_pem: now.ring.bundle_pem(Circle::Cluster),
-        })
+        self.now().tls_material()
     }
 
     /// The part of connections between masters.
     pub fn peer_tls(&self) -> anyhow::Result<PeerTls> {
-        let now = self.now();
-        let peer = &now.leaves.peer;
-        Ok(PeerTls {
-            ca_pem: now.ring.bundle_pem(Circle::Peer),
-            certificate_pem: now.ring.chain_pem(Circle::Peer, &peer.certificate_pem)?,
-            key_pem: peer.key_pem.clone(),
-        })
+        self.now().peer_tls()
     }
 
     /// From now on these are told of changes.
-    pub fn used_by(&self, users: Users) {
-        users.hub.credentials_are(self.mark());
+    pub fn used_by(&self, users: Users) -> anyhow::Result<()> {
+        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has changed since they began, too.
+        users.are_told(&self.now())?;
+        users.hub.credentials_are(self.now().mark());
         drop(self.users.set(users));
+        Ok(())
     }
 
     /// The agents that are connected here, once anybody can be.
     fn hub(&self) -> Option<&AgentHub> {
         self.users.get().map(|users| &users.hub)
-    }
-
-    /// Under which mark nodes' certificates are made; 0 before the authorities were ever changed.
-    pub fn mark(&self) -> u64 {
-        let ring = &self.now().ring;
-        if ring.generation() == 1 { 0 } else { ring.mark() }
     }
 
     /// Issues everything for this master anew.
@@ -175,19 +201,21 @@ impl Certs {
     fn put(&self, ring: Arc<KeyRing>, leaves: Leaves) -> anyhow::Result<()> {
         leaves.save(&self.directory, &self.whose)?;
         let version = self.now().version + 1;
-        self.now.store(Arc::new(Now { ring, leaves, version }));
-        let bundle = self.now().ring.bundle_pem(Circle::Cluster);
+        let now = Now { ring, leaves, version };
+        let bundle = now.ring.bundle_pem(Circle::Cluster);
+        // Used first, told afterwards: others go on as soon as this master says how far it is.
+        if let Some(users) = self.users.get() {
+            users.are_told(&now)?;
+        }
+        self.now.store(Arc::new(now));
         self.root_ca.send_if_modified(|known| {
             let changed = *known != bundle;
             *known = bundle;
             changed
         });
-        let Some(users) = self.users.get() else { return Ok(()) };
-        users.masters.renew_tls(&self.peer_tls()?)?;
-        if let Some(api) = &users.api {
-            api.renew(&self.tls_material()?)?;
+        if let Some(users) = self.users.get() {
+            users.hub.credentials_are(self.now().mark());
         }
-        users.hub.credentials_are(self.mark());
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
-//! How far a change of the authorities is: one ConfigMap in `kube-system`, so that it is the same on all masters, survives
-//! whatever they survive, and is in backups. No secrets are in it; the keys go from master to master ([`super::peers`]).
+//! How far a change of the authorities is: one ConfigMap in `kube-system`, so that it is the same on all masters,
+//! survives whatever they survive, and is in backups. No secrets are in it; the keys go from master to master
+//! ([`super::peers`]).
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! A change of the authorities, one step at a time, as somebody asks for it (`quorate certs rotate-ca`). Any master takes
-//! the next step: it asks all masters how far they are, and writes the record that all of them follow ([`super::keeper`]).
-//! It goes on only when every master has done the step before; asked again, it goes on from wherever it is.
+//! A change of the authorities, one step at a time, as somebody asks for it (`quorate certs rotate-ca`). Any master
+//! takes the next step: it asks all masters how far they are, and writes the record that all of them follow
+//! ([`super::keeper`]). It goes on only when every master has done the step before; asked again, it goes on from
+//! wherever it is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
