@@ -54,7 +54,8 @@ impl Source {
         let header = Header {
             format: quorate_backup::FORMAT,
             cluster_id: self.cluster.cluster_id.clone(),
-            made_at: Timestamp::now().round(jiff::Unit::Second)?,
+            // Not rounded up: what is made in the future does not count.
+            made_at: Timestamp::from_second(Timestamp::now().as_second())?,
             made_by: Maker {
                 name: self.cluster.name.clone(),
                 node_id: self.cluster.node_id,
