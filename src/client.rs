@@ -10,7 +10,8 @@ use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use quorate_pki::{Certified, ClusterKeys, Subject, files};
+use quorate_pki::ring::Circle;
+use quorate_pki::{Certified, KeyRing, Subject, files};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -46,6 +47,14 @@ pub struct Refused {
     message: String,
 }
 
+impl Refused {
+    /// Whether the same may succeed in a moment: between two leaders, at a master that starts.
+    pub fn is_of_the_moment(&self) -> bool {
+        [http::StatusCode::SERVICE_UNAVAILABLE, http::StatusCode::GATEWAY_TIMEOUT]
+            .contains(&self.status)
+    }
+}
+
 /// A way to a master's API.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
@@ -64,14 +73,14 @@ impl ApiClient {
     pub fn of_data_dir(data: &Path, server: Option<&str>) -> anyhow::Result<Self> {
         let cluster = data_dir::read_cluster(data)?
             .with_context(|| format!("{} is not the data directory of a master", data.display()))?;
-        let keys = ClusterKeys::load(&data.join("pki"))?;
+        let ring = KeyRing::load(&data.join("pki"))?;
         let subject =
             Subject::Client { name: LOCAL_ADMIN.to_owned(), group: "system:masters".to_owned() };
-        let client = keys.cluster.issue(&subject, jiff::Timestamp::now())?;
+        let client = ring.keys().cluster.issue(&subject, jiff::Timestamp::now())?;
         let own = format!("https://{}", cluster.api_address);
-        let ca_pem = keys.cluster.certificate_pem();
+        let ca_pem = &ring.bundle_pem(Circle::Cluster);
         let mut all = Self::new(server.unwrap_or(&own), ca_pem, Some(&client))?;
-        all.cluster_ca_pem = Some(ca_pem.to_owned());
+        all.cluster_ca_pem = Some(ca_pem.clone());
         Ok(all)
     }
 

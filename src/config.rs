@@ -18,6 +18,7 @@ const ADDRESSES: &str = "Addresses";
 const JOINING: &str = "Joining";
 const PODS: &str = "Pods";
 const BACKUPS: &str = "Backups";
+const CERTIFICATES: &str = "Certificates";
 const RAFT: &str = "Raft";
 const LOGS: &str = "Logs";
 
@@ -178,6 +179,10 @@ options! {
     /// Raft election timeout, largest, and the leader's lease, milliseconds [default: 400]
     #[arg(value_name = "MS", help_heading = RAFT)]
     raft_election_max_ms: u64, "QUORATE_RAFT_ELECTION_MAX_MS";
+    /// How long certificates live that this master issues for itself and for nodes; they are made anew in the last
+    /// third of it, and not before the last 60 days [default: 8760h]
+    #[arg(value_name = "DURATION", help_heading = CERTIFICATES)]
+    certificate_lifetime: String, "QUORATE_CERTIFICATE_LIFETIME";
     /// What is logged: error, warn, info, debug, trace, or a filter such as warn,quorate_raft=debug
     /// [default: info; dev: warn]
     #[arg(value_name = "LEVEL", help_heading = LOGS)]

@@ -4,35 +4,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use quorate_api_server::agents::MasterDialer;
-use quorate_pki::{ClusterKeys, Subject};
+use quorate_pki::ring::Circle;
 use quorate_store::Masters;
 use tokio::sync::Mutex;
 use tonic::transport::Channel;
 
+use crate::certs::{Certs, Now};
 use crate::{client, tls};
 
 /// See the module. One connection per master, shared by all channels.
 pub struct Dialer {
-    name: String,
     masters: Masters,
-    keys: Arc<ClusterKeys>,
-    connections: Mutex<BTreeMap<String, Channel>>,
+    certs: Arc<Certs>,
+    /// By address, with the version of the certificates that each was made with.
+    connections: Mutex<BTreeMap<String, (u64, Channel)>>,
 }
 
 impl Dialer {
-    pub fn new(name: &str, masters: Masters, keys: Arc<ClusterKeys>) -> Self {
-        Self { name: name.to_owned(), masters, keys, connections: Mutex::default() }
+    pub fn new(masters: Masters, certs: Arc<Certs>) -> Self {
+        Self { masters, certs, connections: Mutex::default() }
     }
 
-    async fn connect(&self, address: &str) -> anyhow::Result<Channel> {
-        let subject = Subject::Client {
-            name: format!("quorate:master:{}", self.name),
-            group: "system:masters".to_owned(),
-        };
-        let own = self.keys.cluster.issue(&subject, Timestamp::now())?;
-        let config = tls::client_config(self.keys.cluster.certificate_pem(), Some(&own))?;
+    async fn connect(&self, address: &str, now: &Now) -> anyhow::Result<Channel> {
+        let ca_pem = now.ring.bundle_pem(Circle::Cluster);
+        let config = tls::client_config(&ca_pem, Some(&now.leaves.client))?;
         client::grpc_channel(&format!("https://{address}"), config).await
     }
 }
@@ -47,13 +43,16 @@ impl MasterDialer for Dialer {
         };
         let address = member.member.api_address;
         let mut connections = self.connections.lock().await;
-        // By address: a master that comes back elsewhere gets another connection. A broken one is
-        // opened again by itself.
-        if let Some(connection) = connections.get(&address) {
+        // By address: a master that comes back elsewhere gets another connection. A broken one is opened again by
+        // itself, with the certificate that it began with: those of before the last change are used for nothing new.
+        let now = self.certs.now();
+        connections.retain(|_, (version, _)| *version == now.version);
+        if let Some((_, connection)) = connections.get(&address) {
             return Ok(connection.clone());
         }
-        let connection = self.connect(&address).await.map_err(|error| format!("{error:#}"))?;
-        connections.insert(address, connection.clone());
+        let connection =
+            self.connect(&address, &now).await.map_err(|error| format!("{error:#}"))?;
+        connections.insert(address, (now.version, connection.clone()));
         Ok(connection)
     }
 }

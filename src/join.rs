@@ -7,21 +7,26 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use quorate_api_server::agents::AgentHub;
-use quorate_pki::{ClusterKeys, JoinToken, Subject, authority};
+use quorate_api_server::identity::Identity;
+use quorate_pki::ring::{Circle, ROTATION_FILE};
+use quorate_pki::{JoinToken, KeyRing, Subject, authority};
 use quorate_proto::join::join_client::JoinClient;
 use quorate_proto::join::join_server::{Join, JoinServer};
 use quorate_proto::join::master_progress_reply::Phase;
 use quorate_proto::join::{
     JoinMasterReply, JoinMasterRequest, JoinNodeReply, JoinNodeRequest, MasterAddress,
     MasterProgressReply, MasterProgressRequest, PkiFile, PreflightReply, PreflightRequest,
+    RenewNodeRequest,
 };
 use quorate_raft::{Member, NodeId};
+use quorate_state_machine::Key;
 use quorate_store::{Admit, Consistency, GroupError, Masters, Store};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::certs::Certs;
 use crate::client;
 use crate::preflight;
 use crate::settings::{Network, NetworkWish};
@@ -51,7 +56,7 @@ const PROGRESS_WAITING_MAX: usize = 4;
 pub struct JoinService {
     pub store: Store,
     pub masters: Masters,
-    pub keys: Arc<ClusterKeys>,
+    pub certs: Arc<Certs>,
     pub cluster_id: String,
     pub network: Network,
     pub hub: AgentHub,
@@ -76,8 +81,10 @@ impl JoinService {
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     async fn spend(&self, token: &str, role: Role) -> Result<(), Status> {
         let token: JoinToken = token.parse().map_err(|error: quorate_pki::Error| refuse(&error))?;
-        let pin = self.keys.pin().map_err(|error| Status::internal(error.to_string()))?;
-        if token.pin() != pin {
+        let pins = self.certs.now().ring.pins();
+        let pins = pins.map_err(|error| Status::internal(error.to_string()))?;
+        // While the authorities are changed: either of them.
+        if !pins.iter().any(|pin| pin == token.pin()) {
             return Err(Status::unauthenticated("the token is for another cluster"));
         }
         let admit =
@@ -139,6 +146,23 @@ fn taken_by<'a>(
 }
 
 impl JoinService {
+    /// A certificate for a node, and what else it needs to know.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn certify(&self, node: &str, csr_pem: &str) -> Result<JoinNodeReply, Status> {
+        let used = self.certs.now();
+        let (ring, mark) = (&used.ring, used.mark());
+        let (subject, now) = (node_subject(node), Timestamp::now());
+        let signed =
+            ring.keys().cluster.sign_request_for(csr_pem, &subject, now, self.certs.lifetime);
+        Ok(JoinNodeReply {
+            certificate_pem: signed.map_err(|error| Status::invalid_argument(error.to_string()))?,
+            cluster_ca_pem: ring.bundle_pem(Circle::Cluster),
+            masters: quorate_master::api_urls(&self.masters),
+            cluster_id: self.cluster_id.clone(),
+            credentials_mark: mark,
+        })
+    }
+
     /// Whether the bearer holds a token at all: before anything else is said.
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     async fn recognise(&self, token: &str) -> Result<(), Status> {
@@ -199,20 +223,33 @@ impl Join for JoinService {
         // Strangers are told nothing, and what is refused anyway costs no use.
         self.recognise(&request.token).await?;
         self.refuse_living(&request.node_name)?;
-        let subject = node_subject(&request.node_name);
-        let certificate_pem = self
-            .keys
-            .cluster
-            .sign_request(&request.csr_pem, &subject, Timestamp::now())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let reply = self.certify(&request.node_name, &request.csr_pem)?;
         self.check(&request.token, Role::Agent, &request.node_name).await?;
         tracing::info!(node = request.node_name, "node joins");
-        Ok(Response::new(JoinNodeReply {
-            certificate_pem,
-            cluster_ca_pem: self.keys.cluster.certificate_pem().to_owned(),
-            masters: quorate_master::api_urls(&self.masters),
-            cluster_id: self.cluster_id.clone(),
-        }))
+        Ok(Response::new(reply))
+    }
+
+    async fn renew_node(
+        &self,
+        request: Request<RenewNodeRequest>,
+    ) -> Result<Response<JoinNodeReply>, Status> {
+        let identity = request.extensions().get::<Identity>();
+        let node = identity.and_then(Identity::node).map(str::to_owned).ok_or_else(|| {
+            Status::permission_denied(
+                "this call needs the client certificate of a node (system:node:<name>)",
+            )
+        })?;
+        // A node that was taken out gets no more of them.
+        let view = self.store.read(Consistency::Linearizable).await;
+        let view = view.map_err(|error| Status::unavailable(error.to_string()))?;
+        if view.get(&Key::new("", "nodes", "", &node)).is_none() {
+            return Err(Status::permission_denied(format!(
+                "there is no node {node:?}: join again with a token"
+            )));
+        }
+        let reply = self.certify(&node, &request.into_inner().csr_pem)?;
+        tracing::info!(node, "the node's certificate is renewed");
+        Ok(Response::new(reply))
     }
 
     async fn master(
@@ -245,7 +282,9 @@ impl Join for JoinService {
         };
         tracing::info!(master = %member, id = id.0, "master joins as learner");
         let pki = self
-            .keys
+            .certs
+            .now()
+            .ring
             .to_files()
             .into_iter()
             .map(|(name, content)| PkiFile { name, content: content.into_bytes().into() })
@@ -451,7 +490,7 @@ pub fn master_request(token: &JoinToken, member: &Member, wish: &NetworkWish) ->
 pub struct Admission {
     pub cluster_id: String,
     pub node_id: u64,
-    pub keys: ClusterKeys,
+    pub keys: KeyRing,
     pub network: Network,
 }
 
@@ -474,13 +513,14 @@ pub async fn join_master(
         .into_iter()
         .map(|file| Ok((file.name, String::from_utf8(file.content.to_vec())?)))
         .collect::<anyhow::Result<_>>()?;
-    let keys = ClusterKeys::from_files(|name| {
+    let read = |name: &str| {
         files
             .get(name)
             .cloned()
             .ok_or_else(|| quorate_pki::Error::Refused(format!("the master did not send {name}")))
-    })?;
-    if keys.pin()? != token.pin() {
+    };
+    let keys = KeyRing::from_files(read, files.get(ROTATION_FILE).map(String::as_str))?;
+    if !keys.pins()?.iter().any(|pin| pin == token.pin()) {
         bail!("the master sent the keys of another cluster than the token is for");
     }
     let network = Network {
@@ -533,6 +573,8 @@ pub struct NodeCredentials {
     pub certificate_pem: String,
     pub key_pem: String,
     pub masters: Vec<String>,
+    /// Under which mark they were made; see [`crate::certs::Now::mark`].
+    pub mark: u64,
 }
 
 /// Joins as a node: any of the servers will do.
@@ -560,10 +602,12 @@ pub async fn join_node(
     })
     .await?;
     Ok(NodeCredentials {
-        ca_pem,
+        // All that are believed: more than the one that the token pins, while they are changed.
+        ca_pem: Some(reply.cluster_ca_pem).filter(|pem| !pem.is_empty()).unwrap_or(ca_pem),
         certificate_pem: reply.certificate_pem,
         key_pem,
         masters: reply.masters,
+        mark: reply.credentials_mark,
     })
 }
 

@@ -11,6 +11,7 @@
 use std::process::ExitCode;
 
 mod backup;
+mod certs;
 mod cli;
 mod client;
 mod config;
@@ -24,6 +25,7 @@ mod master;
 mod masters;
 mod metrics;
 mod node;
+mod node_renewal;
 mod open_files;
 mod preflight;
 mod progress;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use quorate_api_server::{ClusterFacts, ServiceAccountKeys, TlsMaterial};
+use quorate_api_server::{ClusterFacts, ServiceAccountKeys};
 use quorate_master::{MembershipRules, Parts, Prepared, Running};
-use quorate_pki::{Certified, ClusterKeys, JoinToken, Subject, authority, files};
+use quorate_pki::{Certified, ClusterKeys, JoinToken, KeyRing, Subject};
 use quorate_points::{self as points, Point};
 use quorate_raft::{Member, NodeId, PeerTls, SnapshotRule};
 use quorate_store::limits::SCRUB_INTERVAL;
@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backup::{self, plan::Plan};
+use crate::certs::rotation::Rotation;
+use crate::certs::serve::CERTS_PATH;
+use crate::certs::{self, Certs, Users, Whose};
 use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::dialer::Dialer;
@@ -72,12 +75,13 @@ fn bind_early(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// A running master.
 pub struct Master {
     pub store: Store,
-    pub keys: Arc<ClusterKeys>,
+    pub certs: Arc<Certs>,
     pub cluster: ClusterFile,
     pub api_address: SocketAddr,
     running: Running,
-    stop_backups: CancellationToken,
-    backups: TaskTracker,
+    /// Of what this master does beside serving.
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Master {
@@ -96,18 +100,12 @@ impl Master {
         if let (None, Some(join)) = (data.cluster()?, &settings.join) {
             preflight(data.path(), settings, (&listeners, &member, join), progress).await?;
         }
-        let (mut cluster, keys) = identity(data, settings, &member, progress).await?;
-        let keys = Arc::new(keys);
-        let serving = certificates(data, settings, &cluster, &keys)?;
+        let (mut cluster, ring) = identity(data, settings, &member, progress).await?;
+        let (whose, lifetime) = (whose(settings, &cluster), settings.certificate_seconds);
+        let certs = Arc::new(Certs::open(data.pki(), whose, lifetime, ring)?);
         progress.done("certificates");
         let Listeners { api, peer, pods } = listeners;
-        let tls = peer_tls(&keys, &cluster)?;
-        let certificates = [
-            ("serving", serving.certificate_pem.clone()),
-            ("peer", tls.certificate_pem.clone()),
-            ("cluster-ca", keys.cluster.certificate_pem().to_owned()),
-            ("peer-ca", keys.peer.certificate_pem().to_owned()),
-        ];
+        let tls = certs.peer_tls()?;
         let started = start_store(data, settings, &cluster, tls, (member.clone(), peer)).await?;
         if !cluster.has_log {
             cluster.has_log = true;
@@ -120,34 +118,34 @@ impl Master {
             store: started.store.clone(),
             masters: started.masters.clone(),
             cluster: Arc::new(cluster.clone()),
-            keys: keys.clone(),
+            certs: certs.clone(),
+        };
+        let rotation = Rotation {
+            certs: certs.clone(),
+            store: started.store.clone(),
+            masters: started.masters.clone(),
+            admit: Arc::default(),
         };
         let (restart, own) = (settings.restart.clone(), (member, api_address));
-        let mut parts = parts(&cluster, &keys, &started, source.clone(), restart, own);
-        let certificates = certificates.each_ref().map(|(name, pem)| (*name, pem.as_str()));
-        metrics::register(&mut parts.registry, &started.masters, &certificates);
+        let mut parts = parts(&cluster, &rotation, source.clone(), restart, own);
+        metrics::register(&mut parts.registry, &started.masters, &certs);
         let meters = backup::schedule::Meters::default();
         if plan.is_some() {
             meters.register(&mut parts.registry);
         }
-        let authority = keys.cluster.certificate_pem();
-        let tls = TlsMaterial {
-            certificate_chain_pem: format!("{}{authority}", serving.certificate_pem),
-            private_key_pem: serving.key_pem,
-            client_ca_pem: authority.to_owned(),
-        };
-        let (membership, scrub_interval) = (settings.membership, settings.scrub_interval);
-        let tls = Some(tls);
+        let (tls, membership) = (Some(certs.tls_material()?), settings.membership);
+        let scrub_interval = settings.scrub_interval;
         let parts = Parts { listeners, tls, pod_facing, membership, scrub_interval, ..parts };
-        let running = serve(&cluster, &keys, started, parts)?;
+        let running = serve(&cluster, &rotation, started, parts)?;
         progress.done(&format!("API on https://{}", cluster.api_address));
-        let (stop_backups, backups) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(plan) = plan {
-            backups.spawn(backup::schedule::run(source, plan, meters, stop_backups.clone()));
+            tasks.spawn(backup::schedule::run(source, plan, meters, stop.clone()));
         }
-        backups.close();
-        let store = running.store.clone();
-        Ok(Self { store, keys, cluster, api_address, running, stop_backups, backups })
+        let (store, masters) = (running.store.clone(), running.masters.clone());
+        tasks.spawn(certs::keeper::keep(certs.clone(), store.clone(), masters, stop.clone()));
+        tasks.close();
+        Ok(Self { store, certs, cluster, api_address, running, stop, tasks })
     }
 
     /// Completes when this master serves consistent reads, and what every cluster begins with is there
@@ -199,8 +197,8 @@ impl Master {
 
     /// Hands over leadership, drains requests, and stops.
     pub async fn shutdown(self) {
-        self.stop_backups.cancel();
-        self.backups.wait().await;
+        self.stop.cancel();
+        self.tasks.wait().await;
         self.running.shutdown().await;
     }
 }
@@ -269,23 +267,28 @@ async fn start_store(
 /// What this process adds to a master: everything but where it listens.
 fn parts(
     cluster: &ClusterFile,
-    keys: &ClusterKeys,
-    started: &Started,
+    rotation: &Rotation,
     source: backup::take::Source,
     restart: Option<Restart>,
     (member, api_address): (Member, SocketAddr),
 ) -> Parts {
-    let (of_masters, of_backups) =
-        (masters::actions(started.masters.clone()), backup::serve::actions(source));
+    let (of_masters, of_backups, of_certs) = (
+        masters::actions(rotation.masters.clone()),
+        backup::serve::actions(source),
+        certs::serve::actions(rotation.clone()),
+    );
     let of_process = restart::actions(restart);
     let actions: quorate_api_server::config::Actions = Arc::new(move |path| {
-        of_masters(path).or_else(|| of_backups(path)).or_else(|| of_process(path))
+        let first = of_masters(path).or_else(|| of_backups(path));
+        first.or_else(|| of_certs(path)).or_else(|| of_process(path))
     });
-    let (store, masters) = (started.store.clone(), started.masters.clone());
+    let Rotation { certs, store, masters, .. } = rotation.clone();
+    let (asked, root_ca, keys) = (certs.clone(), certs.root_ca(), certs.now().ring.clone());
     let cluster_id = cluster.cluster_id.clone();
-    let documents: quorate_api_server::config::Documents = Arc::new(move |path| {
-        let document = || status::document(&cluster_id, &masters, &store.view());
-        (path == STATUS_PATH).then(document)
+    let documents: quorate_api_server::config::Documents = Arc::new(move |path| match path {
+        STATUS_PATH => Some(status::document(&cluster_id, &masters, &store.view())),
+        CERTS_PATH => Some(certs::serve::document(&certs)),
+        _ => None,
     });
     Parts {
         member,
@@ -299,10 +302,10 @@ fn parts(
         },
         cluster_cidr: cluster.network.cluster_cidr,
         keys: ServiceAccountKeys {
-            signing_key_pem: keys.service_account_pem.clone(),
+            signing_key_pem: keys.keys().service_account_pem.clone(),
             also_accepted_pem: Vec::new(),
         },
-        root_ca_pem: keys.cluster.certificate_pem().to_owned(),
+        root_ca,
         clock: Clock::system(),
         listeners: Vec::new(),
         tls: None,
@@ -313,25 +316,25 @@ fn parts(
         documents: Some(documents),
         actions: Some(actions),
         reach: Some(Arc::new(reach::serve)),
+        certificates: Some(Arc::new(move |body| certs::peers::serve(asked.clone(), body))),
     }
 }
 
 fn serve(
     cluster: &ClusterFile,
-    keys: &Arc<ClusterKeys>,
+    rotation: &Rotation,
     started: Started,
     parts: Parts,
 ) -> anyhow::Result<Running> {
-    let (store, masters) = (started.store.clone(), started.masters.clone());
-    let name = parts.member.name.clone();
+    let Rotation { certs, store, masters, admit: late } = rotation.clone();
     let prepared = Prepared::new(started, parts);
-    let dialer = Dialer::new(&name, masters.clone(), keys.clone());
+    let dialer = Dialer::new(masters.clone(), certs.clone());
     prepared.hub().dial_masters_with(Arc::new(dialer));
     let admit = Arc::new(OnceCell::new());
     let joins = JoinService {
         store,
-        masters,
-        keys: keys.clone(),
+        masters: masters.clone(),
+        certs: certs.clone(),
         cluster_id: cluster.cluster_id.clone(),
         network: cluster.network.clone(),
         hub: prepared.hub().clone(),
@@ -339,6 +342,8 @@ fn serve(
     };
     let running = prepared.serve(tonic::service::Routes::new(joins.service()))?;
     drop(admit.set(running.admit.clone()));
+    drop(late.set(running.admit.clone()));
+    certs.used_by(Users { api: running.server.tls(), masters, hub: running.hub.clone() })?;
     Ok(running)
 }
 
@@ -402,10 +407,10 @@ async fn identity(
     settings: &Settings,
     member: &Member,
     progress: &mut Progress,
-) -> anyhow::Result<(ClusterFile, ClusterKeys)> {
+) -> anyhow::Result<(ClusterFile, KeyRing)> {
     if let Some(mut cluster) = data.cluster()? {
         data.refuse_lost_log(&cluster)?;
-        let keys = ClusterKeys::load(&data.pki())?;
+        let keys = KeyRing::load(&data.pki())?;
         cluster.peer_address.clone_from(&member.peer_address);
         cluster.api_address.clone_from(&member.api_address);
         data.save_cluster(&cluster)?;
@@ -419,7 +424,7 @@ async fn identity(
             let network = settings.network.fresh()?;
             let cluster_id = uuid::Uuid::new_v4().to_string();
             let keys = ClusterKeys::generate(&cluster_id, Timestamp::now())?;
-            (cluster_id, quorate_raft::FIRST_NODE_ID.0, keys, network)
+            (cluster_id, quorate_raft::FIRST_NODE_ID.0, KeyRing::new(keys), network)
         }
         Some((url, token)) => {
             let mut told = |why: &str| progress.line(&format!("    {why}"));
@@ -455,13 +460,8 @@ fn snapshot_rule() -> SnapshotRule {
     }
 }
 
-/// The serving certificate, made anew when its names or its time ask for it.
-fn certificates(
-    data: &DataDir,
-    settings: &Settings,
-    cluster: &ClusterFile,
-    keys: &ClusterKeys,
-) -> anyhow::Result<Certified> {
+/// Whom this master's certificates are for.
+fn whose(settings: &Settings, cluster: &ClusterFile) -> Whose {
     let mut names: Vec<String> =
         ["localhost", "kubernetes", "kubernetes.default"].into_iter().map(str::to_owned).collect();
     names.push("kubernetes.default.svc".to_owned());
@@ -485,37 +485,13 @@ fn certificates(
     names.dedup();
     addresses.sort();
     addresses.dedup();
-    let wanted = format!("{} {names:?} {addresses:?}\n", cluster.cluster_id);
-    let directory = data.pki();
-    let (certificate, key, said) = (
-        directory.join("serving.crt"),
-        directory.join("serving.key"),
-        directory.join("serving.names"),
-    );
-    let known = |path: &std::path::Path| files::read(path).ok();
-    if let (Some(certificate_pem), Some(key_pem)) = (known(&certificate), known(&key))
-        && known(&said).is_some_and(|said| said == wanted)
-        && !authority::wants_renewal(&certificate_pem, Timestamp::now())
-    {
-        return Ok(Certified { certificate_pem, key_pem });
+    Whose {
+        cluster_id: cluster.cluster_id.clone(),
+        node_id: cluster.node_id,
+        name: cluster.name.clone(),
+        names,
+        addresses,
     }
-    let issued = keys.cluster.issue(&Subject::Serving { names, addresses }, Timestamp::now())?;
-    files::write_private(&key, issued.key_pem.as_bytes())?;
-    files::write_private(&certificate, issued.certificate_pem.as_bytes())?;
-    files::write_private(&said, wanted.as_bytes())?;
-    Ok(issued)
-}
-
-/// This master's certificate towards the others: made at each start, never stored.
-fn peer_tls(keys: &ClusterKeys, cluster: &ClusterFile) -> anyhow::Result<PeerTls> {
-    let subject =
-        Subject::Peer { cluster_id: cluster.cluster_id.clone(), node_id: cluster.node_id };
-    let issued = keys.peer.issue(&subject, Timestamp::now())?;
-    Ok(PeerTls {
-        ca_pem: keys.peer.certificate_pem().to_owned(),
-        certificate_pem: issued.certificate_pem,
-        key_pem: issued.key_pem,
-    })
 }
 
 /// Name and group in the administrator's certificate, as kubeadm's.
@@ -524,7 +500,7 @@ pub const ADMIN: &str = "kubernetes-admin";
 pub const ADMIN_GROUP: &str = "system:masters";
 
 /// The certificate of the admin's kubeconfig.
-pub fn admin_certificate(keys: &ClusterKeys, now: Timestamp) -> anyhow::Result<Certified> {
+pub fn admin_certificate(certs: &Certs, now: Timestamp) -> anyhow::Result<Certified> {
     let subject = Subject::Client { name: ADMIN.to_owned(), group: ADMIN_GROUP.to_owned() };
-    Ok(keys.cluster.issue(&subject, now)?)
+    Ok(certs.now().ring.keys().cluster.issue(&subject, now)?)
 }

@@ -2,6 +2,7 @@
 //! one means is in `docs/metrics.md`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -11,9 +12,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
-use quorate_pki::authority;
+use quorate_pki::{Phase, authority};
 use quorate_raft::{DiskUse, LogIndex, MemberStatus, Role, Status};
 use quorate_store::{Alarm, Masters};
+
+use crate::certs::{self, Certs};
 
 /// A voter that has not answered the leader for so long does not count as one that is there.
 const CONTACT_MAX: Duration = Duration::from_secs(5);
@@ -33,28 +36,38 @@ impl Collector for RaftCollector {
 }
 
 /// Everything that a master's `/metrics` shows beside what the API server and the roles of the leader count.
-/// `certificates`: by name, in PEM.
-pub fn register(registry: &mut Registry, masters: &Masters, certificates: &[(&str, &str)]) {
+pub fn register(registry: &mut Registry, masters: &Masters, certs: &Arc<Certs>) {
     masters.meters().register(registry);
     registry.register_collector(Box::new(RaftCollector(masters.clone())));
     registry.register_collector(Box::new(ProcessCollector));
-    let ends = Family::<Certificate, Gauge>::default();
-    for (certificate, pem) in certificates {
-        if let Some(at) = authority::ends_at(pem) {
-            ends.get_or_create(&Certificate { certificate: (*certificate).to_owned() }).set(at);
-        }
-    }
-    let help = "When a certificate of this master ends, seconds since 1970";
-    registry.register("quorate_certificate_expiration_timestamp_seconds", help, ends);
+    registry.register_collector(Box::new(CertificateCollector(certs.clone())));
     let build = Family::<Build, Gauge>::default();
     build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
     registry.register("quorate_build_info", "1, with the version of this master", build);
 }
 
-/// Label `certificate`: which.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Certificate {
-    certificate: String,
+/// When the certificates of this moment end, and how far a change of the authorities is.
+#[derive(Debug)]
+struct CertificateCollector(Arc<Certs>);
+
+impl Collector for CertificateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let ends = certs::serve::all(&self.0).into_iter().filter_map(|(name, pem)| {
+            // Seconds since 1970 are exact in a double for millions of years.
+            #[allow(clippy::cast_precision_loss, reason = "see above")]
+            authority::ends_at(&pem).map(|at| (name, at as f64))
+        });
+        let help = "When a certificate of this master ends, seconds since 1970";
+        let name = "quorate_certificate_expiration_timestamp_seconds";
+        Fact::by("certificate", name, help, ends.collect()).encode(&mut encoder)?;
+        let phase = match self.0.now().ring.phase() {
+            Phase::Done => 0.0,
+            Phase::Trust => 1.0,
+            Phase::Sign => 2.0,
+        };
+        let help = "0, or how far a change of the authorities is on this master: 1 the new ones are believed, 2 they sign";
+        Fact::gauge("quorate_authorities_change_phase", help, Some(phase)).encode(&mut encoder)
+    }
 }
 
 /// Label `version`.

@@ -13,19 +13,19 @@ use quorate_node_agent::network::PodNetwork;
 use quorate_node_agent::{
     Agent, Config, Paths, Thresholds, Tls, keep_masters, known_masters, runtime_auto_detect,
 };
+use quorate_pki::ring::Circle;
 use quorate_pki::{authority, files};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
 use crate::data_dir::{self, DataDir};
 use crate::join::{self, NodeCredentials};
 use crate::master::Master;
+use crate::node_renewal::{self, CERTIFICATE, NodeRenewal};
 use crate::progress::{self, Progress};
 use crate::settings::{host_name, split};
-
-const CA: &str = "node-ca.crt";
-const CERTIFICATE: &str = "node.crt";
-const KEY: &str = "node.key";
 
 /// Containers, their volumes and their network are root's to make: whoever else starts a node is told so before
 /// anything is made or a token spent.
@@ -78,18 +78,15 @@ pub async fn credentials(
     let servers = split(options.server.as_deref());
     let pki = data.pki();
     if pki.join(CERTIFICATE).exists() {
-        let read = |name: &str| files::read(&pki.join(name));
-        let mut known = NodeCredentials {
-            ca_pem: read(CA)?,
-            certificate_pem: read(CERTIFICATE)?,
-            key_pem: read(KEY)?,
-            masters: servers.clone(),
-        };
+        let mut known = NodeCredentials { masters: servers.clone(), ..node_renewal::read(&pki)? };
         known.masters.extend(known_masters(data.path()));
-        // One that ends soon is replaced when a token is at hand, and still counts when that fails.
+        // One that ends soon is replaced when a token is at hand, and still counts when that fails. So is one of
+        // authorities that the token is not for: they may be gone.
         let (ends_soon, has_ended) = age(&known.certificate_pem);
         let renewed = match options.join_token()? {
-            Some(_) if ends_soon => Some(join(data, options, name, servers, progress).await),
+            Some(token) if ends_soon || !believes(&known.ca_pem, token.pin()) => {
+                Some(join(data, options, name, servers, progress).await)
+            }
             _ => None,
         };
         match renewed {
@@ -138,13 +135,16 @@ async fn join(
     {
         return Err(error).with_context(|| pki.join(CERTIFICATE).display().to_string());
     }
-    files::write_private(&pki.join(CA), credentials.ca_pem.as_bytes())?;
-    files::write_private(&pki.join(KEY), credentials.key_pem.as_bytes())?;
-    // Last: a directory with the certificate is complete.
-    files::write_private(&pki.join(CERTIFICATE), credentials.certificate_pem.as_bytes())?;
+    node_renewal::keep_joined(&pki, &credentials)?;
     credentials.masters.extend(servers);
     keep_masters(data.path(), &credentials.masters);
     Ok(credentials)
+}
+
+/// Whether the authority that a token pins is among these.
+fn believes(ca_pem: &str, pin: &str) -> bool {
+    let known = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok);
+    known.map(|der| authority::public_key_hash(&der)).any(|hash| hash.is_ok_and(|hash| hash == pin))
 }
 
 /// Whether a certificate ends soon, and whether it has.
@@ -159,12 +159,17 @@ pub fn local_credentials(
     address: &str,
     name: &str,
 ) -> anyhow::Result<NodeCredentials> {
-    let issued = master.keys.cluster.issue(&join::node_subject(name), jiff::Timestamp::now())?;
+    let certs = &master.certs;
+    let used = certs.now();
+    let (ring, mark) = (&used.ring, used.mark());
+    let (subject, now) = (join::node_subject(name), jiff::Timestamp::now());
+    let issued = ring.keys().cluster.issue_for(&subject, now, certs.lifetime)?;
     Ok(NodeCredentials {
-        ca_pem: master.keys.cluster.certificate_pem().to_owned(),
+        ca_pem: ring.bundle_pem(Circle::Cluster),
         certificate_pem: issued.certificate_pem,
         key_pem: issued.key_pem,
         masters: vec![format!("https://{address}")],
+        mark,
     })
 }
 
@@ -184,6 +189,9 @@ impl Node {
         thresholds: Thresholds,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new(name, data.path());
+        // Beside a master the certificate is made at each start.
+        let kept = data.cluster()?.is_none().then(|| data.pki());
+        config.renewal = Some(Arc::new(NodeRenewal::new(name, kept, &credentials)));
         config.masters = credentials.masters;
         config.tls = Some(Tls {
             ca_pem: credentials.ca_pem,

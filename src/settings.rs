@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use quorate_api::quantity::Quantity;
 use quorate_master::MembershipRules;
 use quorate_pki::JoinToken;
+use quorate_pki::authority::CERTIFICATE_SECONDS;
 use quorate_raft::Timing;
 use quorate_raft::limits::STATE_BYTES_MAX;
 use quorate_store::limits::SCRUB_INTERVAL;
@@ -23,6 +24,9 @@ use crate::restart::Restart;
 
 /// `--join-timeout` is no shorter: a master needs a moment to start after it was admitted.
 const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
+/// `--certificate-lifetime` is no shorter: nodes need a moment to get their next one.
+const CERTIFICATE_LIFETIME_MIN: Duration = Duration::from_secs(30);
 
 /// `--remove-dead-masters-after` is no shorter: a machine that starts again is not dead.
 const DEAD_MASTERS_AFTER_MIN: Duration = Duration::from_secs(60);
@@ -182,6 +186,8 @@ pub struct Settings {
     pub scrub_interval: Duration,
     /// What the state may take; 0 for no quota.
     pub quota: u64,
+    /// How long certificates that this master issues live.
+    pub certificate_seconds: i64,
     /// A further address for the API, of this host only: where its pods reach it when `listen` is the
     /// loopback address.
     pub pod_facing: Option<SocketAddr>,
@@ -232,6 +238,7 @@ impl Settings {
             membership: membership(options)?,
             scrub_interval: scrub_interval(options)?,
             quota: quota(options)?,
+            certificate_seconds: certificate_seconds(options)?,
             pod_facing: None,
             _ranges: None,
         })
@@ -342,6 +349,14 @@ fn quota(options: &Options) -> anyhow::Result<u64> {
     bytes.with_context(|| {
         format!("--quota-backend-bytes {text:?}: give a number of bytes such as 8589934592, or 8Gi; 0 for no quota")
     })
+}
+
+fn certificate_seconds(options: &Options) -> anyhow::Result<i64> {
+    let Some(text) = options.certificate_lifetime.as_deref() else {
+        return Ok(CERTIFICATE_SECONDS);
+    };
+    let lifetime = duration("--certificate-lifetime", text, CERTIFICATE_LIFETIME_MIN)?;
+    Ok(i64::try_from(lifetime.as_secs())?)
 }
 
 fn membership(options: &Options) -> anyhow::Result<MembershipRules> {

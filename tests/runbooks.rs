@@ -255,6 +255,32 @@ fn a_disk_is_full() {
 }
 
 #[test]
+fn certificates_are_rotated() {
+    let mut reader = Reader::new();
+    let authority = |reader: &Reader, number: usize| {
+        let pki = reader.cluster.masters[number].data.join("pki");
+        (fs::read(pki.join("cluster-ca.crt")).unwrap(), fs::read(pki.join("peer-ca.crt")).unwrap())
+    };
+    let before = authority(&reader, 0);
+    reader.follow(&runbook("certificate-rotation.md"));
+    reader.is_whole();
+    let after = authority(&reader, 0);
+    assert!(before.0 != after.0 && before.1 != after.1, "both are others");
+    assert!((1..3).all(|number| authority(&reader, number) == after), "all have the same");
+    // What was saved before the change can be restored with what was sealed into it, and with the keys of now.
+    for (name, keys) in [("sealed", "--passphrase-file passphrase"), ("now", "")] {
+        let pki = reader.cluster.masters[0].data.join("pki").display().to_string();
+        let keys = if keys.is_empty() { format!("--pki {pki}") } else { keys.to_owned() };
+        reader.types(&format!(
+            "quorate backup restore before-rotation.backup --data restored-{name} {keys} --yes"
+        ));
+        let restored = reader.desk.join(format!("restored-{name}/pki/cluster-ca.crt"));
+        let wanted = if name == "sealed" { &before.0 } else { &after.0 };
+        assert_eq!(fs::read(restored).unwrap(), *wanted, "{name}");
+    }
+}
+
+#[test]
 fn blocks_and_comments_are_found() {
     let text = "a\n<!-- runbook: kill m1 m2 -->\n```sh\nx\ny\n```\n```text\nz\n```\n";
     let names = vec!["m1".to_owned(), "m2".to_owned()];

@@ -193,6 +193,9 @@ impl Shared {
         match peer.shown.at(self.clock.now()) {
             Ok(Some(identity)) => {
                 request.extensions_mut().insert::<Identity>(identity);
+                if let Some(facts) = peer.shown.facts() {
+                    request.extensions_mut().insert(facts.clone());
+                }
             }
             Ok(None) => {}
             Err(()) => return reply::status(&Status::unauthorized()),

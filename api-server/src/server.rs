@@ -113,6 +113,7 @@ impl Door {
 pub struct ApiServer {
     pub(crate) shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    tls: Option<serve::Tls>,
     tasks: TaskTracker,
 }
 
@@ -150,8 +151,9 @@ impl ApiServer {
         });
         let tasks = TaskTracker::new();
         let mut addresses = Vec::new();
+        let tls = tls.map(|material| serve::Tls::new(&material)).transpose()?;
         if !listeners.is_empty() {
-            let tls = serve::Tls::new(&tls.ok_or(serve::TlsError::Missing)?)?;
+            let tls = tls.as_ref().ok_or(serve::TlsError::Missing)?;
             for listener in listeners {
                 addresses.push(listener.local_addr().map_err(StartError::Listener)?);
                 tasks.spawn(serve::listen(
@@ -163,13 +165,19 @@ impl ApiServer {
                 ));
             }
         }
-        Ok(Self { shared, addresses, tasks })
+        Ok(Self { shared, addresses, tls, tasks })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What the listeners are served with, to be renewed while they are; `None` without listeners.
+    #[must_use]
+    pub fn tls(&self) -> Option<serve::Tls> {
+        self.tls.clone()
     }
 
     /// Answers one request without a socket: anonymous unless it carries a bearer token. For tests.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 
 /// Makes the tokens that Secrets of type `kubernetes.io/service-account-token` hold. The keys are the
 /// API server's.
@@ -45,6 +46,8 @@ pub struct ControllersConfig {
     /// `--root-ca-file`, as PEM: what `kube-root-ca.crt` holds in each namespace. Empty: not
     /// published.
     pub root_ca_pem: String,
+    /// Where a new [`Self::root_ca_pem`] comes from when the authorities are changed; `None`: it stays as it is.
+    pub root_ca_changes: Option<watch::Receiver<String>>,
     /// `--service-account-private-key-file`: signs the tokens of Secrets. `None`: they get none.
     pub account_tokens: Option<Arc<dyn AccountTokens>>,
     /// `--min-resync-period`: how often everything is planned again although nothing changed.
@@ -75,6 +78,7 @@ impl Default for ControllersConfig {
             terminated_pod_gc_threshold: 12_500,
             event_ttl: Duration::from_secs(3600),
             root_ca_pem: String::new(),
+            root_ca_changes: None,
             account_tokens: None,
             min_resync_period: Duration::from_secs(600),
             history_keep: Duration::from_secs(300),

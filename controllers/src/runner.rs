@@ -23,6 +23,16 @@ use crate::queue::{Finish, Queue};
 use crate::world::World;
 use crate::{compactor::Compactor, controllers, wake};
 
+/// The next one that comes; never returns when none can.
+async fn next_root_ca(changes: &mut Option<watch::Receiver<String>>) -> String {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return changes.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
 /// Longest sleep when nothing is to be done.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -84,6 +94,10 @@ impl Runner {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let mut compactor = Compactor::default();
+        let mut root_ca = self.config.root_ca_changes.clone();
+        if let Some(changes) = &mut root_ca {
+            self.config.root_ca_pem.clone_from(&changes.borrow_and_update());
+        }
         loop {
             published.borrow_and_update();
             self.follow();
@@ -102,6 +116,7 @@ impl Runner {
                     }
                 }
                 () = sleep_until(timer), if !more && self.in_flight.len() < BATCHES_IN_FLIGHT_MAX => {}
+                pem = next_root_ca(&mut root_ca) => self.take_root_ca(pem),
                 _ = resync.tick() => self.resync(),
                 _ = pause_watch.tick() => self.notice_pause(),
                 _ = compaction.tick() => {
@@ -240,6 +255,13 @@ impl Runner {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => None,
         }
+    }
+
+    /// The API's authorities have changed: everybody who trusts them is told.
+    fn take_root_ca(&mut self, pem: String) {
+        self.config.root_ca_pem = pem;
+        let (now, queue) = (Instant::now(), &mut self.queue);
+        wake::root_ca(&self.world, &mut |key| queue.wake(key, now));
     }
 
     fn resync(&mut self) {

@@ -57,6 +57,17 @@ pub(crate) fn all(world: &World, wake: Wake<'_>) {
     }
 }
 
+/// Who publishes the authorities of the API.
+pub(crate) fn root_ca(world: &World, wake: Wake<'_>) {
+    let all = |resource| world.resource(resource).into_iter().flat_map(|found| found.iter());
+    for namespace in all(NAMESPACES) {
+        wake(WorkKey::new(Controller::RootCa, namespace.key.clone()));
+    }
+    for secret in all(SECRETS) {
+        wake(WorkKey::new(Controller::AccountToken, secret.key.clone()));
+    }
+}
+
 fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
     let resource = &change.key.resource;
     wake_account_tokens(world, change, wake);

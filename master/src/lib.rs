@@ -54,7 +54,8 @@ const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether the others know where this master is, is looked at this often.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tries whether this master gets through to somewhere; bytes between those who ask and those who answer.
+/// Tries whether this master gets through to somewhere, or knows of its certificates; bytes between those who ask and
+/// those who answer.
 pub type Reach = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> + Send + Sync>;
 
 /// What a master is made of.
@@ -67,8 +68,8 @@ pub struct Parts {
     pub cluster_cidr: IpNet,
     /// Keys of service account tokens.
     pub keys: ServiceAccountKeys,
-    /// The certificate that pods trust, PEM.
-    pub root_ca_pem: String,
+    /// The certificates that pods trust, PEM, as they change.
+    pub root_ca: watch::Receiver<String>,
     /// Wall time.
     pub clock: Clock,
     /// Where clients come in; may be none.
@@ -89,6 +90,8 @@ pub struct Parts {
     pub actions: Option<Actions>,
     /// For machines that want to join.
     pub reach: Option<Reach>,
+    /// For other masters that ask about certificates and keys.
+    pub certificates: Option<Reach>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -131,8 +134,11 @@ impl Prepared {
             cluster_domain: parts.facts.cluster_domain.clone(),
             cluster_dns: dns.into_iter().map(|address| address.to_string()).collect(),
         });
-        let relay: Arc<dyn Relay> =
-            Arc::new(HeartbeatRelay { hub: hub.clone(), reach: parts.reach.clone() });
+        let relay: Arc<dyn Relay> = Arc::new(HeartbeatRelay {
+            hub: hub.clone(),
+            reach: parts.reach.clone(),
+            certificates: parts.certificates.clone(),
+        });
         started.serve(&relay);
         tasks.spawn(relay_heartbeats(masters.clone(), hub.clone(), stop.clone()));
         tasks.spawn(announce(masters, parts.member.clone(), stop.clone()));
@@ -166,7 +172,7 @@ impl Prepared {
             account_tokens: Some(Arc::new(TokensOfSecrets(SecretTokens::new(&parts.keys)?))),
             cluster_cidr: vec![parts.cluster_cidr],
             service_cluster_ip_range: parts.facts.service_cidrs.clone(),
-            root_ca_pem: parts.root_ca_pem,
+            root_ca_changes: Some(parts.root_ca),
             ..Default::default()
         };
         let server = ApiServer::start(ApiConfig {
@@ -210,7 +216,8 @@ pub struct Running {
     pub server: ApiServer,
     /// How writes that begin in this process become operations.
     pub admit: Arc<ControllerAdmit>,
-    hub: AgentHub,
+    /// The agents that are connected here.
+    pub hub: AgentHub,
     stop: CancellationToken,
     tasks: TaskTracker,
     _relay: Arc<dyn Relay>,
@@ -283,6 +290,7 @@ async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
 struct HeartbeatRelay {
     hub: AgentHub,
     reach: Option<Reach>,
+    certificates: Option<Reach>,
 }
 
 #[async_trait]
@@ -297,6 +305,13 @@ impl Relay for HeartbeatRelay {
     async fn reach(&self, body: Bytes) -> Bytes {
         match &self.reach {
             Some(reach) => reach(body).await,
+            None => Bytes::new(),
+        }
+    }
+
+    async fn certificates(&self, body: Bytes) -> Bytes {
+        match &self.certificates {
+            Some(certificates) => certificates(body).await,
             None => Bytes::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::link::Dial;
+use crate::link::{Dial, Renewal};
 use crate::node::Usage;
 use crate::thresholds::Thresholds;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub masters: Vec<String>,
     /// CA and client certificate. `None` is for tests with `http://` masters alone.
     pub tls: Option<Tls>,
+    /// How its certificate is made anew; `None`: it stays as it is.
+    pub renewal: Option<Arc<dyn Renewal>>,
     /// Addresses of this node as others reach it; empty: the address of the default route.
     pub node_ips: Vec<IpAddr>,
     /// Labels beside the well-known ones.
@@ -53,6 +55,7 @@ impl Config {
             data_dir: data_dir.into(),
             masters: Vec::new(),
             tls: None,
+            renewal: None,
             node_ips: Vec::new(),
             labels: BTreeMap::new(),
             taints: Vec::new(),

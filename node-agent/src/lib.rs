@@ -38,7 +38,7 @@ mod volume;
 
 pub use agent::{Agent, StartError};
 pub use config::{Config, Tls};
-pub use link::{Dial, Io};
+pub use link::{Dial, Io, Renewal};
 pub use link::{keep_masters, known_masters};
 pub use node::Usage;
 pub use paths::Paths;

@@ -201,3 +201,12 @@ pub const RUNTIME_EVENTS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a followed log's container is asked whether it still runs.
 pub const LOG_STATE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Whether the node's certificate is to be made anew is looked at this often.
+pub const RENEWAL_CHECK: Duration = Duration::from_secs(1);
+/// A master that has not made another one by then is given up.
+pub const RENEWAL_MAX: Duration = Duration::from_secs(20);
+/// After that, or when it was refused, it is asked for again; by then over another connection, perhaps.
+pub const RENEWAL_RETRY: Duration = Duration::from_secs(15);
+/// When the masters want all certificates to be made anew, nodes come within this time, not at once.
+pub const RENEWAL_SPREAD: Duration = Duration::from_secs(3);

@@ -19,8 +19,14 @@ pub const AUTHORITY_DAYS: i64 = 3650;
 /// Lifetime of what an authority issues: one year, as kubeadm's.
 pub const CERTIFICATE_DAYS: i64 = 365;
 
-/// Certificates are made anew when they have less than this left.
+/// The same, in seconds.
+pub const CERTIFICATE_SECONDS: i64 = CERTIFICATE_DAYS * DAY_SECONDS;
+
+/// Certificates are made anew when they have less than this left, or less than a third of their time.
 pub const RENEW_DAYS: i64 = 60;
+
+/// Of that time so much (one part of) is left to chance, so that not all are made anew at once.
+const RENEW_JITTER_PART: i64 = 10;
 
 /// A certificate is valid a little before it was made, for clocks that are behind.
 const BACKDATE_SECONDS: i64 = 300;
@@ -140,16 +146,8 @@ impl Authority {
     pub fn generate(name: &str, now: Timestamp) -> Result<Self, Error> {
         let error = || Error::certificate(format!("cannot make the authority {name}"));
         let key = KeyPair::generate().map_err(error())?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        validity(&mut params, now, AUTHORITY_DAYS);
+        let mut params = authority_params(name);
+        validity(&mut params, now, AUTHORITY_DAYS * DAY_SECONDS);
         let certificate_pem = params.self_signed(&key).map_err(error())?.pem();
         Self::from_pem(Certified { certificate_pem, key_pem: key.serialize_pem() })
     }
@@ -183,13 +181,26 @@ impl Authority {
     /// # Errors
     /// When a name cannot be in a certificate, or no key can be made.
     pub fn issue(&self, subject: &Subject, now: Timestamp) -> Result<Certified, Error> {
+        self.issue_for(subject, now, CERTIFICATE_SECONDS)
+    }
+
+    /// The same, good for so many seconds (a peer's: as long as the authority).
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_for(
+        &self,
+        subject: &Subject,
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<Certified, Error> {
         let error = || Error::certificate(format!("cannot issue a certificate for {subject:?}"));
         let key = KeyPair::generate().map_err(error())?;
         let mut params = subject.params().map_err(error())?;
         match subject {
             Subject::Peer { .. } => self.own_validity(&mut params)?,
             Subject::Client { .. } | Subject::Serving { .. } => {
-                validity(&mut params, now, CERTIFICATE_DAYS);
+                validity(&mut params, now, seconds);
             }
         }
         let certificate = params.signed_by(&key, &self.issuer).map_err(error())?;
@@ -217,12 +228,54 @@ impl Authority {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<String, Error> {
+        self.sign_request_for(request_pem, subject, now, CERTIFICATE_SECONDS)
+    }
+
+    /// The same, good for so many seconds.
+    ///
+    /// # Errors
+    /// As [`Authority::sign_request`].
+    pub fn sign_request_for(
+        &self,
+        request_pem: &str,
+        subject: &Subject,
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<String, Error> {
         let error = || Error::certificate("cannot sign the certificate request");
         let mut request = CertificateSigningRequestParams::from_pem(request_pem).map_err(error())?;
         request.params = subject.params().map_err(error())?;
-        validity(&mut request.params, now, CERTIFICATE_DAYS);
+        validity(&mut request.params, now, seconds);
         Ok(request.signed_by(&self.issuer).map_err(error())?.pem())
     }
+
+    /// A certificate of another authority's name and key that this one has signed: shown beside what the other one
+    /// issues, it leads whoever trusts this one only to that.
+    ///
+    /// # Errors
+    /// When a certificate does not parse.
+    pub fn vouch_for(&self, other: &Self) -> Result<String, Error> {
+        let error = || Error::certificate("cannot sign for another authority");
+        let key = KeyPair::from_pem(&other.certified.key_pem).map_err(error())?;
+        let name = common_name(other.certificate_pem())
+            .ok_or_else(|| Error::Refused("an authority has no name".to_owned()))?;
+        let mut params = authority_params(&name);
+        self.own_validity(&mut params)?;
+        Ok(params.signed_by(&key, &self.issuer).map_err(error())?.pem())
+    }
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params
 }
 
 /// A new key and a request for a certificate: what a node sends when it joins.
@@ -269,12 +322,22 @@ pub fn common_name(certificate_pem: &str) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
-/// Whether a certificate is to be made anew: it does not parse, has less than [`RENEW_DAYS`] left, or is not valid yet,
-/// since it was made when the clock was ahead.
+/// Whether a certificate is to be made anew: it does not parse, has less than [`RENEW_DAYS`] or a third of its time
+/// left, or is not valid yet, since it was made when the clock was ahead.
 #[must_use]
 pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
-    let Some((from, until)) = time_of(certificate_pem) else { return true };
-    from > now.as_second() || until - now.as_second() < RENEW_DAYS * DAY_SECONDS
+    renewal_at(certificate_pem)
+        .is_none_or(|(from, at)| from > now.as_second() || at < now.as_second())
+}
+
+/// From when a certificate is valid, and when it is to be made anew: a little earlier than it has to be, by an amount
+/// that its key decides, so that of many that were made at once not all come back at once.
+fn renewal_at(certificate_pem: &str) -> Option<(i64, i64)> {
+    let (from, until) = time_of(certificate_pem)?;
+    let lifetime = until - from - BACKDATE_SECONDS;
+    let margin = (RENEW_DAYS * DAY_SECONDS).min(lifetime / 3);
+    let chance = i64::from(*Sha256::digest(certificate_pem.as_bytes()).first()?);
+    Some((from, until - margin - margin * chance / (RENEW_JITTER_PART * 256)))
 }
 
 /// Whether a certificate is of no use any more: it does not parse, or its time is over.
@@ -301,12 +364,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
+fn validity(params: &mut CertificateParams, now: Timestamp, seconds: i64) {
     let at = |seconds: i64| {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     };
     params.not_before = at(now.as_second() - BACKDATE_SECONDS);
-    params.not_after = at(now.as_second() + days * DAY_SECONDS);
+    params.not_after = at(now.as_second() + seconds);
 }
 
 #[cfg(test)]
@@ -382,10 +445,15 @@ mod tests {
         let subject = Subject::Client { name: "a".to_owned(), group: "g".to_owned() };
         let issued = authority.issue(&subject, now()).unwrap().certificate_pem;
         let later = |days: i64| now() + jiff::SignedDuration::from_secs(days * DAY_SECONDS);
-        assert!(!wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS - 1)));
+        // A tenth of the margin is left to chance.
+        assert!(!wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS - 7)));
         assert!(wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
         assert!(wants_renewal(&issued, later(-1)), "it was made when the clock was ahead");
         assert!(wants_renewal("nonsense", now()));
+        // A short one is renewed in its last third.
+        let short = authority.issue_for(&subject, now(), 600).unwrap().certificate_pem;
+        let after = |seconds: i64| now() + jiff::SignedDuration::from_secs(seconds);
+        assert!(!wants_renewal(&short, after(370)) && wants_renewal(&short, after(401)));
         assert!(!has_ended(&issued, later(CERTIFICATE_DAYS)));
         assert!(has_ended(&issued, later(CERTIFICATE_DAYS + 1)));
         assert!(!has_ended(&issued, later(-1)) && has_ended("nonsense", now()));

@@ -75,6 +75,19 @@ fn keep_owner(file: &File, replaced: &Path) -> std::io::Result<()> {
     fchown(file, Some(old.uid()), Some(old.gid()))
 }
 
+/// Removes a file; that there is none is no error.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::File { action: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Reads a text file.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use rcgen::KeyPair;
 
 use crate::authority::{self, Authority, Certified};
 use crate::error::Error;
+use crate::facts::fingerprint;
 use crate::files;
 
 const CLUSTER: &str = "cluster-ca";
@@ -61,6 +62,34 @@ impl ClusterKeys {
             front_proxy: authority("front proxy CA")?,
             service_account_pem: service_account.serialize_pem(),
         })
+    }
+
+    /// New authorities to come after these, told apart by their names. The service account key stays.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn successor(
+        &self,
+        cluster_id: &str,
+        generation: u64,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let authority = |role: &str| {
+            Authority::generate(&format!("quorate {role} {cluster_id} {generation}"), now)
+        };
+        Ok(Self {
+            cluster: authority("cluster CA")?,
+            peer: authority("peer CA")?,
+            front_proxy: authority("front proxy CA")?,
+            service_account_pem: self.service_account_pem.clone(),
+        })
+    }
+
+    /// Fingerprints of the three authorities' certificates: cluster, peer, front proxy.
+    #[must_use]
+    pub fn fingerprints(&self) -> [String; 3] {
+        [&self.cluster, &self.peer, &self.front_proxy]
+            .map(|authority| fingerprint(authority.certificate_pem()))
     }
 
     /// Writes them below a directory, each file mode 0600.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{Cluster, LONG, SECOND, eventually};
+use common::{Cluster, LONG, Pki, SECOND, eventually};
 use quorate_raft::{
-    CallError, Handler, Member, NoCalls, NodeId, RaftNode, Refused, SnapshotRule, StartError,
+    CallError, Handler, Member, NoCalls, NodeId, PeerTls, RaftNode, Refused, SnapshotRule,
+    StartError,
 };
 
 struct Echo;
@@ -63,6 +64,40 @@ async fn masters_call_each_other() {
         matches!(dead, Err(CallError::Unreachable { .. } | CallError::Unknown { .. })),
         "{dead:?}"
     );
+    cluster.shutdown().await;
+}
+
+/// Both authorities are believed, then the other one signs: a master that knows only the other one can join.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_change_while_masters_run() {
+    let mut cluster = Cluster::new();
+    cluster.handler = Arc::new(Echo);
+    cluster.first().await;
+    let two = cluster.join("m2").await;
+    let (old, new) = (cluster.pki.clone(), Pki::new());
+    let nodes: Vec<RaftNode> = [0, two].map(|number| cluster.masters[number].node().clone()).into();
+    let bundle = |node: &RaftNode, pki: &Pki, first: &Pki, second: &Pki| {
+        let of = |pki: &Pki| pki.issue(&cluster.id, node.id()).ca_pem;
+        PeerTls {
+            ca_pem: format!("{}{}", of(first), of(second)),
+            ..pki.issue(&cluster.id, node.id())
+        }
+    };
+    for signer in [&old, &new] {
+        for node in &nodes {
+            node.renew_tls(&bundle(node, signer, &old, &new)).unwrap();
+        }
+    }
+    // What is of another master changes nothing.
+    let foreign = new.issue(&cluster.id, NodeId(77));
+    assert!(matches!(nodes[0].renew_tls(&foreign), Err(StartError::Tls(_))));
+    let answer = nodes[0].call(nodes[1].id(), 1, Bytes::from_static(b"hi"), LONG).await;
+    assert_eq!(answer.unwrap(), "1:hi", "over the connection that was open");
+    cluster.pki = new;
+    let three = cluster.join("m3").await;
+    let third = cluster.masters[three].id;
+    let answer = nodes[1].call(third, 1, Bytes::from_static(b"hi"), LONG).await.unwrap();
+    assert!(answer.ends_with(b":hi"), "{answer:?}");
     cluster.shutdown().await;
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use jiff::Timestamp;
 use quorate_api::resource;
-use quorate_pki::ClusterKeys;
+use quorate_pki::KeyRing;
 use quorate_raft::offline::{Seed, seed};
 use quorate_raft::{LogIndex, Member, Term};
 use quorate_state_machine::{GroupResource, Leap, Machine, Revision};
@@ -34,7 +34,7 @@ pub struct Rebuild<'a> {
     /// What all masters agree on.
     pub network: Network,
     /// What the cluster shares.
-    pub keys: ClusterKeys,
+    pub keys: KeyRing,
 }
 
 /// What came of it.
@@ -151,10 +151,10 @@ pub fn member(name: Option<&str>, known: Option<&ClusterFile>) -> anyhow::Result
 }
 
 /// The keys in a directory, if it has them all.
-pub fn keys_in(directory: &Path) -> anyhow::Result<Option<ClusterKeys>> {
+pub fn keys_in(directory: &Path) -> anyhow::Result<Option<KeyRing>> {
     let pki = directory.join("pki");
     if !pki.join(quorate_pki::keys::SHARED_FILES[0]).exists() {
         return Ok(None);
     }
-    Ok(Some(ClusterKeys::load(&pki)?))
+    Ok(Some(KeyRing::load(&pki)?))
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use jiff::Timestamp;
 use quorate_backup::{Header, Maker, Network, Passphrase, SealedKeys};
-use quorate_pki::ClusterKeys;
 use quorate_state_machine::Machine;
 use quorate_store::{Consistency, Masters, Store};
 
+use crate::certs::Certs;
 use crate::data_dir::ClusterFile;
 
 /// Where backups come from: a running master.
@@ -22,7 +22,7 @@ pub struct Source {
     /// Who it is.
     pub cluster: Arc<ClusterFile>,
     /// What its cluster shares.
-    pub keys: Arc<ClusterKeys>,
+    pub certs: Arc<Certs>,
 }
 
 /// A backup that is not written yet.
@@ -37,10 +37,12 @@ impl Source {
     pub async fn take(&self, passphrase: Option<Passphrase>) -> anyhow::Result<Taken> {
         let view = self.store.read(Consistency::Linearizable).await?;
         let cluster_id = self.cluster.cluster_id.clone();
+        // After the view: what its record of a change of the authorities names is there, as a rule.
+        let ring = self.certs.now().ring.clone();
         let keys = match passphrase {
             None => None,
             Some(passphrase) => {
-                let files = self.keys.to_files();
+                let files = ring.to_files();
                 let sealing = tokio::task::spawn_blocking(move || {
                     SealedKeys::seal(&files, &passphrase, &cluster_id)
                 });
@@ -52,7 +54,8 @@ impl Source {
         let header = Header {
             format: quorate_backup::FORMAT,
             cluster_id: self.cluster.cluster_id.clone(),
-            made_at: Timestamp::now().round(jiff::Unit::Second)?,
+            // Not rounded up: what is made in the future does not count.
+            made_at: Timestamp::from_second(Timestamp::now().as_second())?,
             made_by: Maker {
                 name: self.cluster.name.clone(),
                 node_id: self.cluster.node_id,
@@ -69,7 +72,7 @@ impl Source {
                 cluster_cidr: network.cluster_cidr.to_string(),
                 cluster_domain: network.cluster_domain.clone(),
             },
-            authority: self.keys.pin()?,
+            authority: ring.keys().pin()?,
             keys,
         };
         Ok(Taken { header, machine: Machine::without_past(&view) })

@@ -10,7 +10,8 @@ use http::Method;
 use jiff::Timestamp;
 use quorate_backup::file::{self, Draft};
 use quorate_backup::{Backup, Header};
-use quorate_pki::ClusterKeys;
+use quorate_pki::ring::ROTATION_FILE;
+use quorate_pki::{ClusterKeys, KeyRing};
 use quorate_raft::{LogIndex, Term};
 use serde_json::{Value, json};
 
@@ -276,7 +277,7 @@ fn verify(paths: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// The keys that the state belongs to, and where they come from; `None`: new ones are to be made.
-type Keys = Option<(ClusterKeys, String)>;
+type Keys = Option<(KeyRing, String)>;
 
 fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     // All of it before anything is touched.
@@ -303,7 +304,10 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let staging = Staging::begin(&data)?;
     let (keys, from) = match keys {
         Some((keys, from)) => (keys, Some(from)),
-        None => (ClusterKeys::generate(&header.cluster_id, Timestamp::now())?, None),
+        None => {
+            let keys = ClusterKeys::generate(&header.cluster_id, Timestamp::now())?;
+            (KeyRing::new(keys), None)
+        }
     };
     let rebuilt = rebuild(
         &staging,
@@ -343,8 +347,8 @@ The cluster has NEW keys. Nothing that the old one signed is good any more:
 
 /// Which keys go with the state: as told, or those of the directory that is there.
 fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys> {
-    let of_another = |keys: &ClusterKeys, from: &str| -> anyhow::Result<()> {
-        if keys.pin()? == header.authority {
+    let of_another = |keys: &KeyRing, from: &str| -> anyhow::Result<()> {
+        if keys.is_of(&header.authority)? {
             return Ok(());
         }
         bail!(
@@ -364,14 +368,15 @@ fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys
         };
         let files: BTreeMap<String, String> =
             sealed.open(&passphrase, &header.cluster_id)?.into_iter().collect();
-        let keys =
-            ClusterKeys::from_files(|name| Ok(files.get(name).cloned().unwrap_or_default()))?;
+        let rotation = files.get(ROTATION_FILE).map(String::as_str);
+        let read = |name: &str| Ok(files.get(name).cloned().unwrap_or_default());
+        let keys = KeyRing::from_files(read, rotation)?;
         of_another(&keys, "the backup")?;
         return Ok(Some((keys, "the backup".to_owned())));
     }
     let pki = args.pki.clone().unwrap_or_else(|| data.join("pki"));
     let found =
-        if args.pki.is_some() { Some(ClusterKeys::load(&pki)?) } else { rebuild::keys_in(data)? };
+        if args.pki.is_some() { Some(KeyRing::load(&pki)?) } else { rebuild::keys_in(data)? };
     match found {
         Some(keys) => {
             let from = pki.display().to_string();

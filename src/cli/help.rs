@@ -88,6 +88,28 @@ not vote until it is promoted, or replaces another. A removed master ends, and i
 more. What would leave the cluster without a quorum is refused, with the reason and what to do instead;
 --dry-run says so before anything is changed.";
 
+pub const CERTS: &str = "\
+Examples:
+  quorate certs list
+  quorate certs list -o json | jq '.certificates[] | select(.secondsLeft < 5000000)'
+  quorate certs rotate                 new certificates for all masters, now
+  quorate certs rotate --master m2     for one, after its machine was restored from a copy
+  quorate certs rotate-ca              new authorities, see `quorate certs rotate-ca --help`
+
+Masters issue their own certificates and those of nodes, and make them anew two months before their end, without a
+restart; none of this is needed for that. Kubeconfigs are good for a year: `quorate kubeconfig` makes others.";
+
+pub const ROTATE_CA: &str = "\
+Examples:
+  quorate certs rotate-ca              new authorities are made; once all masters have them, they sign
+  quorate certs rotate-ca --dry-run    how far it is, and what would be next
+  quorate certs rotate-ca --finish     some days later: the old ones are believed no longer
+
+Three authorities are made anew: the cluster's, that of the masters among themselves, and the front proxy's. Both
+generations are believed until --finish, so that kubeconfigs, nodes and tokens of before stay good meanwhile. Each step
+is taken only when every master answers and has taken the one before; ended at any point, the command goes on from there
+when it is run again. The key of service account tokens stays. docs/runbooks/certificate-rotation.md has all steps.";
+
 pub const PREFLIGHT: &str = "\
 Example:
   quorate masters preflight --join https://10.0.0.1:6443 --token T

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use quorate_pki::{ClusterKeys, Subject};
+use quorate_pki::ring::Circle;
+use quorate_pki::{KeyRing, Subject};
 
 use crate::client::ApiClient;
 use crate::data_dir;
@@ -68,7 +69,7 @@ fn signed(args: &KubeconfigArgs, server: Option<String>) -> anyhow::Result<Acces
     let data = data_directory(args)?;
     let cluster = data_dir::read_cluster(&data)?
         .with_context(|| format!("{} is not the data directory of a master", data.display()))?;
-    let keys = ClusterKeys::load(&data.join("pki"))?;
+    let ring = KeyRing::load(&data.join("pki"))?;
     let group = match &args.group {
         Some(group) => group.clone(),
         None if args.user == master::ADMIN => master::ADMIN_GROUP.to_owned(),
@@ -79,8 +80,8 @@ fn signed(args: &KubeconfigArgs, server: Option<String>) -> anyhow::Result<Acces
         name: args.name.clone(),
         server: server.unwrap_or_else(|| format!("https://{}", cluster.api_address)),
         server_name: None,
-        ca_pem: keys.cluster.certificate_pem().to_owned(),
-        user: user_of(&keys.cluster.issue(&subject, jiff::Timestamp::now())?),
+        ca_pem: ring.bundle_pem(Circle::Cluster),
+        user: user_of(&ring.keys().cluster.issue(&subject, jiff::Timestamp::now())?),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod backup;
+mod certs;
 mod chaos;
 mod confirm;
 mod dev;
@@ -63,6 +64,9 @@ enum Command {
     /// Make, check and restore backups
     #[command(subcommand, after_help = help::BACKUP)]
     Backup(backup::BackupCommand),
+    /// List certificates, issue them anew, change the authorities behind them
+    #[command(subcommand, after_help = help::CERTS)]
+    Certs(certs::CertsCommand),
     /// List, remove and choose among the masters
     #[command(subcommand, after_help = help::MASTERS)]
     Masters(masters::MastersCommand),
@@ -115,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Kubeconfig(args) => kubeconfig::run(args),
         Command::Backup(command) => backup::run(command),
+        Command::Certs(command) => certs::run(command),
         Command::Masters(command) => masters::run(command),
         Command::Status(args) => status::run(args),
         Command::Chaos(args) => return chaos::run(args),
@@ -183,6 +188,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "no_backups",
             "quota_backend_bytes",
             "scrub_interval",
+            "certificate_lifetime",
             "raft_heartbeat_ms",
             "raft_election_min_ms",
             "raft_election_max_ms",

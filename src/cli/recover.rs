@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use jiff::Timestamp;
-use quorate_pki::ClusterKeys;
+use quorate_pki::KeyRing;
 use quorate_raft::offline::{Standing, Survivor};
 use quorate_raft::{LogEntry, NodeId, RestoreError, SnapshotWriter, StateMachine};
 use quorate_state_machine::{LogIndex, Machine};
@@ -82,7 +82,7 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
             last: (standing.last, standing.term),
             member: rebuild::member(None, Some(&cluster))?,
             network: cluster.network.clone(),
-            keys: ClusterKeys::load(&data.join("pki"))?,
+            keys: KeyRing::load(&data.join("pki"))?,
         },
     )?;
     let target = staging.target().to_owned();

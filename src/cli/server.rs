@@ -224,8 +224,8 @@ pub fn admin_access(master: &Master, options: &Options, address: &str) -> anyhow
         name: options.context.clone().unwrap_or_else(|| "quorate".to_owned()),
         server: format!("https://{address}"),
         server_name: None,
-        ca_pem: master.keys.cluster.certificate_pem().to_owned(),
-        user: user_of(&master::admin_certificate(&master.keys, jiff::Timestamp::now())?),
+        ca_pem: master.certs.now().ring.bundle_pem(quorate_pki::ring::Circle::Cluster),
+        user: user_of(&master::admin_certificate(&master.certs, jiff::Timestamp::now())?),
     })
 }
 

@@ -129,7 +129,7 @@ pub const ALL_COLUMNS: &[(&str, &str)] = &[
     ("ALARMS", "alarms"),
 ];
 
-fn table(items: &Value, columns: &[(&str, &str)]) -> String {
+pub fn table(items: &Value, columns: &[(&str, &str)]) -> String {
     let header: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     let row = |item: &Value| columns.iter().map(|(_, field)| text(&item[*field])).collect();
     let rows: Vec<Vec<String>> = items.as_array().into_iter().flatten().map(row).collect();

@@ -241,7 +241,7 @@ fn describe(secret: &Value, now: Timestamp) -> Value {
 }
 
 /// As kubectl prints how long something lasts: its two largest units.
-fn duration(time: SignedDuration) -> String {
+pub fn duration(time: SignedDuration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use quorate_raft::{
     CallError, Config, Fatal, Go, Handler, LeadershipState, Member, MembershipError, NodeId,
-    RaftNode, Reform, Refused, Route, StartError, Status, TransferError, WeakRaftNode,
+    PeerTls, RaftNode, Reform, Refused, Route, StartError, Status, TransferError, WeakRaftNode,
 };
 use quorate_state_machine::codec;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub trait Relay: Send + Sync + 'static {
 
     /// Whether this master gets through to where somebody wants to join; the binary's own words.
     async fn reach(&self, body: Bytes) -> Bytes;
+
+    /// What another master asks about certificates and keys of this one; the binary's own words. Private keys go this
+    /// way: whoever asks has proved to be a master of the cluster.
+    async fn certificates(&self, body: Bytes) -> Bytes;
 }
 
 /// Why the group did not do what it was asked for.
@@ -312,6 +316,28 @@ impl Masters {
         }
         let said = self.raft.call(node, method::ABOUT, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
         serde_json::from_slice(&said).ok()
+    }
+
+    /// Asks another master about its certificates and keys; the binary's own words.
+    ///
+    /// # Errors
+    /// In words for people.
+    pub async fn certificates_of(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, String> {
+        let reply = self.raft.call(node, method::CERTIFICATES, body, deadline).await;
+        reply.map_err(|error| error.to_string())
+    }
+
+    /// Connections to and from other masters that begin from now on have this material; those that are open stay.
+    ///
+    /// # Errors
+    /// When it is not of this master, or does not parse; then nothing is changed.
+    pub fn renew_tls(&self, tls: &PeerTls) -> Result<(), StartError> {
+        self.raft.renew_tls(tls)
     }
 
     /// Becomes `Some`, with what to do, when the others have removed this master: it must end.
@@ -597,6 +623,10 @@ impl Handler for CallsHandler {
             method::REACH => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
                 Ok(relay.reach(body).await)
+            }
+            method::CERTIFICATES => {
+                let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
+                Ok(relay.certificates(body).await)
             }
             other => Err(Refused(format!("method {other} is not served: upgrade this master"))),
         }

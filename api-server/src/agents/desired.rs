@@ -15,6 +15,8 @@ pub(super) struct Dirty {
     pub(super) all: bool,
     /// The list of masters.
     pub(super) masters: bool,
+    /// Under which mark the agent's certificate is to be.
+    pub(super) credentials: bool,
     pub(super) pods: BTreeSet<ObjectKey>,
     /// Other objects, by kind.
     pub(super) others: BTreeSet<(i32, ObjectKey)>,
@@ -22,7 +24,8 @@ pub(super) struct Dirty {
 
 impl Dirty {
     pub(super) fn is_empty(&self) -> bool {
-        !self.all && !self.masters && self.pods.is_empty() && self.others.is_empty()
+        let facts = self.masters || self.credentials;
+        !self.all && !facts && self.pods.is_empty() && self.others.is_empty()
     }
 }
 
@@ -342,6 +345,7 @@ mod tests {
         Dirty {
             all: false,
             masters: false,
+            credentials: false,
             pods: pods.iter().map(key).collect(),
             others: config_maps
                 .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::liveness::Liveness;
 use super::proxy::MasterDialer;
 use super::session::Session;
 use super::statuses::Reports;
+use crate::authn::CertificateFacts;
 use crate::limits::{
     CHANNEL_OPEN_TIMEOUT, CHANNELS_WAITING_MAX, QUORUM_CHECK_INTERVAL, QUORUM_LOST_AFTER,
 };
@@ -86,6 +88,8 @@ pub(super) struct Inner {
     reports: OnceLock<Reports>,
     events: OnceLock<Events>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    /// See [`AgentHub::credentials_are`].
+    credentials: AtomicU64,
     /// A node has connected.
     pub(super) came: Notify,
 }
@@ -118,6 +122,11 @@ impl Inner {
         if sessions.get(&session.node).is_some_and(|current| Arc::ptr_eq(current, session)) {
             sessions.remove(&session.node);
         }
+    }
+
+    /// See [`AgentHub::credentials_are`].
+    pub(super) fn credentials(&self) -> u64 {
+        self.credentials.load(Ordering::Acquire)
     }
 
     /// Nodes whose streams are here, in order.
@@ -170,6 +179,7 @@ impl AgentHub {
             reports: OnceLock::new(),
             events: OnceLock::new(),
             sessions: Mutex::default(),
+            credentials: AtomicU64::new(0),
             came: Notify::new(),
         });
         drop(inner.reports.set(Reports::start(&inner)));
@@ -191,6 +201,22 @@ impl AgentHub {
     /// clients are told that the node is not connected.
     pub fn dial_masters_with(&self, dialer: Arc<dyn MasterDialer>) {
         drop(self.inner.dialer.set(dialer));
+    }
+
+    /// Under which mark certificates are made now; agents whose own are older ask for others. 0: they are told nothing.
+    pub fn credentials_are(&self, mark: u64) {
+        if self.inner.credentials.swap(mark, Ordering::AcqRel) != mark {
+            for session in self.inner.sessions().values() {
+                session.mark(|dirty| dirty.credentials = true);
+            }
+        }
+    }
+
+    /// The nodes whose streams are on this master, each with what its certificate said when the stream began.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(String, Option<CertificateFacts>)> {
+        let sessions = self.inner.sessions();
+        sessions.iter().map(|(node, held)| (node.clone(), held.certificate.clone())).collect()
     }
 
     /// Name of this master.

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::channel;
 use super::hub::AgentHub;
 use super::session::{self, Session};
+use crate::authn::CertificateFacts;
 use crate::identity::Identity;
 use crate::limits::{AGENT_HELLO_TIMEOUT, AGENT_MESSAGE_BYTES_MAX, AGENT_OUTBOX_MESSAGES_MAX};
 
@@ -65,6 +66,7 @@ impl NodeAgent for Service {
         if inner.late().is_none() || inner.stop.is_cancelled() {
             return Err(Status::unavailable("this master is starting or stopping"));
         }
+        let certificate = request.extensions().get::<CertificateFacts>().cloned();
         let mut up = request.into_inner();
         let Some(Up::Hello(hello)) = first(&mut up).await?.message else {
             return Err(Status::invalid_argument("the first message must be Hello"));
@@ -76,7 +78,7 @@ impl NodeAgent for Service {
             )));
         }
         let (out, down) = mpsc::channel(AGENT_OUTBOX_MESSAGES_MAX);
-        let session = Session::new(&node, out, inner.stop.child_token());
+        let session = Session::new(&node, out, inner.stop.child_token(), certificate);
         inner.tasks.clone().spawn(session::serve(inner, session.into(), hello, up));
         Ok(Response::new(Box::pin(ReceiverStream::new(down))))
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use quorate_proto::agent::from_agent::Message as Up;
 use quorate_proto::agent::to_agent::Message as Down;
 use quorate_proto::agent::{
-    FromAgent, HeartbeatAck, Hello, Masters, ObjectChange, StatusAck, Synced, ToAgent, TokenReply,
-    Welcome,
+    Credentials, FromAgent, HeartbeatAck, Hello, Masters, ObjectChange, StatusAck, Synced, ToAgent,
+    TokenReply, Welcome,
 };
 use quorate_state_machine::{ObjectKey, Revision};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -19,6 +19,7 @@ use super::desired::{Desired, Dirty};
 use super::hub::{HEARTBEAT_INTERVAL, Inner, down};
 use super::registration;
 use super::statuses::{Answered, Report, Written};
+use crate::authn::CertificateFacts;
 use crate::limits::{AGENT_IDLE_TIMEOUT, AGENT_REQUESTS_MAX};
 
 /// See the module.
@@ -26,6 +27,8 @@ pub(super) struct Session {
     pub(super) node: String,
     /// Ends the stream: the node has another one, or this master stops.
     pub(super) end: CancellationToken,
+    /// What its certificate says.
+    pub(super) certificate: Option<CertificateFacts>,
     out: mpsc::Sender<Result<ToAgent, Status>>,
     dirty: Mutex<Dirty>,
     wake: Notify,
@@ -42,9 +45,10 @@ impl Session {
         node: &str,
         out: mpsc::Sender<Result<ToAgent, Status>>,
         end: CancellationToken,
+        certificate: Option<CertificateFacts>,
     ) -> Self {
         let dirty = Mutex::default();
-        Self { node: node.to_owned(), end, out, dirty, wake: Notify::new() }
+        Self { node: node.to_owned(), end, certificate, out, dirty, wake: Notify::new() }
     }
 
     /// Sends one message down, waiting while the agent does not keep up. `false` when the stream has
@@ -132,6 +136,7 @@ async fn tell(inner: &Inner, session: &Session, hello: &Hello) {
         masters: inner.masters.borrow().clone(),
         cluster_domain: inner.cluster_domain.clone(),
         cluster_dns: inner.cluster_dns.clone(),
+        credentials_mark: inner.credentials(),
     };
     if !session.send(Down::Welcome(welcome)).await {
         return;
@@ -155,6 +160,12 @@ async fn tell(inner: &Inner, session: &Session, hello: &Hello) {
         if dirty.masters {
             let urls = inner.masters.borrow().clone();
             if !session.send(Down::Masters(Masters { urls })).await {
+                return;
+            }
+        }
+        if dirty.credentials {
+            let mark = inner.credentials();
+            if !session.send(Down::Credentials(Credentials { mark })).await {
                 return;
             }
         }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -26,6 +27,14 @@ pub(crate) enum Shown {
 }
 
 impl Shown {
+    /// What the certificate says, if there is one that counts when the connection begins.
+    pub(crate) fn facts(&self) -> Option<&CertificateFacts> {
+        match self {
+            Self::Certificate(certificate) => Some(&certificate.proof),
+            Self::Nothing | Self::Stranger | Self::Vouched(_) => None,
+        }
+    }
+
     /// Who it is for; `Err`: it was shown and proves nothing.
     pub(crate) fn at(&self, now: Timestamp) -> Result<Option<Identity>, ()> {
         match self {
@@ -37,17 +46,43 @@ impl Shown {
     }
 }
 
+/// Whether certificates of an authority still count: it may be given up while connections with them are open. Clones
+/// are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Believed(Arc<AtomicBool>);
+
+impl Believed {
+    pub(crate) fn yes() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn set(&self, believed: bool) {
+        self.0.store(believed, Ordering::Release);
+    }
+}
+
 /// Who a certificate is for, and from when until when.
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateIdentity {
     identity: Identity,
-    not_before: i64,
-    not_after: i64,
+    proof: CertificateFacts,
+    believed: Believed,
+}
+
+/// What a client's certificate says beside who it is for; an extension of gRPC requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Common name of the authority that signed it.
+    pub issuer: String,
+    /// From when, in seconds since 1970.
+    pub not_before: i64,
+    /// Until when, in seconds since 1970.
+    pub not_after: i64,
 }
 
 impl CertificateIdentity {
     /// Reads a certificate (DER). `None` when it names nobody.
-    pub(crate) fn of(der: &[u8]) -> Option<Self> {
+    pub(crate) fn of(der: &[u8], believed: Believed) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?;
@@ -65,16 +100,19 @@ impl CertificateIdentity {
             vec![format!("X509SHA256={digest}")],
         )]);
         let user = User { name: name.to_owned(), uid: String::new(), groups, extra };
-        Some(Self {
-            identity: Identity::authenticated(user),
+        let issuer = certificate.issuer().iter_common_name().next();
+        let proof = CertificateFacts {
+            issuer: issuer.and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned(),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
-        })
+        };
+        Some(Self { identity: Identity::authenticated(user), proof, believed })
     }
 
-    /// The identity, if the certificate counts at this time: connections outlive certificates.
+    /// The identity, if the certificate counts at this time: connections outlive certificates and authorities.
     pub(crate) fn at(&self, now: Timestamp) -> Option<Identity> {
         let now = now.as_second();
-        (self.not_before <= now && now <= self.not_after).then(|| self.identity.clone())
+        let in_time = self.proof.not_before <= now && now <= self.proof.not_after;
+        (in_time && self.believed.0.load(Ordering::Acquire)).then(|| self.identity.clone())
     }
 }

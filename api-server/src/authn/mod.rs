@@ -22,7 +22,8 @@ use crate::identity::Identity;
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::status_error::Answer;
 
-pub(crate) use certificate::{CertificateIdentity, Shown};
+pub use certificate::CertificateFacts;
+pub(crate) use certificate::{Believed, CertificateIdentity, Shown};
 pub(crate) use impersonate::impersonate;
 pub use keys::KeyError;
 use keys::TokenKeys;

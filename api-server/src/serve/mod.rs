@@ -34,7 +34,7 @@ use crate::limits::{
 use crate::reply::{Body, BoxError};
 use crate::server::Shared;
 
-pub(crate) use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsError};
 
 /// What a connection knows of its peer.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +91,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
+    let tls = tls.now();
     let shaking_hands = tls.acceptor.accept(stream);
     let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, shaking_hands).await {
         Ok(Ok(stream)) => stream,

@@ -199,3 +199,39 @@ async fn a_certificate_that_proves_nothing_is_401() {
     let answer = ask(&mut stream, &request("Authorization: Bearer wrong\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_and_believed_changes_under_open_connections() {
+    let (world, other) = (World::new(), Authority::new());
+    let (old, new) = (world.authority.issue(None, |_| {}), other.issue(None, |_| {}));
+    let (certificate_chain_pem, private_key_pem) = world.authority.issue(Some("localhost"), |_| {});
+    let material = |client_ca_pem: String| TlsMaterial {
+        certificate_chain_pem: certificate_chain_pem.clone(),
+        private_key_pem: private_key_pem.clone(),
+        client_ca_pem,
+    };
+    let both = format!("{}{}", world.authority.pem, other.pem);
+    let shown = |stream: &TlsStream<DuplexStream>| {
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let request = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (jane, nobody) = ("User \\\"jane\\\"", "HTTP/1.1 401 ");
+    let mut first = world.connect("http/1.1", Some(&old)).await;
+    assert!(ask(&mut first, request).await.contains(jane));
+
+    world.tls.renew(&material(both.clone())).unwrap();
+    assert!(ask(&mut first, request).await.contains(jane), "nothing has changed for it");
+    let mut second = world.connect("http/1.1", Some(&new)).await;
+    assert!(ask(&mut second, request).await.contains(jane));
+    assert_ne!(shown(&first), shown(&second));
+
+    // Nothing is changed by what cannot be used.
+    assert!(world.tls.renew(&material("nonsense".to_owned())).is_err());
+    assert!(ask(&mut first, request).await.contains(jane));
+
+    world.tls.renew(&material(other.pem.clone())).unwrap();
+    assert!(ask(&mut first, request).await.starts_with(nobody), "its authority is gone");
+    assert!(ask(&mut second, request).await.contains(jane));
+    let mut third = world.connect("http/1.1", Some(&old)).await;
+    assert!(ask(&mut third, request).await.starts_with(nobody));
+}

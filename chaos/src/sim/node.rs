@@ -167,7 +167,8 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
             also_accepted_pem: Vec::new(),
         },
         // It is in the store, where everything has to be the same each time.
-        root_ca_pem: "simulated".to_owned(),
+        root_ca: tokio::sync::watch::channel("simulated".to_owned()).1,
+        certificates: None,
         clock: Clock::system(),
         listeners: Vec::new(),
         tls: None,

@@ -1,6 +1,6 @@
 //! Addresses of the masters and TLS to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ pub(crate) enum Error {
 pub(crate) struct Dialer {
     urls: Vec<String>,
     next: usize,
-    tls: Option<Tls>,
+    tls: Mutex<Option<Tls>>,
     dial: Option<Arc<dyn Dial>>,
 }
 
@@ -47,7 +47,7 @@ impl Dialer {
     pub(crate) fn new(config: &Config) -> Self {
         // Agents spread over the masters.
         let next = quorate_chance::rng().random_range(0..config.masters.len().max(1));
-        let (tls, dial) = (config.tls.clone(), config.dial.clone());
+        let (tls, dial) = (Mutex::new(config.tls.clone()), config.dial.clone());
         Dialer { urls: config.masters.clone(), next, tls, dial }
     }
 
@@ -68,6 +68,11 @@ impl Dialer {
             self.next %= urls.len();
             self.urls = urls;
         }
+    }
+
+    /// Connections that begin from now on have this certificate.
+    pub(crate) fn renew(&self, tls: Tls) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
     /// An HTTP/2 connection with keep-alive, so that a silent master is noticed.
@@ -113,7 +118,8 @@ impl Dialer {
 
     fn client_config(&self) -> Result<Arc<rustls::ClientConfig>, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Tls(error.to_string());
-        let tls = self.tls.as_ref().ok_or_else(|| Error::Tls("none given".to_owned()))?;
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tls = tls.ok_or_else(|| Error::Tls("none given".to_owned()))?;
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(tls.ca_pem.as_bytes()) {
             roots.add(certificate.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;

@@ -4,12 +4,14 @@
 //! * `outbox`: what waits to be sent, bounded, resent until acknowledged.
 //! * `connect`: TLS and addresses.
 //! * `known`: the masters of the last run.
+//! * `renewal`: the node's next certificate.
 //! * `channels`: logs, exec, attach and port-forward, one stream each.
 
 pub(crate) mod channels;
 mod connect;
 mod known;
 mod outbox;
+mod renewal;
 mod session;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ pub(crate) use connect::Dialer;
 pub use connect::{Dial, Io};
 pub use known::{keep_masters, known_masters};
 pub(crate) use outbox::{Acked, Outbox, PodKey};
+pub use renewal::Renewal;
 pub(crate) use session::Hooks;
 
 use crate::config::Config;

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::renewal::Renewing;
 use super::{Dialer, Link, known};
 use crate::config::Config;
 use crate::desired::Desired;
@@ -58,7 +59,7 @@ pub(crate) async fn run(
         Ok(channel) => channel,
         Err(error) => return Outcome::failed(error),
     };
-    let mut client = NodeAgentClient::new(channel)
+    let mut client = NodeAgentClient::new(channel.clone())
         .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
     let (up, receiver) = mpsc::channel(CONTROL_MESSAGES_MAX);
@@ -92,8 +93,10 @@ pub(crate) async fn run(
         heartbeat: HEARTBEAT_SILENCE_MAX / 3,
         sequence: 0,
         heard: Instant::now(),
+        renewing: Renewing::new(config.renewal.clone()),
+        channel,
     };
-    let why = session.serve(down).await;
+    let why = session.serve(down, dialer).await;
     Outcome { why, ..session.outcome }
 }
 
@@ -109,12 +112,15 @@ struct Session<'a> {
     heartbeat: Duration,
     sequence: u64,
     heard: Instant,
+    renewing: Renewing,
+    channel: Channel,
 }
 
 impl Session<'_> {
-    async fn serve(&mut self, mut down: Streaming<ToAgent>) -> String {
+    async fn serve(&mut self, mut down: Streaming<ToAgent>, dialer: &Dialer) -> String {
         let mut beat = Instant::now() + self.heartbeat;
         loop {
+            let established = self.outcome.established;
             let silent = self.heard + HEARTBEAT_SILENCE_MAX.max(self.heartbeat * 3);
             tokio::select! {
                 message = down.message() => match message {
@@ -126,7 +132,12 @@ impl Session<'_> {
                     Ok(None) => return "closed by the master".to_owned(),
                     Err(status) => return status.message().to_owned(),
                 },
-                permit = self.reserve() => {
+                tls = self.renewing.renewed(&self.channel), if established => {
+                    dialer.renew(tls);
+                    // What is served over the connection goes on over it; the stream has to show the new one.
+                    return "the node has a new certificate".to_owned();
+                }
+                permit = reserve(established, &self.up, self.link) => {
                     let Some((permit, message)) = permit else { return "closed".to_owned() };
                     permit.send(message);
                 }
@@ -143,16 +154,6 @@ impl Session<'_> {
         }
     }
 
-    /// First room, then the message: so nothing is taken from the outbox and lost.
-    async fn reserve(&self) -> Option<(mpsc::OwnedPermit<FromAgent>, FromAgent)> {
-        if !self.outcome.established {
-            // Nothing but the greeting before the welcome.
-            return std::future::pending().await;
-        }
-        let permit = self.up.clone().reserve_owned().await.ok()?;
-        Some((permit, self.link.outbox.next().await))
-    }
-
     fn tell_masters(&mut self, urls: Vec<String>) {
         known::keep(&Paths::new(&self.config.data_dir), &urls);
         self.outcome.masters = Some(urls);
@@ -167,6 +168,7 @@ impl Session<'_> {
                     self.heartbeat = Duration::from_millis(welcome.heartbeat_interval_ms.into());
                 }
                 self.tell_masters(welcome.masters);
+                self.renewing.told(welcome.credentials_mark);
                 let (domain, dns) = (welcome.cluster_domain, welcome.cluster_dns);
                 self.desired.begin(welcome.full_sync, domain, dns);
                 self.link.set_connected(Some(self.url.to_owned()));
@@ -188,7 +190,24 @@ impl Session<'_> {
                 self.hooks.open_channel(self.client.clone(), request);
             }
             Some(to_agent::Message::Masters(masters)) => self.tell_masters(masters.urls),
+            Some(to_agent::Message::Credentials(credentials)) => {
+                self.renewing.told(credentials.mark);
+            }
             Some(to_agent::Message::HeartbeatAck(_)) | None => {}
         }
     }
+}
+
+/// First room, then the message: so nothing is taken from the outbox and lost.
+async fn reserve(
+    established: bool,
+    up: &mpsc::Sender<FromAgent>,
+    link: &Link,
+) -> Option<(mpsc::OwnedPermit<FromAgent>, FromAgent)> {
+    if !established {
+        // Nothing but the greeting before the welcome.
+        return std::future::pending().await;
+    }
+    let permit = up.clone().reserve_owned().await.ok()?;
+    Some((permit, link.outbox.next().await))
 }

@@ -248,6 +248,7 @@ impl Master {
             masters: Vec::new(),
             cluster_domain: "cluster.local".into(),
             cluster_dns: vec!["10.96.0.10".into()],
+            credentials_mark: 0,
         };
         self.send(to_agent::Message::Welcome(welcome)).await;
         for message in messages {

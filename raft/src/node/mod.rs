@@ -35,8 +35,8 @@ use quorate_proto::raft as pb;
 use tokio::sync::{mpsc, watch};
 
 use crate::apply::{self, Applied};
-use crate::config::{SnapshotRule, Timing};
-use crate::error::{CallError, Fatal};
+use crate::config::{PeerTls, SnapshotRule, Timing};
+use crate::error::{CallError, Fatal, StartError};
 use crate::host::Host;
 use crate::limits::CALL_BYTES_MAX;
 use crate::log::shared::Shared;
@@ -200,6 +200,14 @@ impl RaftNode {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<LogIndex> {
         self.inner.applied.watch()
+    }
+
+    /// Connections to and from other masters that begin from now on have this material; those that are open stay.
+    ///
+    /// # Errors
+    /// When it is not of this master, or does not parse; then nothing is changed.
+    pub fn renew_tls(&self, tls: &PeerTls) -> Result<(), StartError> {
+        self.inner.peers.tls().renew(tls)
     }
 
     /// Asks another master's [`crate::peer::Handler`]. Retrying is the caller's business.

@@ -159,7 +159,7 @@ async fn connect(
     let handshake = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        TlsConnector::from(tls.client.clone()).connect(Tls::server_name(), stream).await
+        TlsConnector::from(tls.client()).connect(Tls::server_name(), stream).await
     };
     let stream = timeout(PEER_CONNECT_MAX, handshake)
         .await

@@ -182,7 +182,7 @@ async fn handshake(
     stream: TcpStream,
 ) -> Result<PeerStream, String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let stream = timeout(PEER_CONNECT_MAX, TlsAcceptor::from(tls.server.clone()).accept(stream))
+    let stream = timeout(PEER_CONNECT_MAX, TlsAcceptor::from(tls.server()).accept(stream))
         .await
         .map_err(|_| "the TLS handshake took too long".to_owned())?
         .map_err(|error| error.to_string())?;

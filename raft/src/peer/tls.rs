@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -22,17 +23,23 @@ pub(crate) struct Identity {
     pub(crate) node_id: NodeId,
 }
 
-/// Ready to use configurations for both ends.
-#[derive(Debug, Clone)]
+/// Who this master is, and what its next connection begins with.
+#[derive(Debug)]
 pub(crate) struct Tls {
-    pub(crate) client: Arc<ClientConfig>,
-    pub(crate) server: Arc<ServerConfig>,
+    configs: ArcSwap<Configs>,
     pub(crate) identity: Identity,
 }
 
-impl Tls {
+/// Ready to use configurations for both ends.
+#[derive(Debug)]
+struct Configs {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl Configs {
     /// Reads the PEM material; it must be that of `identity`.
-    pub(crate) fn new(pem: &PeerTls, identity: Identity) -> Result<Self, StartError> {
+    fn new(pem: &PeerTls, identity: &Identity) -> Result<Self, StartError> {
         let bad = |what: &str, error: &dyn ToString| {
             StartError::Tls(format!("{what}: {}", error.to_string()))
         };
@@ -50,7 +57,7 @@ impl Tls {
         let leaf =
             chain.first().ok_or_else(|| StartError::Tls("certificate: none in it".to_owned()))?;
         let found = identity_of(leaf).map_err(|error| bad("certificate", &error))?;
-        if found != identity {
+        if found != *identity {
             return Err(StartError::Tls(format!(
                 "the certificate is that of {}, this is {}",
                 identity_uri(&found.cluster_id, found.node_id),
@@ -81,7 +88,31 @@ impl Tls {
         client.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would not show the certificate again; each connection shows it.
         client.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), identity })
+        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+    }
+}
+
+impl Tls {
+    /// Reads the PEM material; it must be that of `identity`.
+    pub(crate) fn new(pem: &PeerTls, identity: Identity) -> Result<Self, StartError> {
+        let configs = ArcSwap::from_pointee(Configs::new(pem, &identity)?);
+        Ok(Self { configs, identity })
+    }
+
+    /// Connections that begin from now on have this material; those that are open stay as they are.
+    pub(crate) fn renew(&self, pem: &PeerTls) -> Result<(), StartError> {
+        self.configs.store(Arc::new(Configs::new(pem, &self.identity)?));
+        Ok(())
+    }
+
+    /// For a connection that this master begins.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.configs.load().client.clone()
+    }
+
+    /// For a connection that it accepts.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.configs.load().server.clone()
     }
 
     /// The name TLS checks.

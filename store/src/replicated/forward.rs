@@ -32,6 +32,8 @@ pub(crate) mod method {
     pub(crate) const DIFFERS: u32 = 10;
     /// What the asked master says of itself: [`crate::masters::About`].
     pub(crate) const ABOUT: u32 = 11;
+    /// About certificates and keys of the asked master.
+    pub(crate) const CERTIFICATES: u32 = 12;
 }
 
 /// What became of a forwarded proposal.
