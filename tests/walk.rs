@@ -3,6 +3,10 @@
 //! once and in order. `cargo xtask masters-walk --rounds 20` does it that often.
 
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "helpers of tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "how often it is walked, cargo xtask says in the environment"
+)]
 
 mod common;
 
