@@ -18,6 +18,7 @@ pub mod linearizable;
 pub mod lists;
 pub mod lost;
 pub mod membership;
+pub mod memberships;
 pub mod minimal;
 pub mod objects;
 pub mod open;

@@ -8,7 +8,9 @@
 
 mod agent;
 mod being;
+mod changes;
 mod client;
+mod disaster;
 mod disk;
 mod faults;
 mod host;
@@ -17,6 +19,7 @@ mod judge;
 mod kube;
 mod lines;
 mod node;
+mod oaths;
 mod panics;
 mod pipe;
 pub mod plan;
@@ -181,7 +184,7 @@ fn simulate(options: &Options, began: Instant) -> anyhow::Result<Summary> {
     let deeds = world.deeds();
     let found = judge::all(&mut world)?;
     let answered = world.answered();
-    let unknown = world.history.len() - answered;
+    let unknown = world.history.len() - (answered - world.era.answered_before);
     let broken: BTreeSet<&'static str> = found.iter().map(|(check, _)| *check).collect();
     let mut found: Vec<String> =
         found.into_iter().map(|(check, text)| format!("{check}: {text}")).collect();

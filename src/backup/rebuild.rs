@@ -15,14 +15,6 @@ use super::staging::Staging;
 use crate::data_dir::{self, ClusterFile};
 use crate::settings::Network;
 
-/// A state goes at least so far ahead, in log entries and in revisions: after more than whoever has seen what it does
-/// not know can have seen.
-const AHEAD_MIN: u64 = 1_000_000_000;
-
-/// For each second since 1970: more than any cluster writes. Counted from then and not from when the state was made, so
-/// that of several rebuilt one after the other, of whichever states, each goes on after the one before.
-const AHEAD_PER_SECOND: u64 = 50_000;
-
 /// What a directory is made of.
 pub struct Rebuild<'a> {
     /// The state.
@@ -126,8 +118,7 @@ pub fn machine_of(backup: &mut quorate_backup::Backup<std::fs::File>) -> anyhow:
 
 /// A number after all that anybody can have seen by now.
 fn beyond(known: u64, now: Timestamp) -> u64 {
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    known.saturating_add(AHEAD_MIN).max(seconds.saturating_mul(AHEAD_PER_SECOND))
+    Leap::beyond(known, u64::try_from(now.as_millisecond()).unwrap_or_default())
 }
 
 /// The member that a directory's master was, or a new one with addresses that it corrects when it starts.

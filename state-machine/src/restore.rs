@@ -10,12 +10,21 @@
 
 use std::sync::Arc;
 
+use quorate_mutants::{self as mutants, Mutant};
+
 use crate::hash;
 use crate::machine::Machine;
 use crate::names::{GroupResource, LogIndex, Revision};
 use crate::object::Stored;
 use crate::session::Sessions;
 use crate::view::{ResourceView, View};
+
+/// Where the clock of whoever restores is behind what the state has come to, the state goes so far ahead.
+const AHEAD: u64 = 1_000_000_000;
+
+/// For each millisecond since 1970: more than any cluster writes. Counted from then and not from when the state was
+/// made, so that of several rebuilt one after the other, of whichever states, each goes on after the one before.
+const AHEAD_PER_MILLISECOND: u64 = 50;
 
 /// How far ahead a state goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +33,17 @@ pub struct Leap {
     pub index: LogIndex,
     /// Added to all revisions.
     pub revisions: u64,
+}
+
+impl Leap {
+    /// A number after all that anybody can have seen by now, so many milliseconds after 1970, of what has come to
+    /// `known`. No cluster comes to more than that by writing, so nothing is added to it: of a state that was itself
+    /// rebuilt a short time ago, and of the same one again, the later one would not be ahead of the earlier.
+    #[must_use]
+    pub fn beyond(known: u64, milliseconds: u64) -> u64 {
+        let now = milliseconds.saturating_mul(AHEAD_PER_MILLISECOND);
+        if now > known { now } else { known.saturating_add(AHEAD) }
+    }
 }
 
 /// The state cannot leap: it would be where no state can ever be, so its bytes are not what they were.
@@ -59,6 +79,8 @@ impl Machine {
         leap: Leap,
         resources: impl IntoIterator<Item = GroupResource>,
     ) -> Result<Self, TooFar> {
+        let lowers = mutants::is(Mutant::RestoreLowersRevision);
+        let leap = if lowers { Leap { revisions: 0, ..leap } } else { leap };
         let old = &self.view;
         let too_far = TooFar { index: old.index, revision: old.revision };
         let revision = old.revision.0.checked_add(leap.revisions).ok_or(too_far)?;
@@ -71,8 +93,10 @@ impl Machine {
             level: old.level,
             ..View::default()
         };
+        let keeps = mutants::is(Mutant::RestoreKeepsPast);
+        let compacted = if keeps { Revision(0) } else { view.revision };
         for (name, resource) in &old.resources {
-            let mut leapt = ResourceView { compacted: view.revision, ..ResourceView::default() };
+            let mut leapt = ResourceView { compacted, ..ResourceView::default() };
             for object in resource.iter() {
                 let revision = Revision(object.revision.0 + leap.revisions);
                 let object = Stored::new(object.key.clone(), revision, object.image.clone());
@@ -84,7 +108,7 @@ impl Machine {
         }
         for name in resources {
             if !view.resources.contains_key(&name) {
-                let empty = ResourceView { compacted: view.revision, ..ResourceView::default() };
+                let empty = ResourceView { compacted, ..ResourceView::default() };
                 view.resources.insert(name, Arc::new(empty));
             }
         }
@@ -198,6 +222,23 @@ mod tests {
             3,
             "the view is as it was"
         );
+    }
+
+    #[test]
+    fn the_same_state_again_goes_further_ahead() {
+        const DAY: u64 = 86_400_000;
+        let at = 20_000 * DAY;
+        let first = Leap::beyond(7_000, at);
+        // A backup of that cluster, a minute later; restored twice, with a busy minute between.
+        let backup = first + 300_000;
+        let second = Leap::beyond(backup, at + 120_000);
+        let third = Leap::beyond(backup, at + 180_000);
+        assert!(backup < second && second + 60 * 10_000 < third, "{first} {second} {third}");
+        // An older one after that.
+        assert!(Leap::beyond(7_000, at + DAY) > third + 60 * 10_000);
+        // Of a machine whose clock is at its beginning.
+        assert!(Leap::beyond(backup, 5) > backup + 500_000_000);
+        assert_eq!(Leap::beyond(u64::MAX, 5), u64::MAX);
     }
 
     #[test]

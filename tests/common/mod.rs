@@ -9,6 +9,7 @@ pub mod disk;
 pub mod documented;
 pub mod kube;
 pub mod kubectl;
+pub mod load;
 pub mod memory;
 pub mod network;
 pub mod process;

@@ -24,6 +24,12 @@ const FOCUS: &[(Mutant, &str)] = &[
     (Mutant::VoteBeforeSync, "split-vote"),
     (Mutant::PerhapsIsNotSent, "ring,bridge"),
     (Mutant::ReuseNodeId, "wipe,kill"),
+    (Mutant::JointLeft, "demote,leave,network,kill"),
+    (Mutant::DemotedVotes, "demote,kill"),
+    (Mutant::RemovedReturns, "leave,replace"),
+    (Mutant::OldCopyAccepted, "roll-back,kill"),
+    (Mutant::RestoreLowersRevision, "restore,kill"),
+    (Mutant::RestoreKeepsPast, "restore,kill"),
     (Mutant::ChecksumIgnored, "bit-flip,kill,power-loss"),
 ];
 
@@ -148,6 +154,28 @@ pub(crate) fn mutants(args: &MutantsArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("not found within {} seeds: {}", args.seeds, missed.join(", "))
+}
+
+/// Options of `cargo xtask masters-walk`.
+#[derive(clap::Args)]
+pub(crate) struct WalkArgs {
+    /// How often three masters become five and three again
+    #[arg(long, default_value_t = 20)]
+    rounds: u32,
+}
+
+/// Walks from three masters to five and back under load, with real processes: the end-to-end test, more often.
+pub(crate) fn walk(args: &WalkArgs) -> anyhow::Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program)
+        .args(["test", "--workspace", "--test=walk", "--", "--nocapture"])
+        .env("QUORATE_WALK_ROUNDS", args.rounds.to_string())
+        .current_dir(root())
+        .status()?;
+    if !status.success() {
+        bail!("the walk failed");
+    }
+    Ok(())
 }
 
 /// What CI tries of them: found by different checks, within a few seeds.

@@ -25,6 +25,8 @@ enum Command {
     ChaosSoak(chaos::SoakArgs),
     /// Simulates clusters with bugs on purpose, each of which must be found
     ChaosMutants(chaos::MutantsArgs),
+    /// Lets three masters become five and three again under load, 20 times, and looks for what was lost
+    MastersWalk(chaos::WalkArgs),
     /// Regenerates the checked-in schema tables from api/schema
     Codegen(codegen::Args),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::BenchRestore(args) => bench::restore::run(&args),
         Command::ChaosSoak(args) => chaos::soak(&args),
         Command::ChaosMutants(args) => chaos::mutants(&args),
+        Command::MastersWalk(args) => chaos::walk(&args),
         Command::Codegen(args) => codegen::run(&args),
     };
     match result {

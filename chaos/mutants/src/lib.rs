@@ -59,6 +59,18 @@ pub enum Mutant {
     ReuseNodeId,
     /// A master that joins votes before it has anything.
     LearnerVotes,
+    /// A membership change that a dead leader left half done is left so by the next one.
+    JointLeft,
+    /// A master that was made a standby goes on voting.
+    DemotedVotes,
+    /// A master that was removed, and knows it, starts again on what it has.
+    RemovedReturns,
+    /// A master whose files are of an earlier time is taken for one that has forgotten nothing.
+    OldCopyAccepted,
+    /// A cluster that is made of a backup goes on from the revision that the backup has.
+    RestoreLowersRevision,
+    /// A cluster that is made of a backup lets watches go on that know another future.
+    RestoreKeepsPast,
     /// A new leader's scheduler takes pods that are bound for pods that are not.
     BindTwice,
     /// A new leader's controllers look only at what changes from then on.
@@ -94,6 +106,12 @@ impl Mutant {
         (Self::WatchLosesAtCompaction, "watch-loses-at-compaction"),
         (Self::ReuseNodeId, "reuse-node-id"),
         (Self::LearnerVotes, "learner-votes"),
+        (Self::JointLeft, "joint-left"),
+        (Self::DemotedVotes, "demoted-votes"),
+        (Self::RemovedReturns, "removed-returns"),
+        (Self::OldCopyAccepted, "old-copy-accepted"),
+        (Self::RestoreLowersRevision, "restore-lowers-revision"),
+        (Self::RestoreKeepsPast, "restore-keeps-past"),
         (Self::BindTwice, "bind-twice"),
         (Self::LeaderForgets, "leader-forgets"),
     ];
@@ -172,16 +190,37 @@ impl Mutant {
             Self::WatchLosesAtCompaction => {
                 "A compaction takes one change more than it says (etcd #18089)"
             }
-            Self::ReuseNodeId => {
-                "A master that has lost its disk comes back under the number that it had"
-            }
-            Self::LearnerVotes => "A master that joins votes before it has anything",
             Self::BindTwice => {
                 "A new leader's scheduler takes pods that are bound for pods that are not"
             }
             Self::LeaderForgets => {
                 "A new leader's controllers look only at what changes from then on"
             }
+            other => other.what_of_members(),
+        }
+    }
+
+    /// The same, of those who come and go.
+    fn what_of_members(self) -> &'static str {
+        match self {
+            Self::ReuseNodeId => {
+                "A master that has lost its disk comes back under the number that it had"
+            }
+            Self::LearnerVotes => "A master that joins votes before it has anything",
+            Self::JointLeft => {
+                "A membership change that a dead leader left half done is left so by the next one"
+            }
+            Self::DemotedVotes => "A master that was made a standby goes on voting",
+            Self::RemovedReturns => {
+                "A master that was removed, and knows it, starts again on what it has"
+            }
+            Self::OldCopyAccepted => {
+                "A master whose files are of an earlier time is taken for one that has forgotten nothing"
+            }
+            Self::RestoreLowersRevision => {
+                "A cluster that is made of a backup goes on from the revision that the backup has"
+            }
+            _ => "A cluster that is made of a backup lets watches go on that know another future",
         }
     }
 }

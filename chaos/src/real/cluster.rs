@@ -17,6 +17,9 @@ use super::masters::Act;
 use crate::limits::LEADER_MAX;
 use crate::scenario::fault::{Effect, Need};
 
+/// As `quorate masters transfer-leader` does it.
+pub(crate) const TRANSFER: &str = "/quorate/v1/masters/transfer-leader";
+
 /// Masters that can be asked, and harmed.
 pub(crate) trait Cluster {
     /// How many masters there are.

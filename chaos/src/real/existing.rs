@@ -42,7 +42,7 @@ use reach::Reach;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Kinds of faults that can be done to masters that somebody else started.
-pub const KINDS: [Fault; 14] = [
+pub const KINDS: [Fault; 15] = [
     Fault::Pause,
     Fault::Stop,
     Fault::Kill,
@@ -57,6 +57,7 @@ pub const KINDS: [Fault; 14] = [
     Fault::Ring,
     Fault::MajoritiesRing,
     Fault::Swizzle,
+    Fault::Transfer,
 ];
 
 /// What is done when nobody allows more: a process that hangs loses nothing, and a signal ends it; nothing has to be
@@ -99,6 +100,8 @@ pub struct Existing {
     /// Who was ended: their processes.
     ended: BTreeMap<usize, u32>,
     acts: Mutex<Vec<(Instant, usize, Act)>>,
+    /// How often leadership was handed over.
+    transfers: u64,
     /// Whether anything was put on the machines.
     prepared: bool,
     /// Tell the keepers that this process is there.
@@ -143,6 +146,7 @@ impl Existing {
             at_most: Duration::ZERO,
             ended: BTreeMap::new(),
             acts: Mutex::default(),
+            transfers: 0,
             prepared: false,
             beats: JoinSet::new(),
             silent: Arc::default(),

@@ -47,6 +47,7 @@ builtin!(
     "addresses",
     "joins",
     "replace",
+    "walk",
     "hunger",
     "rollback",
     "mixed-versions",

@@ -134,6 +134,8 @@ pub enum Fault {
     Transfer,
     /// The targets are taken out of the cluster (`quorate masters remove`), lose their files, and join anew at the end
     Replace,
+    /// The targets vote no more (`quorate masters demote`), and again at the end (`quorate masters promote`)
+    Demote,
 }
 
 /// What the host must have for a fault.
@@ -243,6 +245,8 @@ pub struct Effect {
     pub leads: Option<(usize, u64)>,
     /// Who is taken out of the cluster.
     pub replaced: BTreeSet<usize>,
+    /// Who is a standby.
+    pub demoted: BTreeSet<usize>,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -287,6 +291,7 @@ impl Effect {
         self.moved.extend(&other.moved);
         self.leads = self.leads.or(other.leads);
         self.replaced.extend(&other.replaced);
+        self.demoted.extend(&other.demoted);
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -327,6 +332,8 @@ impl Effect {
         let fit: Vec<usize> = (0..count)
             .filter(|master| {
                 let sick = [&self.down, &self.paused, &self.full, &self.inodeless, &self.moved];
+                // Who does not vote helps nobody; that fewer are enough then is left aside.
+                let sick = sick.into_iter().chain([&self.demoted]).collect::<Vec<_>>();
                 !sick.iter().any(|set| set.contains(master))
                     && !self.throttled.contains_key(master)
                     && !self.clocks.contains_key(master)
@@ -437,6 +444,7 @@ impl Fault {
             | Self::Moved
             | Self::Transfer
             | Self::Replace
+            | Self::Demote
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -470,7 +478,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing if self == Self::Replace => 3,
+            Need::Nothing if matches!(self, Self::Replace | Self::Demote) => 3,
             Need::Nothing
                 if matches!(
                     self,

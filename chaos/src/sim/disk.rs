@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,6 +96,23 @@ impl Disk {
         state.pending.clear();
     }
 
+    /// What a process finds on it now.
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self::new(0);
+        copy.state().durable.clone_from(&self.state().visible);
+        copy
+    }
+
+    /// It has what the other had; no process may use it. Whether that is something else than before.
+    pub(super) fn put_back(&self, copy: &Self) -> bool {
+        let records = copy.state().durable.clone();
+        let mut state = self.state();
+        let other = state.visible != records;
+        state.visible.clone_from(&records);
+        state.durable = records;
+        other
+    }
+
     /// How long a sync takes from now on.
     pub(super) fn syncs_take(&self, least: Duration, most: Duration) {
         self.state().sync = (least, most);
@@ -148,6 +166,17 @@ impl Disk {
     /// Whether a process may have ended because of it since it was started.
     pub(super) fn harmed(&self) -> bool {
         self.state().harmed
+    }
+
+    /// The same, for a log in a directory.
+    pub(super) fn open_in(&self, directory: &Path) -> io::Result<Box<dyn LogEngine>> {
+        // The log looks whether its store was begun, and may have removed one that never came to more.
+        let begun = directory.join("db");
+        if !begun.exists() {
+            self.clear();
+            std::fs::write(begun, "")?;
+        }
+        Ok(self.open())
     }
 
     pub(super) fn open(&self) -> Box<dyn LogEngine> {

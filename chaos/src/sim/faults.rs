@@ -1,13 +1,14 @@
 //! Faults of the simulated world: how each begins, and how it is taken back.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
 use super::agent::AGENTS;
 use super::being::TRUE_RATE;
-use super::node::{self, Node, slot};
+use super::node::{self, slot};
 use super::plan::{BACK, Kind, Step};
 use super::world::{Weather, World};
 
@@ -16,6 +17,27 @@ const LOSING_MASTERS_MIN: usize = 5;
 
 /// Of a thousand bits that flip, those in snapshots.
 const SNAPSHOT_FLIPS: u32 = 400;
+
+fn remove(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_all(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
 
 impl World {
     /// A fault of the plan begins.
@@ -73,7 +95,11 @@ impl World {
             | Kind::SplitVote
             | Kind::CrashPoint
             | Kind::Join
-            | Kind::Replace => {
+            | Kind::Replace
+            | Kind::Leave
+            | Kind::Demote
+            | Kind::RollBack
+            | Kind::Restore => {
                 happens = self.begin_if_it_can(number, &step)?;
             }
             Kind::ClockJump => self.set_clocks(&step),
@@ -100,11 +126,18 @@ impl World {
                 }
                 _ => false,
             },
-            Kind::Replace => {
+            Kind::Replace | Kind::Leave => {
                 // It counts when the master knows.
                 self.asks_for_removal(step);
                 false
             }
+            Kind::Demote => {
+                // It counts when it was seen.
+                self.asks_for_demotion(step);
+                false
+            }
+            Kind::RollBack => self.copies(step)?,
+            Kind::Restore => self.disaster()?,
             Kind::CrashPoint => {
                 // It counts when a master comes by.
                 self.lay_traps(&step.masters, step.much);
@@ -195,8 +228,8 @@ impl World {
     /// Whether enough are left without it.
     fn one_may_be_lost(&self) -> bool {
         let whole = self.nodes.iter().filter(|node| node.takes_part() && !node.hurt).count();
-        let leaves = self.nodes.iter().any(Node::leaves);
-        whole == self.nodes.len() && !leaves && whole >= LOSING_MASTERS_MIN && self.all_vote()
+        let changes = self.nodes.iter().any(|node| node.leaves() || node.demoted.is_some());
+        whole == self.nodes.len() && !changes && whole >= LOSING_MASTERS_MIN && self.all_vote()
     }
 
     /// One bit of one master, if enough are left without it: the one that was met before, when it goes on with that.
@@ -217,6 +250,36 @@ impl World {
         true
     }
 
+    /// Somebody copies the disk of a master, which goes on.
+    fn copies(&mut self, step: &Step) -> anyhow::Result<bool> {
+        let Some(master) = step.masters.first().copied().filter(|_| self.one_may_be_lost()) else {
+            return Ok(false);
+        };
+        let directory = self.directory.join(&self.nodes[master].member.name);
+        let copy = directory.with_extension("copy");
+        remove(&copy)?;
+        copy_all(&directory, &copy)?;
+        self.nodes[master].copy = Some(self.nodes[master].disk.copy());
+        Ok(true)
+    }
+
+    /// And puts the copy in the place of what is there now.
+    fn puts_back(&mut self, step: &Step) -> anyhow::Result<()> {
+        for master in step.masters.iter().copied() {
+            let Some(copy) = self.nodes[master].copy.take() else { continue };
+            if !self.one_may_be_lost() {
+                continue;
+            }
+            self.crash(master, false);
+            self.nodes[master].hurt = true;
+            self.nodes[master].went_back = self.nodes[master].disk.put_back(&copy);
+            let directory = self.directory.join(&self.nodes[master].member.name);
+            remove(&directory)?;
+            std::fs::rename(directory.with_extension("copy"), &directory)?;
+        }
+        Ok(())
+    }
+
     fn split_vote(&mut self, number: usize) -> bool {
         let Some(leader) = self.leader() else { return false };
         self.plan[number].masters = vec![leader];
@@ -234,7 +297,9 @@ impl World {
         self.note(format_args!("{:?} {:?} ends", step.fault, step.masters));
         match step.fault {
             Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll => {}
-            Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint | Kind::Replace => {}
+            Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint => {}
+            Kind::Replace | Kind::Leave | Kind::Demote | Kind::Restore => {}
+            Kind::RollBack => self.puts_back(&step)?,
             Kind::LossAfterVote | Kind::LossAfterAppend => {
                 self.traps.retain(|(master, _)| !step.masters.contains(master));
             }
@@ -362,6 +427,7 @@ impl World {
 
     /// Everything that is still there is taken back, and every master and agent runs. Clocks are right again.
     pub(super) fn heal(&mut self) -> anyhow::Result<()> {
+        self.healed = true;
         for node in 0..self.agents.len() {
             let agent = &mut self.agents[node];
             let back = -std::mem::replace(&mut agent.wrong, SignedDuration::ZERO);

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tonic::body::Body;
 
 use super::agent::Dialling;
+use super::disaster::Backup;
 use super::disk::Disk;
 use super::joins::Admitted;
 use super::kube::{Bound, Used};
@@ -57,6 +58,8 @@ pub(super) enum Sent {
     Lost { from: usize, cursor: Cursor, error: String },
     /// A master tells one that wants to join.
     Joined { from: usize, joiner: usize, number: u64, admitted: Admitted },
+    /// A master has taken a backup.
+    BackedUp { from: usize, era: u64, backup: Box<Backup> },
     /// An agent dials a master.
     Dials { from: usize, to: usize, answer: Dialling },
     /// One side of a connection writes; nothing: it closes.
@@ -82,6 +85,7 @@ impl Sent {
             | Self::Seen { from, .. }
             | Self::Lost { from, .. }
             | Self::Joined { from, .. }
+            | Self::BackedUp { from, .. }
             | Self::Dials { from, .. }
             | Self::Bytes { from, .. }
             | Self::Used { from, .. }
@@ -111,6 +115,9 @@ impl Sent {
             }
             Self::Joined { from, joiner, number, admitted } => {
                 format!("m{} tells m{} {number} {admitted:?}", from + 1, joiner + 1)
+            }
+            Self::BackedUp { from, backup, .. } => {
+                format!("m{} backs up {}", from + 1, backup.told())
             }
             Self::Dials { .. } | Self::Bytes { .. } => lines::told(self).unwrap_or_default(),
             Self::Used { from, step, used } => format!("m{} did {step} {used:?}", from + 1),
@@ -219,13 +226,7 @@ impl Wire {
 
 impl Host for SimHost {
     fn open_log(&self, directory: &Path) -> io::Result<Box<dyn LogEngine>> {
-        // The log looks whether its store was begun, and may have removed one that never came to more.
-        let begun = directory.join("db");
-        if !begun.exists() {
-            self.disk.clear();
-            std::fs::write(begun, "")?;
-        }
-        Ok(self.disk.open())
+        self.disk.open_in(directory)
     }
 
     fn start(&self, _: &str, work: Work) -> io::Result<Worker> {

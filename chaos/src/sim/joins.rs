@@ -1,18 +1,15 @@
-//! Masters that join while faults come and go, that are taken out and join anew, and one that has lost its directory
-//! and asks to be let in again.
+//! Masters that join while faults come and go, that come back after they were taken out, and one that has lost its
+//! directory and asks to be let in again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_raft::NodeId;
-use quorate_store::{Change, GroupError};
+use quorate_store::GroupError;
 use rand::RngExt as _;
 
 use super::host::Sent;
 use super::judge::Found;
-use super::node::{Node, Start, slot};
-use super::plan::{Kind, Step};
+use super::node::Node;
 use super::world::{Event, World};
 use crate::check::membership::{self, Member, Membership};
 use crate::limits::{SIM_ANSWER_MAX, SIM_MASTERS_MAX};
@@ -47,14 +44,16 @@ impl World {
     /// The disk of a master is replaced by an empty one, and the master asks to be let in again.
     pub(super) fn wipe(&mut self, master: usize) -> anyhow::Result<()> {
         self.nodes[master].hurt = true;
-        self.loses_disk(master)
+        self.loses_disk(master, Duration::ZERO)
     }
 
-    fn loses_disk(&mut self, master: usize) -> anyhow::Result<()> {
+    /// It gets an empty one, and asks to be let in some time later.
+    pub(super) fn loses_disk(&mut self, master: usize, away: Duration) -> anyhow::Result<()> {
         self.crash(master, true);
         let node = &mut self.nodes[master];
         node.disk.clear();
         node.expel();
+        (node.copy, node.went_back) = (None, false);
         // Who comes back is another voter, which has given no vote.
         self.votes[master] = Default::default();
         let directory = self.directory.join(&self.nodes[master].member.name);
@@ -62,65 +61,14 @@ impl World {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        self.later(Duration::ZERO, Event::Joins { joiner: master });
-        Ok(())
-    }
-
-    /// An operator asks a master that lives for the removal of the first of these.
-    pub(super) fn asks_for_removal(&mut self, step: &Step) {
-        let Some(leaver) = step.masters.first().copied() else { return };
-        let whole = self.nodes[leaver].takes_part() && !self.nodes[leaver].hurt;
-        let asked = self.random.random_range(0..self.nodes.len());
-        let Some(masters) = self.nodes[asked].up(|up| up.masters.clone()) else { return };
-        if !whole {
-            return;
-        }
-        if self.nodes[leaver].leaves() {
-            return;
-        }
-        let denied = Arc::new(AtomicBool::new(false));
-        self.nodes[leaver].leaving = Some(denied.clone());
-        let change = Change::Remove { name: self.nodes[leaver].member.name.clone() };
-        self.nodes[asked].spawn(async move {
-            let outcome = masters.change(&change).await;
-            let certain = matches!(
-                outcome,
-                Err(GroupError::Refused(_)
-                    | GroupError::Unavailable(_)
-                    | GroupError::UnknownMaster(_))
-            );
-            denied.store(certain, Ordering::Relaxed);
-        });
-    }
-
-    /// Who knows that it was removed ends, gets an empty disk, and asks to be let in.
-    pub(super) fn look_at_leavers(&mut self) -> anyhow::Result<()> {
-        for leaver in 0..self.nodes.len() {
-            let node = &self.nodes[leaver];
-            let Some(life) = &node.life else { continue };
-            let knows = match &*slot(&life.slot) {
-                Start::Done(up) => up.masters.removed().borrow().is_some(),
-                // It ended between the mark in its directory and its last words.
-                Start::Failed(error) => error.contains("was removed from the cluster"),
-                Start::Under => false,
-            };
-            if !knows {
-                continue;
-            }
-            if !node.leaves() {
-                let text = format!("m{} says that it was removed, and nobody has", leaver + 1);
-                self.broken.push(("membership", text));
-            }
-            self.note(format_args!("m{} was removed", leaver + 1));
-            *self.faults.entry(Kind::Replace).or_insert(0) += 1;
-            self.loses_disk(leaver)?;
-        }
+        self.later(away, Event::Joins { joiner: master });
         Ok(())
     }
 
     /// A master without a number asks one that lives for it.
     pub(super) fn joins(&mut self, joiner: usize) {
-        if self.nodes[joiner].is_member() || self.nodes[joiner].lost {
+        let node = &self.nodes[joiner];
+        if node.is_member() || node.lost || self.joining.contains_key(&joiner) {
             return;
         }
         let asked = self.random.random_range(0..self.nodes.len());
@@ -199,7 +147,7 @@ impl World {
         }
     }
 
-    /// Whether everybody who came is a voter.
+    /// Whether everybody who came is a voter, and no change is half done.
     pub(super) fn all_vote(&self) -> bool {
         let Some(status) =
             self.leader().and_then(|leader| self.nodes[leader].up(|up| up.masters.status()))
@@ -207,7 +155,7 @@ impl World {
             return false;
         };
         let votes = |node: &Node| status.members.iter().any(|m| m.id == node.id && m.voter);
-        self.nodes.iter().all(|node| node.lost || votes(node))
+        !status.joint && self.nodes.iter().all(|node| node.lost || votes(node))
     }
 
     /// In the end all masters know the same members, and all of these vote.
@@ -215,9 +163,18 @@ impl World {
         let names: Vec<&str> = self.nodes.iter().map(|node| node.member.name.as_str()).collect();
         let mut all = Vec::new();
         for node in self.nodes.iter().filter(|node| !node.lost) {
+            if node.went_back {
+                let text =
+                    format!("{} goes on with what it had at an earlier time", node.member.name);
+                return vec![("membership", text)];
+            }
             let Some(status) = node.up(|up| up.masters.status()) else {
                 return vec![("membership", format!("{} does not say", node.member.name))];
             };
+            if status.joint {
+                let text = format!("{} knows of a change that is half done", node.member.name);
+                return vec![("membership", text)];
+            }
             let member = |known: &quorate_raft::MemberStatus| Member {
                 name: known.member.name.clone(),
                 id: known.id.0,

@@ -24,6 +24,7 @@ use super::client;
 use super::disk::Disk;
 use super::host::{Outbox, SimHost, Wire};
 use super::kube;
+use super::plan::Kind;
 
 const CLUSTER: &str = "51a7ed";
 
@@ -83,6 +84,14 @@ pub(super) struct Common {
     pub(super) authority: Authority,
     /// For clusters with nodes: signs tokens, which are nowhere in the store.
     pub(super) keys: Option<ClusterKeys>,
+    /// The cluster's name.
+    pub(super) cluster: String,
+}
+
+impl Common {
+    pub(super) fn new(authority: Authority, keys: Option<ClusterKeys>) -> Self {
+        Self { authority, keys, cluster: CLUSTER.to_owned() }
+    }
 }
 
 /// What a master's runtime shares with the world.
@@ -105,14 +114,46 @@ pub(super) struct Node {
     pub(super) lost: bool,
     /// It was there once.
     pub(super) has_lived: bool,
+    /// Since then.
+    pub(super) born: Duration,
     /// Numbers that it had before, and ran under.
     pub(super) former: Vec<NodeId>,
     /// Somebody has asked for its removal, which may come about, unless that is denied.
-    pub(super) leaving: Option<Arc<AtomicBool>>,
+    pub(super) leaving: Option<Leaving>,
+    /// An operator wanted it as a standby for a while.
+    pub(super) demoted: Option<Demoted>,
+    /// An earlier state of its disk, for as long as somebody means to put that back.
+    pub(super) copy: Option<Disk>,
+    /// What it has is of an earlier time.
+    pub(super) went_back: bool,
     /// Once it has a number.
     tls: Option<PeerTls>,
+    /// The cluster in which it has that.
+    cluster: String,
     /// Signs tokens, if there is an API.
     service_account_pem: Option<String>,
+}
+
+/// Somebody wanted a master as a standby.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demoted {
+    /// When.
+    pub(super) asked: Duration,
+    /// It was seen to be one.
+    pub(super) seen: bool,
+}
+
+/// Somebody wants a master to leave.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    /// Certainly not.
+    pub(super) denied: Arc<AtomicBool>,
+    /// The fault that it is.
+    pub(super) kind: Kind,
+    /// Before that it does not join anew.
+    pub(super) until: Duration,
+    /// It knew, and was started again on what it had.
+    pub(super) started_again: bool,
 }
 
 /// From a start to a crash.
@@ -218,9 +259,14 @@ impl Node {
             hurt: false,
             lost: false,
             has_lived: false,
+            born: Duration::ZERO,
             former: Vec::new(),
             leaving: None,
+            demoted: None,
+            copy: None,
+            went_back: false,
             tls: None,
+            cluster: String::new(),
             service_account_pem: common.keys.as_ref().map(|keys| keys.service_account_pem.clone()),
         }
     }
@@ -228,7 +274,7 @@ impl Node {
     /// It has a number from now on.
     pub(super) fn admit(&mut self, id: NodeId, common: &Common) -> anyhow::Result<()> {
         let authority = &common.authority;
-        let subject = Subject::Peer { cluster_id: CLUSTER.to_owned(), node_id: id.0 };
+        let subject = Subject::Peer { cluster_id: common.cluster.clone(), node_id: id.0 };
         let issued = authority.issue(&subject, jiff::Timestamp::now())?;
         self.tls = Some(PeerTls {
             ca_pem: authority.certificate_pem().to_owned(),
@@ -236,7 +282,8 @@ impl Node {
             key_pem: issued.key_pem,
         });
         self.id = id;
-        self.leaving = None;
+        self.cluster.clone_from(&common.cluster);
+        (self.leaving, self.demoted) = (None, None);
         Ok(())
     }
 
@@ -254,7 +301,7 @@ impl Node {
 
     /// Whether it may be removed: somebody has asked for that, and was not denied it.
     pub(super) fn leaves(&self) -> bool {
-        self.leaving.as_ref().is_some_and(|denied| !denied.load(Ordering::Relaxed))
+        self.leaving.as_ref().is_some_and(|leaving| !leaving.denied.load(Ordering::Relaxed))
     }
 
     /// Whether it is to run.
@@ -272,7 +319,9 @@ impl Node {
     ) -> anyhow::Result<()> {
         let tls = self.tls.clone().context("a master without a number was started")?;
         let being = Being::new(now, self.wrong)?;
-        self.has_lived = true;
+        if !std::mem::replace(&mut self.has_lived, true) {
+            self.born = now;
+        }
         let wire = Arc::new(Wire::new(own, outbox.clone(), directory));
         let host = Arc::new(SimHost { disk: self.disk.clone(), wire: wire.clone() });
         let pem = self.service_account_pem.clone();
@@ -281,7 +330,7 @@ impl Node {
         let log_bytes_min = if has_nodes { SNAPSHOT_BYTES_WITH_NODES } else { SNAPSHOT_BYTES };
         let config = Config {
             data_dir: directory.join(&self.member.name),
-            cluster_id: CLUSTER.to_owned(),
+            cluster_id: self.cluster.clone(),
             node_id: self.id,
             member: self.member.clone(),
             // Nobody listens on it: the wire takes its place.

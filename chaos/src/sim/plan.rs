@@ -64,12 +64,21 @@ pub enum Kind {
     /// A master's disk is replaced by an empty one, and the master asks to be let in again, which it must not be
     /// under the number that it had; once in a run of five masters or more.
     Wipe,
+    /// A copy of a master's disk is put back in its place later: the master must find that out, and end for good.
+    /// Once in a run of five masters or more.
+    RollBack,
     /// Masters end in the moment in which they pass a named point of the code, whenever that is; some lose power.
     CrashPoint,
     /// Another master joins, while there are fewer than five.
     Join,
     /// A master is taken out by its operator, learns that, and joins anew with an empty disk.
     Replace,
+    /// The same, and it stays away for a while: five become four, or three.
+    Leave,
+    /// A master is made a standby by its operator, and then a voter again, at times in the place of another.
+    Demote,
+    /// The disks of all masters are lost, and the newest backup goes on as a new cluster.
+    Restore,
     /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
     ClockJump,
     /// Agents end; what they run goes on, and is there when they start again.

@@ -33,12 +33,14 @@ pub(super) struct Follower {
     pub(super) number: u64,
     /// Set when it leaves that: its connection ends.
     pub(super) left: Arc<AtomicBool>,
+    /// Where it was when all was lost: it must be told that nothing goes on from there.
+    pub(super) stale: Option<u64>,
 }
 
 impl Follower {
     /// One that has asked nobody yet.
     pub(super) fn new(told: Watcher, master: usize) -> Self {
-        Self { told, master, number: 0, left: Arc::default() }
+        Self { told, master, number: 0, left: Arc::default(), stale: None }
     }
 
     /// It leaves the watch that it has: the number of the next.
@@ -86,7 +88,8 @@ impl World {
         let follower = &mut self.watchers[watcher];
         follower.master = master;
         let cursor = Cursor { watcher, number: follower.leaves() };
-        let (after, left) = (follower.at(), follower.left.clone());
+        let (after, left) =
+            (follower.stale.unwrap_or_else(|| follower.at()), follower.left.clone());
         let stays = Duration::from_millis(self.random.random_range(STAYS));
         let outbox = self.outbox.clone();
         self.nodes[master].spawn(client::follow(store, after, master, cursor, left, outbox));
@@ -98,6 +101,14 @@ impl World {
         let follower = &mut self.watchers[cursor.watcher];
         if follower.number != cursor.number {
             return;
+        }
+        if let Some(stale) = follower.stale.take() {
+            let text = format!(
+                "{} went on from revision {stale} after a restore, which knows nothing of that",
+                follower.told.name
+            );
+            self.broken.push(("watches", text));
+            return self.moves(cursor.watcher);
         }
         if follower.told.sent.len() > TOLD_MAX {
             let text = format!("{} was told far more than happened", follower.told.name);
@@ -161,6 +172,9 @@ impl World {
     }
 
     pub(super) fn asks(&mut self, operation: u64, master: usize, asked: Asked) {
+        if operation <= self.era.began {
+            return;
+        }
         let outbox = self.outbox.clone();
         let found = self.nodes[master].up(|up| up.store.clone());
         let Some(store) = found else {

@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 use super::OVER;
 use super::agent::{AgentNode, Dialling};
 use super::client::{self, Asked, Told};
+use super::disaster::Era;
 use super::host::{self, Exchange, Outbox, Packed, Sent, Waiting};
 use super::joins::Admitted;
 use super::judge::Found;
@@ -28,19 +29,25 @@ use super::plan::{Kind, Plan};
 use super::points::Points;
 use super::trace::Trace;
 use super::users::{Client, Follower, UnderWay};
+use crate::check::memberships::Course;
 use crate::check::watch::{self, Watcher};
 use crate::history::Operation;
 use crate::limits::{
-    SIM_BOOT_MAX, SIM_BROKEN_MAX as BROKEN_MAX, SIM_COMPACT_EVERY, SIM_HISTORY_CHANGES,
-    SIM_HISTORY_CHANGES_WITH_NODES, SIM_STATES_MAX as STATES_MAX, SIM_TICK,
+    SIM_BOOT_MAX, SIM_COMPACT_EVERY, SIM_HISTORY_CHANGES, SIM_HISTORY_CHANGES_WITH_NODES, SIM_TICK,
 };
 use crate::model::{RegisterInput, RegisterOutput};
 
 /// Ticks between two looks at every master.
 const LOOK_EVERY: u64 = 8;
 
+/// Ticks between two looks at the members.
+const MEMBERS_EVERY: u64 = 4 * LOOK_EVERY;
+
 /// Ticks after which agents live for as many: they have less to do.
 const AGENTS_EVERY: u64 = 4;
+
+/// What a master says whose files are of an earlier time.
+const WENT_BACK: &str = "are of an earlier time";
 
 /// What happens at a time.
 #[derive(Debug)]
@@ -92,6 +99,10 @@ pub(super) enum Event {
         joiner: usize,
         number: u64,
         admitted: Admitted,
+    },
+    /// An operator wants a standby to vote again.
+    Promotes {
+        master: usize,
     },
     /// A fault of the plan.
     Begins {
@@ -205,6 +216,12 @@ pub(super) struct World {
     pub(super) joining: BTreeMap<usize, u64>,
     /// All that were ever given.
     pub(super) numbers: BTreeSet<NodeId>,
+    /// All memberships that masters had.
+    pub(super) members: Course,
+    /// The faults are over.
+    pub(super) healed: bool,
+    /// The time since all was lost last.
+    pub(super) era: Era,
     pub(super) plan: Plan,
     /// What happened, how often.
     pub(super) faults: BTreeMap<Kind, usize>,
@@ -217,7 +234,7 @@ pub(super) struct World {
     /// Of each master: the highest vote that it has given before its last start, and since.
     pub(super) votes: Vec<(Voted, Voted)>,
     /// Revision and hash after an index, and who said so first.
-    states: BTreeMap<u64, (usize, u64, u128)>,
+    pub(super) states: BTreeMap<u64, (usize, u64, u128)>,
     pub(super) trace: Trace,
     queue: BinaryHeap<Reverse<Due>>,
     number: u64,
@@ -269,9 +286,12 @@ impl World {
             weather: Weather::FAIR,
             cuts: BTreeMap::new(),
             cut_by: BTreeMap::new(),
-            common: Common { authority: Authority::generate("simulation", now)?, keys },
+            common: Common::new(Authority::generate("simulation", now)?, keys),
             joining: BTreeMap::new(),
             numbers: BTreeSet::new(),
+            members: Course::default(),
+            healed: false,
+            era: Era::default(),
             plan: Plan::new(),
             faults: BTreeMap::new(),
             history: Vec::new(),
@@ -433,6 +453,9 @@ impl World {
             self.beat.store(self.ticks, Ordering::Relaxed);
             if self.ticks.is_multiple_of(LOOK_EVERY) {
                 self.look_at_leavers()?;
+                if self.ticks.is_multiple_of(MEMBERS_EVERY) {
+                    self.look_at_stillborn()?;
+                }
                 self.look();
             }
         }
@@ -516,7 +539,10 @@ impl World {
             }
             Sent::Seen { cursor, changes, up_to, .. } => self.seen(cursor, changes, up_to),
             Sent::Lost { cursor, error, .. } => {
-                if self.watchers[cursor.watcher].number == cursor.number {
+                let follower = &self.watchers[cursor.watcher];
+                if follower.number == cursor.number && follower.stale.is_some() {
+                    self.past_is_gone(cursor.watcher);
+                } else if follower.number == cursor.number {
                     let name = &self.watchers[cursor.watcher].told.name;
                     self.broken.push(("watches", format!("{name} was ended: {error}")));
                 }
@@ -524,6 +550,7 @@ impl World {
             Sent::Joined { joiner, number, admitted, .. } => {
                 self.later(travel, Event::JoinerIsTold { joiner, number, admitted });
             }
+            Sent::BackedUp { era, backup, .. } => self.backed_up(era, *backup),
             Sent::Dials { from, to, answer } => self.dials(from, to, answer),
             Sent::Bytes { line, side, bytes, .. } => self.writes(line, side, bytes),
             Sent::Used { step, used, .. } => self.later(travel, Event::UserIsTold { step, used }),
@@ -532,47 +559,6 @@ impl World {
             Sent::Applied { from, index, revision, hash } => {
                 self.applied(from, index, (revision, hash))
             }
-        }
-    }
-
-    /// Persistent state (Raft, figure 2): a vote that was given is on disk, and whoever starts again stands by it.
-    /// Answers of one life do not come in the order in which they were made: some wait for the disk.
-    fn voted(&mut self, from: usize, vote: Voted, given: bool) {
-        let (before, since) = &mut self.votes[from];
-        if given {
-            *since = vote.max(*since);
-        }
-        if vote < *before && self.broken.len() < BROKEN_MAX {
-            let text = format!(
-                "m{} gave its vote to {} in term {}, and after a start stood by one for {} in term {}",
-                from + 1,
-                before.1,
-                before.0,
-                vote.1,
-                vote.0
-            );
-            self.broken.push(("votes", text));
-        }
-    }
-
-    /// State machine safety (Raft, figure 3): whoever has applied the same entries has the same state.
-    fn applied(&mut self, from: usize, index: u64, state: (u64, u128)) {
-        let (first, revision, hash) = *self.states.entry(index).or_insert((from, state.0, state.1));
-        if (revision, hash) != state && self.broken.len() < BROKEN_MAX {
-            self.broken.push((
-                "state",
-                format!(
-                    "after entry {index} m{} is at revision {revision} with the hash {hash:032x}, \
-                     m{} at {} with {:032x}",
-                    first + 1,
-                    from + 1,
-                    state.0,
-                    state.1
-                ),
-            ));
-        }
-        while self.states.len() > STATES_MAX {
-            self.states.pop_first();
         }
     }
 
@@ -607,6 +593,7 @@ impl World {
             Event::JoinerIsTold { joiner, number, admitted } => {
                 self.joiner_is_told(joiner, number, admitted)?;
             }
+            Event::Promotes { master } => self.promotes(master),
             Event::Begins { step } => self.begin(step)?,
             Event::Ends { step } => self.end(step)?,
             Event::Follows { watcher, number } => self.follows(watcher, number),
@@ -625,6 +612,7 @@ impl World {
                         node.spawn(client::compact(store, leave));
                     }
                 }
+                self.backs_up();
                 self.later(SIM_COMPACT_EVERY, Event::Compacts);
             }
         }
@@ -729,16 +717,18 @@ impl World {
 
     /// How many operations had an answer.
     pub(super) fn answered(&self) -> usize {
-        self.history.iter().filter(|(_, operation)| operation.output().is_some()).count()
+        let now = self.history.iter().filter(|(_, operation)| operation.output().is_some());
+        self.era.answered_before + now.count()
     }
 
     // === what is looked at all the time ===
 
     fn look(&mut self) {
-        if self.nodes.len() > self.watchers.len()
-            && let Some(leader) = self.leader()
-        {
-            self.look_at_voters(leader);
+        if self.ticks.is_multiple_of(MEMBERS_EVERY) {
+            if let Some(leader) = self.leader() {
+                self.look_at_voters(leader);
+            }
+            self.look_at_members();
         }
         let mut refused = Vec::new();
         for (position, node) in self.nodes.iter().enumerate() {
@@ -751,6 +741,11 @@ impl World {
                     }
                     match &*up.masters.fatal().borrow() {
                         Some(_) if node.disk.harmed() || life.stopping => continue,
+                        // It found out.
+                        Some(fatal) if node.hurt && fatal.to_string().contains(WENT_BACK) => {
+                            refused.push(position);
+                            continue;
+                        }
                         Some(fatal) => format!("m{} ended by itself: {fatal}", position + 1),
                         None => continue,
                     }

@@ -207,6 +207,9 @@ impl Inner {
     /// Finishes a joint configuration that nobody works on. Undoing it needs the same two
     /// majorities, so going forward is never worse.
     pub(crate) async fn finish_joint(&self) {
+        if mutants::is(Mutant::JointLeft) {
+            return;
+        }
         let Ok(_one_at_a_time) = self.membership_lock.try_lock() else { return };
         let Ok(metrics) = self.leader_metrics() else { return };
         let configs = metrics.membership_config.membership().get_joint_config();

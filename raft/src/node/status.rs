@@ -81,6 +81,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// A membership change is half done.
     pub joint: bool,
+    /// The log entry that made these the members. It counts from when it is in the log: it may be above `applied`.
+    pub members_since: Option<LogIndex>,
     /// On the leader: milliseconds since a quorum last answered (0 when it is a quorum itself).
     pub quorum_ack_ms: Option<u64>,
     /// 99th percentile of the last group commits, write and sync.
@@ -207,6 +209,7 @@ impl RaftNode {
             snapshot: index_of(metrics.snapshot),
             purged: index_of(metrics.purged),
             joint: metrics.membership_config.membership().get_joint_config().len() > 1,
+            members_since: index_of(*metrics.membership_config.log_id()),
             members,
             quorum_ack_ms: if leads && alone { Some(0) } else { acked.filter(|_| leads) },
             sync_p99: log.sync_p99(),

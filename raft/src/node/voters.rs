@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
@@ -129,6 +130,7 @@ impl Reform {
         if let Some(gone) = goes {
             let ids = BTreeSet::from([gone]);
             match (find(members, gone)?.voter, retain) {
+                (true, true) if mutants::is(Mutant::DemotedVotes) => {}
                 (true, _) => changes.push(Change::RemoveVoters(ids)),
                 (false, true) => {}
                 (false, false) => changes.push(Change::RemoveNodes(ids)),

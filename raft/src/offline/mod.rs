@@ -6,5 +6,5 @@
 pub mod seed;
 pub mod survivor;
 
-pub use seed::{Seed, seed};
+pub use seed::{Seed, seed, seed_on};
 pub use survivor::{Standing, Survivor};

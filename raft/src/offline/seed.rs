@@ -1,6 +1,7 @@
 //! A directory with which a new cluster of one master begins: a state, as a snapshot, and a log that goes on after it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use crate::codec::{
@@ -9,7 +10,7 @@ use crate::codec::{
 use crate::error::StartError;
 use crate::limits::SEED_INDEX_MIN;
 use crate::log::directory;
-use crate::log::engine::Batch;
+use crate::log::engine::{Batch, LogEngine};
 use crate::log::open;
 use crate::log::record::{self, STATE_KEY};
 use crate::log::sled_engine::SledEngine;
@@ -42,6 +43,19 @@ pub struct Seed<'a> {
 /// # Errors
 /// [`StartError`]: the directory is of no use then.
 pub fn seed(seed: &Seed<'_>, state: SnapshotWriter) -> Result<NodeId, StartError> {
+    let engine = |path: &Path| Ok(Box::new(SledEngine::open(path)?) as Box<dyn LogEngine>);
+    futures::executor::block_on(seed_on(seed, state, engine))
+}
+
+/// The same, with the log on another engine.
+///
+/// # Errors
+/// As [`seed`].
+pub async fn seed_on(
+    seed: &Seed<'_>,
+    state: SnapshotWriter,
+    open_engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
+) -> Result<NodeId, StartError> {
     if seed.index.0 < SEED_INDEX_MIN {
         let problem = format!("a new cluster cannot begin at log entry {}", seed.index);
         return Err(StartError::Config(problem));
@@ -57,9 +71,8 @@ pub fn seed(seed: &Seed<'_>, state: SnapshotWriter) -> Result<NodeId, StartError
     directory::create(&raft)?;
     let lock = directory::lock(&raft)?;
     let identity = DiskIdentity { cluster_id: seed.cluster_id.to_owned(), node_id: node };
-    futures::executor::block_on(async {
-        let opened =
-            open::open(&raft, &identity, |path| Ok(Box::new(SledEngine::open(path)?))).await?;
+    {
+        let opened = open::open(&raft, &identity, open_engine).await?;
         let mut engine = opened.engine;
         // As if all had been decided under its leadership: the next one has a higher term.
         let vote = Some(DiskVote { term: seed.term.0, node, committed: true });
@@ -78,8 +91,7 @@ pub fn seed(seed: &Seed<'_>, state: SnapshotWriter) -> Result<NodeId, StartError
         let synced = Synced { sequence: state.sequence, vote };
         let written = opened.witness.write(synced).and_then(|()| opened.witness.sync());
         written.map_err(io("write"))?;
-        Ok::<_, StartError>(())
-    })?;
+    }
     // The store writes more when it is closed.
     open::sync_files(&raft).map_err(io("sync"))?;
     drop(lock);

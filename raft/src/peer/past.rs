@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderValue};
+use quorate_mutants::{self as mutants, Mutant};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -247,7 +248,9 @@ impl Past {
         let others =
             heard.of.get(&node).into_iter().flatten().filter(|(other, _)| **other != start);
         match others.map(|(_, synced)| *synced).max() {
-            Some(known) if known > began => Err(WentBack { node, known, began }),
+            Some(known) if known > began && !mutants::is(Mutant::OldCopyAccepted) => {
+                Err(WentBack { node, known, began })
+            }
             _ => Ok(()),
         }
     }

@@ -7,13 +7,40 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
+use hyper::Method;
+use serde_json::json;
 
 use super::hands;
 use super::{Act, Credentials, Existing, LOOK_EVERY};
 use crate::limits::FIT_MAX;
-use crate::real::cluster::{Cluster, is_ready};
+use crate::real::client::{Connection, NoAnswer};
+use crate::real::cluster::{Cluster, TRANSFER, is_ready};
 use crate::real::workload::lock;
 use crate::scenario::fault::{Effect, Need};
+
+impl Existing {
+    /// Asks those who run, the heir last, to make it the leader. Whoever is down or cut off is not made to lead.
+    async fn hand_over(&mut self, heir: usize, now: &Effect) {
+        let before = self.leader_beside(now).await;
+        let body = json!({ "to": self.name(heir) });
+        let runs = |master: &usize| !now.down.contains(master) && !now.paused.contains(master);
+        let mut order: Vec<usize> = (0..self.masters.len()).filter(runs).collect();
+        order.sort_by_key(|master| *master == heir);
+        for master in order {
+            let opened = Connection::open(self.api(master), self.credentials()).await;
+            let Ok(mut connection) = opened else { continue };
+            match connection.call(Method::POST, TRANSFER, Some(&body)).await {
+                Ok(answer) if answer.code == 200 => {
+                    self.transfers += u64::from(before != Some(heir));
+                    return;
+                }
+                // Another may reach the leader.
+                Ok(_) | Err(NoAnswer::NotSent(_)) => {}
+                Err(NoAnswer::Unknown(_)) => return,
+            }
+        }
+    }
+}
 
 impl Cluster for Existing {
     fn count(&self) -> usize {
@@ -106,6 +133,9 @@ impl Cluster for Existing {
     }
 
     async fn change(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        if let Some((heir, _)) = to.leads.filter(|_| to.leads != from.leads) {
+            self.hand_over(heir, to).await;
+        }
         let wanted: Vec<Vec<hands::Act>> =
             (0..self.masters.len()).map(|master| self.acts_of(master, from, to)).collect();
         let at_most = self.at_most;
@@ -165,8 +195,8 @@ impl Cluster for Existing {
         .await
     }
 
-    fn met(&self, _: &Effect) -> Option<u64> {
-        None
+    fn met(&self, effect: &Effect) -> Option<u64> {
+        effect.leads.map(|_| self.transfers)
     }
 
     async fn decided(&mut self, _: &Effect) {}

@@ -437,6 +437,10 @@ impl Masters {
         {
             shown.push(seen.clone());
         }
+        let demoted = self.nuisances.verbs.demoted.get(&master);
+        if let Some(seen) = demoted.filter(|_| effect.demoted.contains(&master)) {
+            shown.push(seen.clone());
+        }
         self.look_at_nuisances(effect, (master, runs), shown)?;
         if let Some(spoilt) =
             self.nuisances.spoilt.get(&master).filter(|_| effect.certificates.contains_key(&master))

@@ -1,4 +1,5 @@
-//! What operators do to masters with `quorate masters`: leadership handed over, a master taken out and joined anew.
+//! What operators do to masters with `quorate masters`: leadership handed over, a master taken out and joined anew, or
+//! made a standby and a voter again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use tokio::time::timeout;
 use super::{Act, Broke, Masters, token};
 use crate::limits::{LEADER_MAX, REFUSED_MAX, REMOVAL_MAX, REMOVED_MAX};
 use crate::real::client::{Connection, NoAnswer};
-use crate::real::cluster::Cluster as _;
+use crate::real::cluster::{Cluster as _, TRANSFER};
 use crate::scenario::fault::Effect;
 
-/// As `quorate masters remove` and `transfer-leader` do it.
+/// As `quorate masters remove`, `demote` and `promote` do it.
 const REMOVE: &str = "/quorate/v1/masters/remove";
-const TRANSFER: &str = "/quorate/v1/masters/transfer-leader";
+const DEMOTE: &str = "/quorate/v1/masters/demote";
+const PROMOTE: &str = "/quorate/v1/masters/promote";
 
 /// Between two tries of what was refused.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +30,8 @@ pub(super) struct Verbs {
     pub(super) transfers: u64,
     /// Who was taken out, with the number that it had, and what was seen of it.
     pub(super) removed: BTreeMap<usize, (u64, String)>,
+    /// Who was made a standby, and what was seen of it.
+    pub(super) demoted: BTreeMap<usize, String>,
     /// Whose directory is empty since then: it must be let in before it is started.
     pub(super) emptied: BTreeSet<usize>,
 }
@@ -59,7 +63,76 @@ impl Masters {
         for master in to.replaced.difference(&from.replaced).copied().collect::<Vec<_>>() {
             self.take_out(master, from, to).await?;
         }
+        for master in to.demoted.difference(&from.demoted).copied().collect::<Vec<_>>() {
+            self.demote(master, to).await;
+        }
+        for master in from.demoted.difference(&to.demoted).copied().collect::<Vec<_>>() {
+            self.promote(master, to).await;
+        }
         Ok(())
+    }
+
+    /// A master is made a standby, if the others can do without its vote: [`Masters::shows`] tells.
+    async fn demote(&mut self, master: usize, to: &Effect) {
+        let name = self.name(master).to_owned();
+        // An older program does not know what that is, and nobody is demoted as long as one is there.
+        if self.masters[..self.count].iter().any(|master| master.is_older) {
+            return;
+        }
+        match self.insist((DEMOTE, &name), (master, to), "standby").await {
+            Ok(()) => {
+                self.nuisances.verbs.demoted.insert(master, format!("{name} is a standby"));
+            }
+            Err(why) => tracing::warn!(name, why, "it was not demoted"),
+        }
+    }
+
+    /// And a voter again: whether it came to that [`Masters::votes_again`] tells.
+    async fn promote(&mut self, master: usize, to: &Effect) {
+        let name = self.name(master).to_owned();
+        if self.nuisances.verbs.demoted.contains_key(&master)
+            && let Err(why) = self.insist((PROMOTE, &name), (master, to), "follower").await
+        {
+            tracing::warn!(name, why, "it was not promoted");
+        }
+    }
+
+    /// Asks until it is done, or seen to be so.
+    async fn insist(
+        &self,
+        (path, name): (&str, &str),
+        (master, now): (usize, &Effect),
+        role: &str,
+    ) -> Result<(), String> {
+        let (begin, mut patience) = (Instant::now(), REMOVED_MAX);
+        loop {
+            let why = match self.ask_any(now, (path, json!({ "name": name })), master).await {
+                Asked::Done => return Ok(()),
+                Asked::Denied(why) => why,
+                Asked::Unknown(why) => {
+                    patience = REMOVAL_MAX;
+                    why
+                }
+            };
+            if self.role_of(name).await.as_deref() == Some(role) {
+                return Ok(());
+            }
+            if begin.elapsed() > patience {
+                return Err(why);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether who was a standby votes again.
+    pub(super) async fn votes_again(&self, master: usize) -> Result<String, String> {
+        if !self.nuisances.verbs.demoted.contains_key(&master) {
+            return Ok("it was not demoted".to_owned());
+        }
+        match self.role_of(self.name(master)).await.as_deref() {
+            Some("leader" | "follower") => Ok("it votes again".to_owned()),
+            role => Err(format!("it is {role:?}")),
+        }
     }
 
     /// Who is to be started and has an empty directory is given what it needs to join.

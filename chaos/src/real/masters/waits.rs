@@ -98,7 +98,7 @@ impl Masters {
     ) -> Result<Vec<String>, String> {
         let mut seen = Vec::new();
         let met = done.behind.iter().chain(&done.asleep).chain(done.certificates.keys());
-        let met = met.chain(&done.replaced);
+        let met = met.chain(&done.replaced).chain(&done.demoted);
         for master in met.copied().collect::<Vec<usize>>() {
             let begin = Instant::now();
             loop {
@@ -125,6 +125,7 @@ impl Masters {
         }
         self.nuisances.behind.retain(|master, _| !done.behind.contains(master));
         self.nuisances.verbs.removed.retain(|master, _| !done.replaced.contains(master));
+        self.nuisances.verbs.demoted.retain(|master, _| !done.demoted.contains(master));
         self.nuisances.spoilt.retain(|master, _| !done.certificates.contains_key(master));
         Ok(seen)
     }
@@ -150,6 +151,9 @@ impl Masters {
         }
         if done.replaced.contains(&master) {
             return self.is_back(master).await;
+        }
+        if done.demoted.contains(&master) {
+            return self.votes_again(master).await;
         }
         match self.nuisances.spoilt.get(&master) {
             Some(spoilt) if done.certificates.contains_key(&master) => {

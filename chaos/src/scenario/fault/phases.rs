@@ -53,6 +53,7 @@ impl Fault {
             | Self::DiskFull
             | Self::DiskInodes
             | Self::Replace
+            | Self::Demote
             | Self::Moved => at_once(self.marked(met, with, random)),
             Self::Delay => at_once(toxic(met, delay(with))),
             Self::Loss => at_once(toxic(met, Toxic::Loss(with.percent.unwrap_or(20)))),
@@ -109,6 +110,7 @@ impl Fault {
             Self::DiskInodes => Effect { inodeless: all, ..none },
             Self::Moved => Effect { moved: all, ..none },
             Self::Replace => Effect { down: all.clone(), replaced: all, ..none },
+            Self::Demote => Effect { demoted: all, ..none },
             _ => {
                 let cuts = Self::Isolate.cuts(met, with, random);
                 Effect { cuts, behind: all, ..none }
