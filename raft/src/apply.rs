@@ -30,6 +30,13 @@ pub(crate) enum Command {
     Hold(Hold),
 }
 
+impl Command {
+    /// What has to wait is done by the loop.
+    fn or_hold(self) -> Result<Self, Hold> {
+        if let Self::Hold(hold) = self { Err(hold) } else { Ok(self) }
+    }
+}
+
 /// Nothing is applied until a better state has come, or nobody wants to bring one any more.
 pub(crate) struct Hold {
     /// Told the last index that is applied.
@@ -112,7 +119,7 @@ pub(crate) fn start<M: StateMachine>(
     fatal: watch::Sender<Option<Fatal>>,
     host: &dyn Host,
 ) -> std::io::Result<ApplyThread> {
-    let (commands, mut queue) = mpsc::channel(QUEUE);
+    let (commands, mut queue) = mpsc::channel::<Command>(QUEUE);
     let applied = Arc::new(Applied::new());
     let mut worker = Worker {
         machine,
@@ -122,12 +129,12 @@ pub(crate) fn start<M: StateMachine>(
     };
     let work = async move {
         while let Some(command) = queue.recv().await {
-            let command = match command {
-                Command::Hold(hold) => {
+            let command = match command.or_hold() {
+                Ok(command) => command,
+                Err(hold) => {
                     worker.hold(hold).await;
                     continue;
                 }
-                command => command,
             };
             if catch_unwind(AssertUnwindSafe(|| worker.handle(command))).is_err() {
                 tracing::error!("the state machine panicked");

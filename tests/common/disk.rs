@@ -41,7 +41,7 @@ impl SmallDisk {
 
     /// Takes or gives back space until about so many MiB are free; all that was taken with `u64::MAX`.
     pub fn leave(&self, mebibytes: u64) {
-        let path = &self.path.join("filler");
+        let path = self.path.join("filler");
         drop(std::fs::remove_file(&path));
         if mebibytes == u64::MAX {
             return;
