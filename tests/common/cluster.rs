@@ -32,6 +32,8 @@ pub struct Cluster {
     data: PathBuf,
     /// Further options of each master that is started from now on.
     pub options: Vec<String>,
+    /// In the environment of each master that is started from now on.
+    pub variables: Vec<(String, String)>,
     pub directory: Scratch,
 }
 
@@ -57,7 +59,10 @@ impl Cluster {
         let range = PodRange::claim();
         let data = data.unwrap_or_else(|| directory.path()).to_owned();
         let (masters_before, agents, options) = (Vec::new(), Vec::new(), Vec::new());
-        let mut cluster = Self { data, directory, range, masters: masters_before, agents, options };
+        let variables = Vec::new();
+        let before = masters_before;
+        let mut cluster =
+            Self { data, directory, range, masters: before, agents, options, variables };
         for number in 0..masters {
             cluster.add_master(number, 0);
         }
@@ -116,7 +121,8 @@ impl Cluster {
         if let Some((url, token)) = &join {
             arguments.extend(["--join", url, "--token", token]);
         }
-        Process::start(&self.directory.path().join(format!("{name}.log")), &arguments)
+        let log = self.directory.path().join(format!("{name}.log"));
+        Process::start_in(&log, &arguments, &self.variables)
     }
 
     /// Starts a killed master again on its data.

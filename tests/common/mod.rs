@@ -13,6 +13,7 @@ pub mod load;
 pub mod memory;
 pub mod network;
 pub mod process;
+pub mod s3;
 pub mod scratch;
 
 use std::time::{Duration, Instant};

@@ -21,12 +21,18 @@ pub struct Process {
 
 impl Process {
     pub fn start(log: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(log, arguments, &[])
+    }
+
+    /// With these variables in its environment, too.
+    pub fn start_in(log: &Path, arguments: &[&str], variables: &[(String, String)]) -> Self {
         step(&format!("+ quorate {}", arguments.join(" ")));
         let begins_at = std::fs::read_to_string(log).unwrap_or_default().len();
         let out = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(arguments)
             .env("QUORATE_LOG_LEVEL", "info,openraft=error")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
