@@ -50,6 +50,20 @@ async fn listed(bucket: &Bucket, place: &str, wanted: impl Fn(&[Value]) -> bool)
     }
 }
 
+/// What other days, other clusters and people have put there.
+fn fill(bucket: &Bucket, bytes: Vec<u8>) {
+    let text = String::from_utf8_lossy(&bytes[12..400]).into_owned();
+    let at = 12 + text.find("\"madeAt\":\"").unwrap() + 10;
+    for day in 1..=3 {
+        let mut old = bytes.clone();
+        old[at..at + 10].copy_from_slice(format!("2025-01-0{day}").as_bytes());
+        bucket.put(&format!("of/this-cluster/scheduled-m0-2025010{day}T000000Z.backup"), old);
+    }
+    bucket.put("of/this-cluster/notes.txt", b"mine".to_vec());
+    bucket.put("of/this-cluster/damaged.backup", b"no backup at all".to_vec());
+    bucket.put("of/another/scheduled-m0-20250101T000000Z.backup", bytes);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backups_go_to_a_bucket_and_come_back() {
     let bucket = Bucket::start().await;
@@ -67,18 +81,8 @@ async fn backups_go_to_a_bucket_and_come_back() {
     // One of an earlier day, so that the next is due at once; those of others, which stay.
     let own = desk.join("one.backup");
     cluster.quorate_at(0, &["backup", "save", &own.display().to_string()]);
-    let bytes = std::fs::read(&own).unwrap();
-    let text = String::from_utf8_lossy(&bytes[12..400]).into_owned();
-    let at = 12 + text.find("\"madeAt\":\"").unwrap() + 10;
     cluster.masters[0].process.kill_9();
-    for day in 1..=3 {
-        let mut old = bytes.clone();
-        old[at..at + 10].copy_from_slice(format!("2025-01-0{day}").as_bytes());
-        bucket.put(&format!("of/this-cluster/scheduled-m0-2025010{day}T000000Z.backup"), old);
-    }
-    bucket.put("of/this-cluster/notes.txt", b"mine".to_vec());
-    bucket.put("of/this-cluster/damaged.backup", b"no backup at all".to_vec());
-    bucket.put("of/another/scheduled-m0-20250101T000000Z.backup", bytes.clone());
+    fill(&bucket, std::fs::read(&own).unwrap());
     cluster.restart(0);
     let scheduled = |item: &&Value| item["file"].as_str().unwrap().contains("/scheduled-m0-2");
     let items = listed(&bucket, place, |items| {

@@ -1,6 +1,7 @@
 //! A leader that is not fit to lead hands over to a master that is: its disk is full, or too slow.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate_raft::MemberStatus;
@@ -18,6 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After a try, taken or not, the next one is not before this: leadership that goes to and fro is worse than a slow one.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// When this master last handed over by itself, whatever leadership that was in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HandedOver(Arc<Mutex<Option<Instant>>>);
+
+impl HandedOver {
+    fn lately(&self, now: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
+    }
+
+    fn note(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+}
+
 /// Since when each alarm of this master has lasted.
 #[derive(Debug, Default)]
 struct Lasting(BTreeMap<Alarm, Instant>);
@@ -34,9 +50,12 @@ impl Lasting {
 }
 
 /// Looks after that for as long as it is not ended; only a leader has to.
-pub(crate) async fn look_after_fitness(masters: Masters, ended: CancellationToken) {
+pub(crate) async fn look_after_fitness(
+    masters: Masters,
+    handed: HandedOver,
+    ended: CancellationToken,
+) {
     let mut lasting = Lasting::default();
-    let mut not_before = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -44,11 +63,11 @@ pub(crate) async fn look_after_fitness(masters: Masters, ended: CancellationToke
         }
         let (status, now) = (masters.status(), Instant::now());
         let Some(alarm) = lasting.look(masters.alarms(), now) else { continue };
-        if now < not_before || status.leader != Some(status.id) || status.joint {
+        if handed.lately(now) || status.leader != Some(status.id) || status.joint {
             continue;
         }
         let Some(to) = fit(&masters, &status.members).await else { continue };
-        not_before = Instant::now() + PAUSE;
+        handed.note(now);
         tracing::warn!(%alarm, to, "this master is not fit to lead: handing over");
         if let Err(error) = masters.change(&Change::Lead { to: Some(to.clone()) }).await {
             tracing::warn!(%alarm, to, %error, "leadership could not be handed over");
@@ -66,7 +85,8 @@ async fn fit(masters: &Masters, members: &[MemberStatus]) -> Option<String> {
     level.sort_by_key(|known| known.lag);
     for known in level {
         let alarms = masters.alarms_of(known.id).await;
-        if alarms.is_some_and(|alarms| !alarms.into_iter().any(Alarm::unfit_to_lead)) {
+        let ill = |alarm: Alarm| alarm.unfit_to_lead() || alarm == Alarm::Corrupt;
+        if alarms.is_some_and(|alarms| !alarms.into_iter().any(ill)) {
             return Some(known.member.name.clone());
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::handover::look_after_fitness;
+use super::handover::{HandedOver, look_after_fitness};
 use super::living::Living;
 use super::membership::{MembershipRules, look_after_members};
 use super::{news, objects};
@@ -38,6 +38,7 @@ pub(crate) struct Roles {
     pub(crate) store: Store,
     pub(crate) masters: Masters,
     pub(crate) membership: MembershipRules,
+    pub(crate) handed: HandedOver,
     pub(crate) admit: Arc<ControllerAdmit>,
     pub(crate) hub: AgentHub,
     pub(crate) clock: Clock,
@@ -116,7 +117,11 @@ async fn run(
     let masters = roles.masters.clone();
     let membership = tokio::spawn(look_after_members(masters, roles.membership, ended.clone()));
     // 5. A leader that is not fit to lead lets another.
-    let fitness = tokio::spawn(look_after_fitness(roles.masters.clone(), ended.clone()));
+    let fitness = tokio::spawn(look_after_fitness(
+        roles.masters.clone(),
+        roles.handed.clone(),
+        ended.clone(),
+    ));
     // 6. What happens to the masters is told as events.
     let news =
         news::tell(roles.masters.clone(), lead.clone(), roles.admit.clone(), roles.clock.clone());

@@ -194,6 +194,7 @@ impl Prepared {
             store: store.clone(),
             masters: masters.clone(),
             membership: parts.membership,
+            handed: handover::HandedOver::default(),
             admit: admit.clone(),
             hub: hub.clone(),
             clock: parts.clock,

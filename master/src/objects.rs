@@ -86,7 +86,7 @@ fn wanted(status: &Status, told: &BTreeMap<NodeId, Told>) -> BTreeMap<String, Va
         let (ready, reason, message) = match (answers, unfit) {
             (false, _) => ("False", "Silent", "it does not answer the leader"),
             (true, true) => {
-                ("False", "Corrupt", "its state is damaged, and is taken from another master")
+                ("False", "Corrupt", "what it has is not what was decided: its log says more")
             }
             (true, false) => ("True", "Answers", "it answers the leader"),
         };

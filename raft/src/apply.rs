@@ -2,7 +2,7 @@
 //! only then lets writers be answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::Fatal;
 use crate::host::{Host, Worker as HostWorker};
+use crate::limits::APPLY_BATCH_MAX;
 use crate::machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 use crate::raft_types::{Entry, LogId, Reply, StoredMembership, TypeConfig, term_of};
 use crate::snapshot::file::SnapshotFile;
@@ -30,6 +31,13 @@ pub(crate) enum Command {
     Hold(Hold),
 }
 
+/// What is put in the place of a damaged state.
+pub(crate) struct Better {
+    pub(crate) file: SnapshotFile,
+    /// The entries that follow it, up to what was applied; none when it reaches further.
+    pub(crate) entries: Vec<Entry>,
+}
+
 impl Command {
     /// What has to wait is done by the loop.
     fn or_hold(self) -> Result<Self, Hold> {
@@ -41,8 +49,8 @@ impl Command {
 pub(crate) struct Hold {
     /// Told the last index that is applied.
     pub(crate) held: oneshot::Sender<u64>,
-    /// A state of that index or later.
-    pub(crate) file: oneshot::Receiver<SnapshotFile>,
+    /// A state, and what the log has between it and that index.
+    pub(crate) better: oneshot::Receiver<Better>,
     pub(crate) done: oneshot::Sender<Result<(), RestoreError>>,
 }
 
@@ -60,6 +68,10 @@ pub(crate) struct Applied {
     position: Mutex<(Option<LogId>, StoredMembership)>,
     state_bytes: AtomicU64,
     quota_bytes: AtomicU64,
+    /// The last entry that Raft has handed over.
+    handed: AtomicU64,
+    /// This master's state is known to be damaged: nobody gets it.
+    damaged: AtomicBool,
     index: watch::Sender<LogIndex>,
 }
 
@@ -69,6 +81,8 @@ impl Applied {
             position: Mutex::new((None, StoredMembership::default())),
             state_bytes: AtomicU64::new(0),
             quota_bytes: AtomicU64::new(0),
+            handed: AtomicU64::new(0),
+            damaged: AtomicBool::new(false),
             index: watch::Sender::new(LogIndex(0)),
         }
     }
@@ -79,6 +93,26 @@ impl Applied {
 
     pub(crate) fn state_bytes(&self) -> u64 {
         self.state_bytes.load(Ordering::Relaxed)
+    }
+
+    fn handed(&self, index: u64) {
+        self.handed.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// Whether the state is one that was brought, of entries that Raft has not handed over yet. It must not hear of a
+    /// snapshot of it: it may not even have them in its log.
+    pub(crate) fn is_ahead(&self) -> bool {
+        let reached = self.position().0.map_or(0, |id| id.index);
+        reached > self.handed.load(Ordering::Relaxed)
+    }
+
+    /// Whether this master's own state may be given to others.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
     }
 
     /// See [`StateMachine::quota_bytes`].
@@ -167,7 +201,19 @@ impl<M: StateMachine> Worker<M> {
                 };
                 drop(done.send(view));
             }
-            Command::Restore { file, done } => drop(done.send(self.restore(&file))),
+            Command::Restore { file, done } => {
+                // A state that was brought may be ahead of the leader's snapshot: nothing goes back.
+                let reached = self.last_applied.map(|id| id.index);
+                let restored = if reached.is_some() && file.last_index() < reached {
+                    Ok(())
+                } else {
+                    self.restore(&file)
+                };
+                if restored.is_ok() {
+                    self.applied.handed(file.last_index().unwrap_or_default());
+                }
+                drop(done.send(restored));
+            }
             // Taken by the loop, since it waits.
             Command::Hold(_) => {}
         }
@@ -179,17 +225,30 @@ impl<M: StateMachine> Worker<M> {
             return;
         }
         // Nobody brings one: it goes on with what it has.
-        let Ok(file) = hold.file.await else { return };
-        let restored = if file.last_index() < self.last_applied.map(|id| id.index) {
-            Err(RestoreError::Invalid("it is older than what was applied".to_owned()))
-        } else {
-            self.restore(&file)
-        };
+        let Ok(Better { file, entries }) = hold.better.await else { return };
+        let before = self.last_applied.map(|id| id.index);
+        let ends = entries.last().map(|entry| entry.log_id.index).max(file.last_index());
+        let starts = entries.first().map(|entry| entry.log_id.index);
+        let follows = starts.is_none() || starts == file.last_index().map(|index| index + 1);
+        if ends < before || !follows {
+            let why = "it does not reach to what was applied".to_owned();
+            drop(hold.done.send(Err(RestoreError::Invalid(why))));
+            return;
+        }
+        let restored = self.restore(&file);
+        if restored.is_ok() {
+            for some in entries.chunks(APPLY_BATCH_MAX) {
+                self.apply(some.iter().map(|entry| (entry.clone(), None)).collect());
+            }
+        }
         drop(hold.done.send(restored));
     }
 
     fn apply(&mut self, batch: Vec<Item>) {
         points::pass(Point::ApplyBeforeBatch);
+        if let Some((entry, _)) = batch.last() {
+            self.applied.handed(entry.log_id.index);
+        }
         // A state that was brought may be ahead of what Raft knows to be applied. What its proposers get is no answer.
         let reached = self.last_applied.map(|id| id.index);
         let batch: Vec<Item> =

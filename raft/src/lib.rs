@@ -35,6 +35,7 @@ pub use error::{
 };
 pub use machine::{LogEntry, RestoreError, SnapshotWriter, StateMachine};
 pub use meters::Meters;
+pub use node::heal::Scrubbed;
 pub use node::leadership::{Leadership, LeadershipState};
 pub use node::propose::Proposed;
 pub use node::status::{DiskUse, MemberStatus, Role, Status};

@@ -85,6 +85,10 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        // Asked again later.
+        if self.applied.is_ahead() {
+            return None;
+        }
         Some(self.get_snapshot_builder().await)
     }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::AmazonS3Builder;
+use futures::StreamExt as _;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig, WriteMultipart,
+    ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig, WriteMultipart,
 };
 use quorate_backup::file::{EXTENSION, Listed, sort};
 use quorate_backup::read_header;
@@ -74,11 +74,11 @@ impl Remote {
             bail!("{} names no bucket: write s3://BUCKET/PREFIX", text.display());
         }
         let retry = RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-        // A bucket without TLS is one that somebody has asked for by its endpoint: the library refuses it otherwise.
-        let client = ClientOptions::new().with_timeout(REQUEST_TIMEOUT);
+        // Beside what the variables say of connections (AWS_ALLOW_HTTP, AWS_PROXY_URL).
+        let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_client_options(client)
+            .with_config(timeout, format!("{}s", REQUEST_TIMEOUT.as_secs()))
             .with_retry(retry)
             .build()
             .with_context(|| format!("{} cannot be used", text.display()))?;
@@ -111,14 +111,18 @@ impl Remote {
         }
         let headers = futures::stream::iter(found).map(|one| async move {
             let end = HEADER_BYTES_MAX.min(one.size);
-            let begin = self.store.get_range(&one.location, 0..end).await.with_context(what)?;
-            anyhow::Ok(Listed {
-                name: one.location.filename().unwrap_or_default().to_owned(),
-                bytes: one.size,
-                header: read_header(&mut begin.as_ref()),
-            })
+            let header = match self.store.get_range(&one.location, 0..end.max(1)).await {
+                // Another master has removed one of its own meanwhile.
+                Err(object_store::Error::NotFound { .. }) => return None,
+                Err(error) => Err(std::io::Error::other(error).into()),
+                Ok(begin) => read_header(&mut begin.as_ref()),
+            };
+            let name = one.location.filename().unwrap_or_default().to_owned();
+            Some(Listed { name, bytes: one.size, header })
         });
-        let mut all: Vec<Listed> = headers.buffer_unordered(HEADERS_AT_ONCE).try_collect().await?;
+        let headers: Vec<Option<Listed>> =
+            headers.buffer_unordered(HEADERS_AT_ONCE).collect().await;
+        let mut all: Vec<Listed> = headers.into_iter().flatten().collect();
         sort(&mut all);
         Ok(all)
     }
@@ -136,15 +140,10 @@ impl Remote {
         }
         let upload = self.store.put_multipart(&path).await.with_context(what)?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        loop {
-            let mut part = vec![0; PART_BYTES];
-            let count = input.read(&mut part)?;
-            if count == 0 {
-                break;
-            }
-            part.truncate(count);
-            writer.wait_for_capacity(PARTS_AT_ONCE).await.with_context(what)?;
-            writer.put(Bytes::from(part));
+        if let Err(error) = send(&mut input, &mut writer).await {
+            // What came of it would be paid for, for ever.
+            drop(writer.abort().await);
+            return Err(error).with_context(what);
         }
         writer.finish().await.with_context(what)?;
         Ok(())
@@ -154,8 +153,15 @@ impl Remote {
     pub async fn download(&self, name: &str, file: &Path) -> anyhow::Result<()> {
         let what = || format!("cannot get {name} from {}", self.url);
         let mut output = File::create_new(file).with_context(|| file.display().to_string())?;
-        let mut bytes = self.store.get(&self.path(name)).await.with_context(what)?.into_stream();
-        while let Some(part) = bytes.try_next().await.with_context(what)? {
+        let path = self.path(name);
+        let size = self.store.head(&path).await.with_context(what)?.size;
+        let mut at = 0;
+        // Each part is a request with its own time.
+        while at < size {
+            let end = size.min(at + PART_BYTES as u64);
+            let part = self.store.get_range(&path, at..end).await.with_context(what)?;
+            anyhow::ensure!(!part.is_empty(), "{}: it ends early", what());
+            at += part.len() as u64;
             output.write_all(&part)?;
         }
         output.sync_all()?;
@@ -170,6 +176,17 @@ impl Remote {
                 Err(error).with_context(|| format!("cannot remove {name} from {}", self.url))
             }
         }
+    }
+}
+
+async fn send(input: &mut File, writer: &mut WriteMultipart) -> anyhow::Result<()> {
+    loop {
+        let mut part = Vec::with_capacity(PART_BYTES);
+        if std::io::Read::by_ref(input).take(PART_BYTES as u64).read_to_end(&mut part)? == 0 {
+            return Ok(());
+        }
+        writer.wait_for_capacity(PARTS_AT_ONCE).await?;
+        writer.put(Bytes::from(part));
     }
 }
 

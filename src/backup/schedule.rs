@@ -66,7 +66,11 @@ pub async fn run(source: Source, plan: Plan, meters: Meters, stop: CancellationT
         None => plan.directory.display().to_string(),
     };
     tracing::info!(directory, schedule = plan.text, keep = plan.keep, "backups are made");
-    let mut due = match first(&source, &plan, &meters).await {
+    let begun = tokio::select! {
+        begun = first(&source, &plan, &meters) => begun,
+        () = stop.cancelled() => return,
+    };
+    let mut due = match begun {
         Ok(due) => due,
         Err(error) => {
             // What is there cannot be read: the next one that is written tells what is wrong.
@@ -132,7 +136,15 @@ async fn first(source: &Source, plan: &Plan, meters: &Meters) -> anyhow::Result<
     });
     let here = here.await?;
     let all = match &plan.remote {
-        Some(remote) => remote.list().await?,
+        Some(remote) => {
+            // One that a process was ended with before it was in the bucket.
+            for one in
+                here.iter().filter(|one| one.name.starts_with(&own_kind(&source.cluster.name)))
+            {
+                drop(std::fs::remove_file(plan.directory.join(&one.name)));
+            }
+            remote.list().await?
+        }
         None => here,
     };
     let (cluster, now) = (&source.cluster, Timestamp::now());

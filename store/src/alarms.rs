@@ -63,12 +63,13 @@ impl Alarm {
         }
     }
 
-    /// Whether a master without it had better lead: unlike what is wrong with all of them.
+    /// Whether a leader that has it hands over: to a master without it, for which it is no better (`QUOTA`), there is no
+    /// reason, and a damaged leader goes before it is healed, without being asked.
     #[must_use]
     pub fn unfit_to_lead(self) -> bool {
         match self {
-            Self::NoSpace | Self::SlowDisk | Self::Corrupt => true,
-            Self::Quota => false,
+            Self::NoSpace | Self::SlowDisk => true,
+            Self::Quota | Self::Corrupt => false,
         }
     }
 

@@ -605,10 +605,11 @@ impl Handler for CallsHandler {
                 serde_json::to_vec(&samples).map(Bytes::from).map_err(|e| Refused(e.to_string()))
             }
             method::DIFFERS => {
-                let why = String::from_utf8_lossy(&body).into_owned();
+                let told: Told = serde_json::from_slice(&body)
+                    .map_err(|error| Refused(format!("what differs does not decode: {error}")))?;
                 // One that waits already says the same.
                 if let Some(differs) = &self.0.differs {
-                    drop(differs.try_send(Told { why }));
+                    drop(differs.try_send(told));
                 }
                 Ok(Bytes::new())
             }

@@ -16,9 +16,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use quorate_raft::limits::HEAL_MAX;
-use quorate_raft::{NodeId, RaftNode};
+use quorate_raft::{NodeId, RaftNode, Scrubbed};
 use quorate_state_machine::View;
 use quorate_state_machine::object::StoredRef;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -75,10 +76,26 @@ impl ScrubMeters {
 }
 
 /// The leader has found that the state of this master is not that of most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// In words.
     pub(crate) why: String,
+    /// Who agrees with most: only they have a state to give.
+    pub(crate) good: BTreeSet<NodeId>,
+}
+
+/// What is wrong with this master's state, and who can help.
+#[derive(Debug)]
+struct Damage {
+    why: String,
+    /// `None`: whoever votes.
+    good: Option<BTreeSet<NodeId>>,
+}
+
+impl From<Told> for Damage {
+    fn from(told: Told) -> Self {
+        Self { why: told.why, good: Some(told.good) }
+    }
 }
 
 /// Scrubs this master.
@@ -112,12 +129,12 @@ impl Scrubber {
             loop {
                 let told = tokio::time::timeout(interval, self.told.recv()).await;
                 if let Ok(Some(told)) = told {
-                    self.heal(told.why).await;
+                    self.heal(told.into()).await;
                     continue;
                 }
                 round += 1;
                 if let Some(why) = self.look_at_memory().await {
-                    self.heal(why).await;
+                    self.heal(Damage { why, good: None }).await;
                     continue;
                 }
                 if round.is_multiple_of(SCRUB_FILES_EVERY)
@@ -125,8 +142,8 @@ impl Scrubber {
                 {
                     self.look_at_files().await;
                 }
-                if let Some(why) = self.compare().await {
-                    self.heal(why).await;
+                if let Some(told) = self.compare().await {
+                    self.heal(told.into()).await;
                 }
             }
         };
@@ -160,14 +177,17 @@ impl Scrubber {
     async fn look_at_files(&self) {
         let integrity = &self.published.integrity;
         match self.raft.scrub_files().await {
-            Ok(damaged) if damaged.is_empty() => {
+            Ok(Scrubbed { damaged, unmended: None }) if damaged.is_empty() => {
                 if integrity.has(Problem::Files) {
                     self.meters.healed.get_or_create(&FILE).inc();
                     tracing::info!("the files of this master are whole again");
                     integrity.set(Problem::Files, None);
                 }
             }
-            Ok(damaged) => {
+            Ok(Scrubbed { damaged, unmended }) => {
+                if let Some(error) = unmended {
+                    tracing::warn!(%error, "what is damaged could not be made anew yet");
+                }
                 for error in &damaged {
                     self.meters.damaged.get_or_create(&FILE).inc();
                     tracing::error!(%error, "a file was damaged; it is made anew");
@@ -181,7 +201,7 @@ impl Scrubber {
     }
 
     /// As the leader: compares all masters, and tells those that differ. Gives why this one differs.
-    async fn compare(&self) -> Option<String> {
+    async fn compare(&self) -> Option<Told> {
         let status = self.raft.status();
         let integrity = &self.published.integrity;
         if status.leader != Some(self.raft.id()) || status.members.len() < 2 {
@@ -224,32 +244,35 @@ impl Scrubber {
             }
             Verdict::Culprits { index, culprits, good } => {
                 integrity.set(Problem::Undecided, None);
-                let (who, good) = (names(&culprits), names(&good));
+                let (who, most) = (names(&culprits), names(&good));
                 tracing::error!(
                     index,
                     who,
-                    good,
+                    most,
                     "the state of a master differs from that of most"
                 );
-                let why = format!("its state at index {index} differs from that of {good}");
+                let why = format!("its state at index {index} differs from that of {most}");
+                let told = Told { why, good };
                 for culprit in &culprits {
-                    let body = Bytes::from(why.clone().into_bytes());
+                    // Words and numbers always encode.
+                    let body = Bytes::from(serde_json::to_vec(&told).unwrap_or_default());
                     if *culprit != self.raft.id() {
                         drop(self.raft.call(*culprit, method::DIFFERS, body, HASHES_TIMEOUT).await);
                     }
                 }
-                culprits.contains(&self.raft.id()).then_some(why)
+                culprits.contains(&self.raft.id()).then_some(told)
             }
         }
     }
 
     /// Out of service, until the state of another master is in the place of this one's.
-    async fn heal(&mut self, why: String) {
+    async fn heal(&mut self, Damage { why, good }: Damage) {
         self.meters.damaged.get_or_create(&STATE).inc();
         tracing::error!(
             why,
             "the state of this master is damaged: it takes the state of another one"
         );
+        self.raft.mark_damaged(true);
         self.published.set_damage(Some(why.clone()));
         let until = Instant::now() + HEAL_MAX;
         while Instant::now() < until {
@@ -258,9 +281,16 @@ impl Scrubber {
                 // Nothing is applied meanwhile, so nobody would be answered.
                 if let Err(error) = self.raft.transfer_leader(None).await {
                     tracing::warn!(%error, "leadership could not be handed over by a damaged leader");
+                    if status.members.iter().filter(|known| known.voter).count() > 1 {
+                        tokio::time::sleep(HEAL_PAUSE).await;
+                        continue;
+                    }
                 }
             }
-            let others = status.members.iter().filter(|known| known.voter && known.id != status.id);
+            let others = status.members.iter().filter(|known| {
+                let good = good.as_ref().is_none_or(|good| good.contains(&known.id));
+                known.voter && known.id != status.id && good
+            });
             let mut others: Vec<NodeId> = others.map(|known| known.id).collect();
             // The leader is the one that surely has everything.
             others.sort_by_key(|id| Some(*id) != self.raft.status().leader);
@@ -274,6 +304,7 @@ impl Scrubber {
                         tracing::info!(from = %other, index = index.0, "this master is healed");
                         // What was said of the state before.
                         while self.told.try_recv().is_ok() {}
+                        self.raft.mark_damaged(false);
                         self.published.set_damage(None);
                         if let Err(error) = self.raft.renew_files().await {
                             tracing::warn!(%error, "the log of this master could not be made anew");

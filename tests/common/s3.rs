@@ -80,6 +80,14 @@ fn reply(code: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     Response::builder().status(code).header("etag", "\"x\"").body(Full::new(body.into())).unwrap()
 }
 
+fn query_of(text: &str) -> BTreeMap<String, String> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key.to_owned(), value.replace("%2F", "/"))
+    };
+    text.split('&').map(pair).collect()
+}
+
 async fn answer(
     content: Arc<Mutex<Content>>,
     request: Request<Incoming>,
@@ -95,18 +103,18 @@ async fn answer(
     }
     let path = head.uri.path().trim_start_matches('/').to_owned();
     let (_, name) = path.split_once('/').unwrap_or((&path, ""));
-    let query: BTreeMap<String, String> = head
-        .uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((key.to_owned(), value.replace("%2F", "/")))
-        })
-        .collect();
+    let query = query_of(head.uri.query().unwrap_or_default());
     Ok(match (&head.method, query.get("uploadId")) {
         (&Method::GET, _) if query.contains_key("list-type") => list(&content, &query),
+        (&Method::HEAD, _) => match content.objects.get(name) {
+            None => reply(StatusCode::NOT_FOUND, ""),
+            Some(bytes) => Response::builder()
+                .header("etag", "\"x\"")
+                .header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+                .header("content-length", bytes.len())
+                .body(Full::new(Bytes::new()))
+                .unwrap(),
+        },
         (&Method::GET, _) => match content.objects.get(name) {
             None => reply(StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>"),
             Some(bytes) => range(bytes, header("range")),

@@ -158,7 +158,7 @@ impl LogStore {
     }
 
     /// All entries of a range, in steps.
-    async fn read_all(&self, mut from: u64, to: u64) -> io::Result<Vec<Entry>> {
+    pub(crate) async fn read_all(&self, mut from: u64, to: u64) -> io::Result<Vec<Entry>> {
         let mut all = Vec::new();
         while from < to {
             let some = self.read(from, to, LOG_READ_BYTES_MAX).await?;

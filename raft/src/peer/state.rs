@@ -45,6 +45,9 @@ impl Giver {
 
     /// A snapshot of that index or later, piece by piece.
     pub(crate) async fn give(&self, min_index: u64) -> Result<Chunks, Status> {
+        if self.applied.is_damaged() {
+            return Err(Status::failed_precondition("the state of this master is damaged, too"));
+        }
         let busy = self.busy.clone().try_lock_owned();
         let busy =
             busy.map_err(|_| Status::resource_exhausted("the state is being sent already"))?;

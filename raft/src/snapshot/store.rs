@@ -109,6 +109,13 @@ impl SnapshotStore {
         let mut damaged = Vec::new();
         for file in files {
             let Err(error) = file::verify(&file.path, &self.cluster_id) else { continue };
+            // What cannot be read now may be good: no file descriptors, a disk that is away for a moment.
+            match File::open(&file.path).and_then(|mut whole| io::copy(&mut whole, &mut io::sink()))
+            {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
             let mut known = self.files();
             // One that was replaced meanwhile is gone, not damaged.
             if !known.iter().any(|other| other.path == file.path) || !file.path.exists() {
