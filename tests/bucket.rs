@@ -170,7 +170,7 @@ async fn a_large_backup_goes_up_in_parts() {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     let name = bucket.names()[0].clone();
-    assert!(bucket.get(&name).len() > 16 << 20, "several parts");
+    assert!(bucket.get(&name).len() > 9 << 20, "several parts of 8 MiB");
     let desk = cluster.directory.path().join("desk");
     std::fs::create_dir(&desk).unwrap();
     let (good, said) =

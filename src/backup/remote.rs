@@ -74,6 +74,8 @@ impl Remote {
             bail!("{} names no bucket: write s3://BUCKET/PREFIX", text.display());
         }
         let retry = RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+        // The library takes the process' own; that there is one already is fine.
+        drop(rustls::crypto::ring::default_provider().install_default());
         // Beside what the variables say of connections (AWS_ALLOW_HTTP, AWS_PROXY_URL).
         let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
         let store = AmazonS3Builder::from_env()

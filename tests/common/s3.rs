@@ -119,6 +119,7 @@ async fn answer(
             None => reply(StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>"),
             Some(bytes) => range(bytes, header("range")),
         },
+        (&Method::POST, None) if query.contains_key("delete") => delete(&mut content, &body),
         (&Method::POST, None) => {
             content.parts.insert(name.to_owned(), BTreeMap::new());
             let id = "<UploadId>u1</UploadId>";
@@ -152,6 +153,19 @@ async fn answer(
         }
         _ => reply(StatusCode::METHOD_NOT_ALLOWED, ""),
     })
+}
+
+/// Several in one request.
+fn delete(content: &mut Content, body: &[u8]) -> Response<Full<Bytes>> {
+    let text = String::from_utf8_lossy(body).into_owned();
+    let names = text.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+    let gone: String = names
+        .map(|(name, _)| {
+            content.objects.remove(name);
+            format!("<Deleted><Key>{name}</Key></Deleted>")
+        })
+        .collect();
+    reply(StatusCode::OK, format!("<DeleteResult>{gone}</DeleteResult>"))
 }
 
 fn list(content: &Content, query: &BTreeMap<String, String>) -> Response<Full<Bytes>> {
