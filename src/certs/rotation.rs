@@ -50,6 +50,8 @@ pub struct Standing {
     pub waiting: Vec<String>,
     /// What was done just now, or would be.
     pub did: Option<String>,
+    /// The phase that was written just now.
+    pub written: Option<Phase>,
     /// Whether what was asked for is there.
     pub reached: bool,
 }
@@ -127,7 +129,8 @@ impl Rotation {
             Next::Begin | Next::Advance(_) | Next::Abandon => {
                 standing.did = Some(describe(&next, wish.generation));
                 if !wish.dry_run {
-                    self.take(&next, record, &view, wish.generation).await?;
+                    standing.written =
+                        self.take(&next, record, &view, wish.generation).await?;
                 }
             }
         }
@@ -140,18 +143,18 @@ impl Rotation {
         record: Option<Record>,
         view: &Arc<View>,
         generation: u64,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Phase>> {
         let admit = self.admit.get().context("this master is starting")?;
         let new = match (next, record) {
             (Next::Begin, _) => self.begin(generation)?,
             (Next::Advance(phase), Some(record)) => Record { phase: *phase, ..record },
             (Next::Abandon, Some(record)) => Record { abandoned: true, ..record },
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
         record::write(&self.store, admit, view, &new).await?;
         let phase = new.phase.name();
         tracing::info!(generation, phase, abandoned = new.abandoned, "authorities: next step");
-        Ok(())
+        Ok(Some(new.phase))
     }
 
     /// Makes new authorities, or takes those that this master made when it could not tell the others.
@@ -255,6 +258,7 @@ fn standing(
         nodes: nodes.collect(),
         waiting: Vec::new(),
         did: None,
+        written: None,
         reached: false,
     }
 }
