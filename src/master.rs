@@ -284,6 +284,7 @@ fn parts(
     });
     let Rotation { certs, store, masters, .. } = rotation.clone();
     let (asked, root_ca, keys) = (certs.clone(), certs.root_ca(), certs.now().ring.clone());
+    let group = masters.clone();
     let cluster_id = cluster.cluster_id.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| match path {
         STATUS_PATH => Some(status::document(&cluster_id, &masters, &store.view())),
@@ -316,7 +317,9 @@ fn parts(
         documents: Some(documents),
         actions: Some(actions),
         reach: Some(Arc::new(reach::serve)),
-        certificates: Some(Arc::new(move |body| certs::peers::serve(asked.clone(), body))),
+        certificates: Some(Arc::new(move |from, body| {
+            certs::peers::serve(asked.clone(), &group, from, body)
+        })),
     }
 }
 

@@ -13,10 +13,9 @@ use quorate_node_agent::network::PodNetwork;
 use quorate_node_agent::{
     Agent, Config, Paths, Thresholds, Tls, keep_masters, known_masters, runtime_auto_detect,
 };
+use quorate_pki::facts::signed_by;
 use quorate_pki::ring::Circle;
 use quorate_pki::{authority, files};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use crate::cli::{ImagesCommand, default_data_dir};
 use crate::config::{Options, Runtime};
@@ -26,6 +25,9 @@ use crate::master::Master;
 use crate::node_renewal::{self, CERTIFICATE, NodeRenewal};
 use crate::progress::{self, Progress};
 use crate::settings::{host_name, split};
+
+/// The end of a certificate in a PEM text.
+const CERTIFICATE_ENDS: &str = "-----END CERTIFICATE-----";
 
 /// Containers, their volumes and their network are root's to make: whoever else starts a node is told so before
 /// anything is made or a token spent.
@@ -84,7 +86,7 @@ pub async fn credentials(
         // authorities that the token is not for: they may be gone.
         let (ends_soon, has_ended) = age(&known.certificate_pem);
         let renewed = match options.join_token()? {
-            Some(token) if ends_soon || !believes(&known.ca_pem, token.pin()) => {
+            Some(token) if ends_soon || !is_of(&known, token.pin()) => {
                 Some(join(data, options, name, servers, progress).await)
             }
             _ => None,
@@ -141,10 +143,13 @@ async fn join(
     Ok(credentials)
 }
 
-/// Whether the authority that a token pins is among these.
-fn believes(ca_pem: &str, pin: &str) -> bool {
-    let known = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok);
-    known.map(|der| authority::public_key_hash(&der)).any(|hash| hash.is_ok_and(|hash| hash == pin))
+/// Whether the authority that a token pins is known, and has signed the node's certificate: one that is believed beside
+/// it may be gone by now.
+fn is_of(known: &NodeCredentials, pin: &str) -> bool {
+    known.ca_pem.split_inclusive(CERTIFICATE_ENDS).any(|one| {
+        let hash = authority::der_of_pem(one).and_then(|der| authority::public_key_hash(&der));
+        hash.is_ok_and(|hash| hash == pin) && signed_by(&known.certificate_pem, one)
+    })
 }
 
 /// Whether a certificate ends soon, and whether it has.
@@ -341,5 +346,31 @@ fn images_data_dir(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         ([one], _) | ([], [one]) => Ok((*one).clone()),
         ([], []) => Ok(default_data_dir("agent")),
         _ => bail!("both an agent and a dev cluster are on this machine: choose with --data"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_pki::Authority;
+
+    #[test]
+    fn a_token_is_of_the_authority_that_signed_the_certificate() {
+        let now = jiff::Timestamp::now();
+        let [old, new] = ["old", "new"].map(|name| Authority::generate(name, now).unwrap());
+        let pin = |authority: &Authority| {
+            let der = authority::der_of_pem(authority.certificate_pem()).unwrap();
+            authority::public_key_hash(&der).unwrap()
+        };
+        let issued = old.issue(&join::node_subject("n"), now).unwrap();
+        let known = NodeCredentials {
+            ca_pem: format!("{}{}", new.certificate_pem(), old.certificate_pem()),
+            certificate_pem: issued.certificate_pem,
+            key_pem: issued.key_pem,
+            masters: Vec::new(),
+            mark: 0,
+        };
+        assert!(is_of(&known, &pin(&old)));
+        assert!(!is_of(&known, &pin(&new)), "it is believed, and the certificate is another's");
     }
 }

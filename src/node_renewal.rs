@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -26,6 +27,11 @@ const MARK: &str = "node.mark";
 /// The beginning of a private key in a PEM text.
 const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
 
+/// For so long, or a tenth of the lifetime if that is more, a certificate that was just made is not made anew for its
+/// time's sake: when this machine's clock and the master's do not agree, the next one would seem as old. Never longer
+/// than half the lifetime: a short one has to be made anew in time.
+const REST_MIN: Duration = Duration::from_secs(60);
+
 /// See the module.
 pub struct NodeRenewal {
     name: String,
@@ -37,12 +43,31 @@ pub struct NodeRenewal {
 struct Held {
     certificate_pem: String,
     mark: u64,
+    /// When it was made here, by a clock that nobody sets.
+    renewed: Option<Instant>,
+}
+
+impl Held {
+    fn is_due(&self, mark: u64, now: Timestamp, at: Instant) -> bool {
+        let rests =
+            |since: Instant| at.saturating_duration_since(since) < rest(&self.certificate_pem);
+        mark > self.mark
+            || (!self.renewed.is_some_and(rests)
+                && authority::is_near_end(&self.certificate_pem, now))
+    }
+}
+
+fn rest(certificate_pem: &str) -> Duration {
+    let lifetime = authority::lifetime(certificate_pem).unwrap_or_default();
+    let lifetime = Duration::from_secs(u64::try_from(lifetime).unwrap_or_default());
+    (lifetime / 10).max(REST_MIN).min(lifetime / 2)
 }
 
 impl NodeRenewal {
     /// Of a node that has these now.
     pub fn new(name: &str, directory: Option<PathBuf>, now: &NodeCredentials) -> Self {
-        let held = Held { certificate_pem: now.certificate_pem.clone(), mark: now.mark };
+        let certificate_pem = now.certificate_pem.clone();
+        let held = Held { certificate_pem, mark: now.mark, renewed: None };
         Self { name: name.to_owned(), directory, now: Mutex::new(held) }
     }
 
@@ -67,6 +92,7 @@ impl NodeRenewal {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.certificate_pem.clone_from(&credentials.certificate_pem);
         now.mark = credentials.mark;
+        now.renewed = Some(Instant::now());
         let NodeCredentials { ca_pem, certificate_pem, key_pem, .. } = credentials;
         Ok(Tls { ca_pem, certificate_pem, key_pem })
     }
@@ -76,7 +102,7 @@ impl NodeRenewal {
 impl Renewal for NodeRenewal {
     fn is_due(&self, mark: u64) -> bool {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        mark > now.mark || authority::wants_renewal(&now.certificate_pem, Timestamp::now())
+        now.is_due(mark, Timestamp::now(), Instant::now())
     }
 
     async fn renew(&self, master: Channel) -> Result<Tls, String> {
@@ -155,5 +181,24 @@ mod tests {
         assert_eq!((found.key_pem, found.mark), (second.key_pem.clone(), 9));
         let renewal = NodeRenewal::new("n", None, &second);
         assert!(!renewal.is_due(9) && renewal.is_due(10));
+    }
+
+    #[test]
+    fn clocks_that_do_not_agree_do_not_make_it_renew_for_ever() {
+        let now = Timestamp::now();
+        let ca = Authority::generate("c", now).unwrap();
+        let subject = Subject::Client { name: "system:node:n".to_owned(), group: String::new() };
+        let certificate_pem = ca.issue_for(&subject, now, 6_000).unwrap().certificate_pem;
+        let at = Instant::now();
+        let after = |seconds| at + Duration::from_secs(seconds);
+        let later = |seconds| now + jiff::SignedDuration::from_secs(seconds);
+        let joined = Held { certificate_pem: certificate_pem.clone(), mark: 4, renewed: None };
+        assert!(!joined.is_due(4, later(-3_600), at), "this clock is behind");
+        assert!(joined.is_due(4, later(5_000), at), "its time is nearly over");
+        // This clock is ahead: each new one seems as old.
+        let renewed = Held { certificate_pem, mark: 4, renewed: Some(at) };
+        assert!(!renewed.is_due(4, later(5_000), after(599)));
+        assert!(renewed.is_due(4, later(5_000), after(601)));
+        assert!(renewed.is_due(5, later(0), at), "the masters ask for another");
     }
 }

@@ -54,9 +54,12 @@ const MASTERS_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether the others know where this master is, is looked at this often.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tries whether this master gets through to somewhere, or knows of its certificates; bytes between those who ask and
-/// those who answer.
+/// Tries whether this master gets through to somewhere; bytes between those who ask and those who answer.
 pub type Reach = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> + Send + Sync>;
+
+/// Answers what another master, of this number, asks about certificates and keys.
+pub type Certificates =
+    Arc<dyn Fn(NodeId, Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> + Send + Sync>;
 
 /// What a master is made of.
 pub struct Parts {
@@ -91,7 +94,7 @@ pub struct Parts {
     /// For machines that want to join.
     pub reach: Option<Reach>,
     /// For other masters that ask about certificates and keys.
-    pub certificates: Option<Reach>,
+    pub certificates: Option<Certificates>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -291,7 +294,7 @@ async fn announce(masters: Masters, member: Member, stop: CancellationToken) {
 struct HeartbeatRelay {
     hub: AgentHub,
     reach: Option<Reach>,
-    certificates: Option<Reach>,
+    certificates: Option<Certificates>,
 }
 
 #[async_trait]
@@ -310,9 +313,9 @@ impl Relay for HeartbeatRelay {
         }
     }
 
-    async fn certificates(&self, body: Bytes) -> Bytes {
+    async fn certificates(&self, from: NodeId, body: Bytes) -> Bytes {
         match &self.certificates {
-            Some(certificates) => certificates(body).await,
+            Some(certificates) => certificates(from, body).await,
             None => Bytes::new(),
         }
     }

@@ -330,6 +330,13 @@ pub fn wants_renewal(certificate_pem: &str, now: Timestamp) -> bool {
         .is_none_or(|(from, at)| from > now.as_second() || at < now.as_second())
 }
 
+/// As [`wants_renewal`], for who cannot make one itself: one that is not valid yet is left alone, since whoever made it
+/// may go by another clock, and the next one would be no different.
+#[must_use]
+pub fn is_near_end(certificate_pem: &str, now: Timestamp) -> bool {
+    renewal_at(certificate_pem).is_none_or(|(_, at)| at < now.as_second())
+}
+
 /// From when a certificate is valid, and when it is to be made anew: a little earlier than it has to be, by an amount
 /// that its key decides, so that of many that were made at once not all come back at once.
 fn renewal_at(certificate_pem: &str) -> Option<(i64, i64)> {
@@ -344,6 +351,12 @@ fn renewal_at(certificate_pem: &str) -> Option<(i64, i64)> {
 #[must_use]
 pub fn has_ended(certificate_pem: &str, now: Timestamp) -> bool {
     time_of(certificate_pem).is_none_or(|(_, until)| until < now.as_second())
+}
+
+/// How long a certificate was made for, in seconds; `None` when it does not parse.
+#[must_use]
+pub fn lifetime(certificate_pem: &str) -> Option<i64> {
+    time_of(certificate_pem).map(|(from, until)| until - from - BACKDATE_SECONDS)
 }
 
 /// Until when a certificate is valid, in seconds since 1970; `None` when it does not parse.
@@ -449,7 +462,10 @@ mod tests {
         assert!(!wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS - 7)));
         assert!(wants_renewal(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
         assert!(wants_renewal(&issued, later(-1)), "it was made when the clock was ahead");
-        assert!(wants_renewal("nonsense", now()));
+        assert!(!is_near_end(&issued, later(-1)), "who did not make it goes by its end only");
+        assert!(is_near_end(&issued, later(CERTIFICATE_DAYS - RENEW_DAYS + 1)));
+        assert_eq!(lifetime(&issued), Some(CERTIFICATE_SECONDS));
+        assert!(wants_renewal("nonsense", now()) && is_near_end("nonsense", now()));
         // A short one is renewed in its last third.
         let short = authority.issue_for(&subject, now(), 600).unwrap().certificate_pem;
         let after = |seconds: i64| now() + jiff::SignedDuration::from_secs(seconds);

@@ -146,17 +146,19 @@ impl KeyRing {
         self.generation * 4 + self.phase as u64
     }
 
-    /// Step 1: new keys come.
+    /// Step 1: new keys come. A change before that was not finished is finished by it: its old keys go, and are
+    /// remembered.
     ///
     /// # Errors
     /// When the keys that sign now do not parse.
     pub fn with_next(&self, next: ClusterKeys, generation: u64) -> Result<Self, Error> {
+        let before = self.finished()?;
         Ok(Self {
             generation,
             phase: Phase::Trust,
-            keys: copy(&self.keys)?,
+            keys: before.keys,
             other: Some(next),
-            past: self.past.clone(),
+            past: before.past,
         })
     }
 
@@ -419,6 +421,8 @@ mod tests {
         assert_eq!(done.pins().unwrap(), [pin(&done)]);
         assert!(done.is_of(&pin(&first)).unwrap(), "it remembers what it was");
         assert!(!first.is_of(&pin(&done)).unwrap());
+        // The next change begins before the end of this one.
+        assert!(next(&sign).is_of(&pin(&first)).unwrap(), "nothing is forgotten");
         let marks = [&first, &trust, &sign, &done].map(KeyRing::mark);
         assert!(marks.is_sorted() && marks[0] < marks[1], "{marks:?}");
         // What is not meant is not done.

@@ -79,7 +79,15 @@ pub async fn keep(certs: Arc<Certs>, store: Store, masters: Masters, stop: Cance
 async fn turn(certs: &Certs, store: &Store, masters: &Masters) -> anyhow::Result<()> {
     certs.renew_if_due(Timestamp::now())?;
     let Some(record) = record::read(&store.view()) else { return Ok(()) };
-    match step(&certs.now().ring, &record) {
+    let ring = certs.now().ring.clone();
+    anyhow::ensure!(
+        record.is_possible(ring.generation()),
+        "the record of the authorities is of generation {}, and the keys here are of {}: it is ignored, and \
+         `quorate certs rotate-ca` writes another",
+        record.generation,
+        ring.generation()
+    );
+    match step(&ring, &record) {
         Step::Nothing => Ok(()),
         Step::Fetch => {
             let Record { generation, authorities, .. } = &record;

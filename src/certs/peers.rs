@@ -55,15 +55,25 @@ impl State {
     }
 }
 
-/// Answers another master.
-pub fn serve(certs: Arc<Certs>, body: Bytes) -> BoxFuture<'static, Bytes> {
+/// Answers another master. Keys are for members only: a certificate of one that was removed is good for years.
+pub fn serve(
+    certs: Arc<Certs>,
+    masters: &Masters,
+    from: NodeId,
+    body: Bytes,
+) -> BoxFuture<'static, Bytes> {
+    let is_member = masters.status().members.iter().any(|member| member.id == from);
     Box::pin(async move {
         let answer = match serde_json::from_slice(&body) {
             Ok(Question::State) => serde_json::to_vec(&certs.state()),
             Ok(Question::Keys { generation }) => {
-                let ring = &certs.now().ring;
-                let files = (ring.generation() == generation).then(|| ring.newest_files());
-                serde_json::to_vec(&files.unwrap_or_default())
+                let now = certs.now();
+                let ring = &now.ring;
+                if !is_member {
+                    tracing::warn!(from = from.0, "who is no member asked for the cluster's keys");
+                }
+                let has = is_member && ring.generation() == generation;
+                serde_json::to_vec(&has.then(|| ring.newest_files()).unwrap_or_default())
             }
             // Of a newer version.
             Err(_) => return Bytes::new(),

@@ -15,6 +15,9 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "quorate-authorities";
 const USER: &str = "system:quorate";
 
+/// A record whose generation is so much above that of the keys was written by a mistake: it is as if there were none.
+const AHEAD_MAX: u64 = 1_000;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +39,11 @@ impl Record {
     /// Whether a change is half done.
     pub fn under_way(&self) -> bool {
         self.phase != Phase::Done && !self.abandoned
+    }
+
+    /// Whether it can be of a cluster whose keys are of this generation.
+    pub fn is_possible(&self, keys: u64) -> bool {
+        self.generation <= keys.saturating_add(AHEAD_MAX)
     }
 }
 
@@ -89,5 +97,24 @@ pub async fn write(
             bail!("somebody else changes the authorities at the same time")
         }
         other => bail!("the record was not written: {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_that_nobody_can_have_reached_is_told() {
+        let record = |generation| Record {
+            generation,
+            phase: Phase::Trust,
+            authorities: <[String; 3]>::default(),
+            made_by: String::new(),
+            began_at: String::new(),
+            abandoned: false,
+        };
+        assert!(record(1).is_possible(7) && record(8).is_possible(7));
+        assert!(!record(u64::MAX).is_possible(7) && record(u64::MAX).is_possible(u64::MAX));
     }
 }

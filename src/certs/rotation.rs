@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use quorate_pki::Phase;
+use quorate_pki::{KeyRing, Phase};
 use quorate_state_machine::{GroupResource, View};
 use quorate_store::{Admit, Consistency, Masters, Store};
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,14 @@ pub struct Standing {
     pub waiting: Vec<String>,
     /// What was done just now, or would be.
     pub did: Option<String>,
+    /// The phase that was written just now.
+    pub written: Option<Phase>,
     /// Whether what was asked for is there.
     pub reached: bool,
+    /// Authorities that sign at some master and of which the record knows nothing (an older one was restored, or it was
+    /// deleted).
+    #[serde(skip)]
+    unrecorded: Option<[String; 3]>,
 }
 
 /// How far a master is.
@@ -83,6 +89,8 @@ pub struct NodeStanding {
 enum Next {
     Begin,
     Advance(Phase),
+    /// The record is written anew, as the masters are.
+    Rewrite,
     Abandon,
     /// Others have to do something first, by themselves.
     Wait(Vec<String>),
@@ -116,6 +124,15 @@ impl Rotation {
     pub async fn step(&self, wish: &Wish) -> Result<Standing, RotationError> {
         let view = self.store.read(Consistency::Linearizable).await.map_err(anyhow::Error::from)?;
         let record = record::read(&view);
+        let keys = self.certs.now().ring.generation();
+        let record = record.filter(|record| {
+            let possible = record.is_possible(keys);
+            if !possible {
+                let generation = record.generation;
+                tracing::warn!(generation, keys, "the record of the authorities is ignored");
+            }
+            possible
+        });
         let states = peers::states(&self.certs, &self.masters).await;
         let mut standing = standing(record.as_ref(), &states, &nodes_of(&view));
         let Some(to) = wish.to else { return Ok(standing) };
@@ -124,10 +141,10 @@ impl Rotation {
             Next::Refuse(why) => return Err(RotationError::Refused(why.clone())),
             Next::Wait(lines) => standing.waiting.clone_from(lines),
             Next::Reached => standing.reached = true,
-            Next::Begin | Next::Advance(_) | Next::Abandon => {
+            Next::Begin | Next::Advance(_) | Next::Rewrite | Next::Abandon => {
                 standing.did = Some(describe(&next, wish.generation));
                 if !wish.dry_run {
-                    self.take(&next, record, &view, wish.generation).await?;
+                    standing.written = self.take(&next, &standing, record, &view).await?;
                 }
             }
         }
@@ -137,25 +154,28 @@ impl Rotation {
     async fn take(
         &self,
         next: &Next,
+        standing: &Standing,
         record: Option<Record>,
         view: &Arc<View>,
-        generation: u64,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Phase>> {
         let admit = self.admit.get().context("this master is starting")?;
-        let new = match (next, record) {
-            (Next::Begin, _) => self.begin(generation)?,
-            (Next::Advance(phase), Some(record)) => Record { phase: *phase, ..record },
-            (Next::Abandon, Some(record)) => Record { abandoned: true, ..record },
-            _ => return Ok(()),
+        let new = match (next, record, &standing.unrecorded) {
+            (Next::Begin, record, _) => self.begin(standing.next_generation, record.as_ref())?,
+            (Next::Rewrite, _, Some(authorities)) => {
+                self.record(standing.generation, Phase::Sign, authorities.clone())?
+            }
+            (Next::Advance(phase), Some(record), _) => Record { phase: *phase, ..record },
+            (Next::Abandon, Some(record), _) => Record { abandoned: true, ..record },
+            _ => return Ok(None),
         };
         record::write(&self.store, admit, view, &new).await?;
-        let phase = new.phase.name();
+        let (generation, phase) = (new.generation, new.phase.name());
         tracing::info!(generation, phase, abandoned = new.abandoned, "authorities: next step");
-        Ok(())
+        Ok(Some(new.phase))
     }
 
     /// Makes new authorities, or takes those that this master made when it could not tell the others.
-    fn begin(&self, generation: u64) -> anyhow::Result<Record> {
+    fn begin(&self, generation: u64, seen: Option<&Record>) -> anyhow::Result<Record> {
         let now = Timestamp::now();
         let ring = self.certs.now().ring.clone();
         let waits = ring.generation() == generation && ring.phase() == Phase::Trust;
@@ -163,17 +183,40 @@ impl Rotation {
             let cluster_id = &self.certs.whose.cluster_id;
             let keys = ring.successor(cluster_id, generation, now)?;
             // Kept before anybody hears of them.
-            self.certs.change_ring(|ring| Ok(ring.with_next(keys, generation)?))?;
+            self.certs.change_ring(|ring| {
+                let known = record::read(&self.store.view());
+                let known = known.filter(|record| record.is_possible(ring.generation()));
+                ensure!(
+                    known.as_ref() == seen && may_begin(ring, generation),
+                    "somebody else changes the authorities at the same time"
+                );
+                Ok(ring.with_next(keys, generation)?)
+            })?;
         }
+        let authorities = self.certs.now().ring.newest().fingerprints();
+        self.record(generation, Phase::Trust, authorities)
+    }
+
+    fn record(
+        &self,
+        generation: u64,
+        phase: Phase,
+        authorities: [String; 3],
+    ) -> anyhow::Result<Record> {
         Ok(Record {
             generation,
-            phase: Phase::Trust,
-            authorities: self.certs.now().ring.newest().fingerprints(),
+            phase,
+            authorities,
             made_by: self.certs.whose.name.clone(),
-            began_at: now.round(jiff::Unit::Second)?.to_string(),
+            began_at: Timestamp::now().round(jiff::Unit::Second)?.to_string(),
             abandoned: false,
         })
     }
+}
+
+/// Whether new keys may come to these: no change is half done, or one whose keys nobody has used.
+fn may_begin(ring: &KeyRing, generation: u64) -> bool {
+    ring.generation() < generation && ring.phase() != Phase::Sign
 }
 
 fn describe(next: &Next, generation: u64) -> String {
@@ -185,8 +228,11 @@ fn describe(next: &Next, generation: u64) -> String {
             "every master believes the new authorities: they sign from now on".to_owned()
         }
         Next::Advance(_) => "the old authorities are believed no longer".to_owned(),
+        Next::Rewrite => format!(
+            "authorities of generation {generation} sign and the record of it was lost: it is written again"
+        ),
         Next::Abandon => {
-            "the new authorities were lost with the master that made them: they are given up"
+            "the new authorities were lost with the masters that had them: they are given up"
                 .to_owned()
         }
         Next::Wait(_) | Next::Refuse(_) | Next::Reached => String::new(),
@@ -214,13 +260,30 @@ fn standing(
 ) -> Standing {
     let known = || states.iter().filter_map(|(_, state)| state.as_ref().ok());
     let newest = known().filter(|state| state.phase != Phase::Trust).map(|state| state.generation);
-    let generation = match record {
-        Some(record) if record.under_way() => record.generation,
-        Some(record) if !record.abandoned => record.generation.max(newest.max().unwrap_or(1)),
-        Some(_) | None => newest.max().unwrap_or(1),
+    let recorded = record.is_some_and(Record::under_way);
+    let unrecorded = known()
+        .filter(|state| {
+            let of_it =
+                record.is_some_and(|one| !one.abandoned && one.generation >= state.generation);
+            state.phase == Phase::Sign && !recorded && !of_it
+        })
+        .max_by_key(|state| state.generation);
+    let generation = match (unrecorded, record) {
+        (Some(state), _) => state.generation,
+        (None, Some(record)) if recorded => record.generation,
+        (None, Some(record)) if !record.abandoned => {
+            record.generation.max(newest.max().unwrap_or(1))
+        }
+        (None, _) => newest.max().unwrap_or(1),
     };
-    let under_way = record.is_some_and(Record::under_way);
-    let phase = record.filter(|_| under_way).map_or(Phase::Done, |record| record.phase);
+    let under_way = recorded || unrecorded.is_some();
+    let phase = match (unrecorded, record) {
+        (Some(_), _) => Phase::Sign,
+        (None, Some(record)) if recorded => record.phase,
+        (None, _) => Phase::Done,
+    };
+    let wanted = unrecorded.map(|state| &state.authorities);
+    let wanted = wanted.or(record.map(|record| &record.authorities));
     // What a master made and could not tell the others counts for nothing: it may be told yet, or is replaced.
     let used = generation.max(record.map_or(1, |record| record.generation));
     let masters = states.iter().map(|(name, state)| MasterStanding {
@@ -228,7 +291,7 @@ fn standing(
         generation: state.as_ref().ok().map(|state| state.generation),
         phase: state.as_ref().ok().map(|state| state.phase),
         holds: state.as_ref().is_ok_and(|state| {
-            let same = record.is_none_or(|record| record.authorities == state.authorities);
+            let same = wanted.is_none_or(|wanted| *wanted == state.authorities);
             state.generation == generation && (same || !under_way)
         }),
         problem: state.as_ref().err().cloned(),
@@ -248,14 +311,16 @@ fn standing(
     });
     Standing {
         generation,
-        next_generation: used + 1,
+        next_generation: used.saturating_add(1),
         phase,
         under_way,
         masters: masters.collect(),
         nodes: nodes.collect(),
         waiting: Vec::new(),
         did: None,
+        written: None,
         reached: false,
+        unrecorded: unrecorded.map(|state| state.authorities.clone()),
     }
 }
 
@@ -294,10 +359,15 @@ fn next(standing: &Standing, (generation, to, force): (u64, Phase, bool)) -> Nex
     if generation != standing.generation {
         return other();
     }
+    if standing.unrecorded.is_some() {
+        return Next::Rewrite;
+    }
+    if !masters.is_empty() && masters.iter().all(|one| !one.holds) {
+        return Next::Abandon;
+    }
     if *phase == Phase::Trust {
         return match at_least(Phase::Trust) {
             behind if behind.is_empty() => Next::Advance(Phase::Sign),
-            behind if behind.len() == masters.len() => Next::Abandon,
             behind => Next::Wait(behind),
         };
     }
@@ -435,7 +505,39 @@ mod tests {
         let Next::Refuse(_) = after(Some(&given_up), [first(), first()], SIGN) else { panic!() };
         let again = (3, Phase::Sign, false);
         assert_eq!(after(Some(&given_up), [first(), first()], again), Next::Begin);
+        // So it is later: all masters of then are gone.
+        let sign = record(Phase::Sign);
+        assert_eq!(after(Some(&sign), [first(), first()], SIGN), Next::Abandon);
         // Nothing is under way.
         assert!(matches!(after(None, [first(), first()], DONE), Next::Refuse(_)));
+    }
+
+    #[test]
+    fn what_signs_without_a_record_is_under_way() {
+        let old = Record { generation: 1, ..record(Phase::Done) };
+        let given_up = Record { abandoned: true, ..record(Phase::Trust) };
+        for known in [None, Some(&old), Some(&given_up)] {
+            let states = || [state(2, Phase::Sign), state(1, Phase::Done)];
+            assert_eq!(after(known, states(), SIGN), Next::Rewrite);
+            assert_eq!(after(known, states(), DONE), Next::Rewrite);
+            let again = (3, Phase::Sign, false);
+            assert!(matches!(after(known, states(), again), Next::Refuse(_)), "no second one");
+        }
+        // Of a change that has ended: that master ends it by itself.
+        let done = record(Phase::Done);
+        let states = [state(2, Phase::Sign), state(2, Phase::Done)];
+        assert!(matches!(after(Some(&done), states, DONE), Next::Wait(_)));
+    }
+
+    #[test]
+    fn a_change_begins_where_none_is_half_done() {
+        let now = Timestamp::now();
+        let first = KeyRing::new(quorate_pki::ClusterKeys::generate("c", now).unwrap());
+        let trust = first.with_next(first.successor("c", 2, now).unwrap(), 2).unwrap();
+        let sign = trust.signing().unwrap();
+        assert!(may_begin(&first, 2) && may_begin(&trust, 3));
+        assert!(!may_begin(&trust, 2), "it is there");
+        assert!(!may_begin(&sign, 3), "the old ones are still needed");
+        assert!(may_begin(&sign.finished().unwrap(), 3));
     }
 }

@@ -126,11 +126,14 @@ impl Masters {
 
     /// Asks the first that answers anything.
     async fn any(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let mut last = None;
+        let mut last: Option<anyhow::Error> = None;
         let others = self.all.iter().map(|(_, client)| client);
         for client in std::iter::once(&self.first).chain(others) {
             match client.call(Method::POST, path, Some(body)).await {
-                Err(error) if may_pass(&error) => last = Some(error),
+                // That somebody does not know us says more than that somebody else is away.
+                Err(error) if may_pass(&error) => {
+                    last = Some(last.filter(is_strangers).unwrap_or(error));
+                }
                 answered => return answered,
             }
         }
@@ -145,6 +148,39 @@ fn may_pass(error: &anyhow::Error) -> bool {
 
 fn is_of_the_moment(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(Refused::is_of_the_moment)
+}
+
+/// Whether the other side does not believe our certificate, or we not its: after the end, that of old authorities.
+fn is_strangers(error: &anyhow::Error) -> bool {
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return refused.to_string().starts_with(http::StatusCode::UNAUTHORIZED.as_str());
+    }
+    let in_io = |error: &std::io::Error| {
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(is_tls)
+    };
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(in_io)
+            || cause.downcast_ref::<rustls::Error>().is_some_and(is_tls)
+    })
+}
+
+/// Whether TLS failed for an authority that is not believed.
+fn is_tls(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, CertificateError, Error};
+    match error {
+        Error::InvalidCertificate(why) => {
+            matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature)
+        }
+        Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateUnknown
+                | Alert::DecryptError
+                | Alert::AccessDenied
+        ),
+        _ => false,
+    }
 }
 
 async fn list(to: &Target, output: Option<ListOutput>) -> anyhow::Result<()> {
@@ -308,12 +344,13 @@ impl Change {
         });
         let mut told = String::new();
         let mut since = Instant::now();
-        let mut finishing = false;
+        // Whether a master has said that it wrote the end into the record that all follow.
+        let mut ended = false;
         loop {
             let standing = match masters.any(ROTATE_CA_PATH, &wish).await {
                 Ok(standing) => standing,
-                // Who came with what the old authorities signed is a stranger now.
-                Err(error) if finishing && !is_of_the_moment(&error) => {
+                // Who came with what the old authorities signed is a stranger now, and was none a moment ago.
+                Err(error) if self.finish && !self.dry_run && is_strangers(&error) => {
                     progress::say(
                         "The masters no longer believe this kubeconfig: make another with `quorate kubeconfig`.",
                     );
@@ -324,13 +361,19 @@ impl Change {
                     tokio::time::sleep(STEP_PAUSE).await;
                     continue;
                 }
+                Err(error) if ended => {
+                    return Err(error.context(
+                        "the end is decided, and each master follows by itself, but not all have said so yet: run the \
+                         command again",
+                    ));
+                }
                 Err(error) => return Err(error),
             };
+            ended |= standing["written"] == "done";
             let did = standing["did"].as_str();
             if let Some(did) = did {
                 progress::say(&format!("{did}{}", if self.dry_run { " (dry run)" } else { "" }));
                 since = Instant::now();
-                finishing = self.finish;
             }
             if self.dry_run || standing["reached"] == true {
                 if !self.dry_run {
@@ -435,6 +478,22 @@ fn show(look: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_is_not_believed_takes_an_error_for_the_end() {
+        use rustls::{AlertDescription, CertificateError, Error as Tls};
+        let over_tls = |error: Tls| {
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+            anyhow::Error::from(error).context("cannot connect")
+        };
+        assert!(is_strangers(&over_tls(Tls::AlertReceived(AlertDescription::UnknownCA))));
+        assert!(is_strangers(&over_tls(Tls::InvalidCertificate(CertificateError::UnknownIssuer))));
+        assert!(!is_strangers(&over_tls(Tls::InvalidCertificate(CertificateError::Expired))));
+        assert!(!is_strangers(&over_tls(Tls::AlertReceived(AlertDescription::InternalError))));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert!(!is_strangers(&anyhow::Error::from(refused)));
+        assert!(!is_strangers(&anyhow::anyhow!("401 in a text")));
+    }
 
     #[test]
     fn what_is_left_is_told_as_people_say_it() {

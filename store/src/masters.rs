@@ -33,8 +33,8 @@ pub trait Relay: Send + Sync + 'static {
     async fn reach(&self, body: Bytes) -> Bytes;
 
     /// What another master asks about certificates and keys of this one; the binary's own words. Private keys go this
-    /// way: whoever asks has proved to be a master of the cluster.
-    async fn certificates(&self, body: Bytes) -> Bytes;
+    /// way: `from` has proved to have a certificate of that master, which may have been removed since.
+    async fn certificates(&self, from: NodeId, body: Bytes) -> Bytes;
 }
 
 /// Why the group did not do what it was asked for.
@@ -627,7 +627,7 @@ impl Handler for CallsHandler {
             }
             method::CERTIFICATES => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
-                Ok(relay.certificates(body).await)
+                Ok(relay.certificates(from, body).await)
             }
             other => Err(Refused(format!("method {other} is not served: upgrade this master"))),
         }
