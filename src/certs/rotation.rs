@@ -283,7 +283,7 @@ fn standing(
         (None, _) => Phase::Done,
     };
     let wanted = unrecorded.map(|state| &state.authorities);
-    let wanted = wanted.or(record.map(|record| &record.authorities));
+    let wanted = wanted.or_else(|| record.map(|record| &record.authorities));
     // What a master made and could not tell the others counts for nothing: it may be told yet, or is replaced.
     let used = generation.max(record.map_or(1, |record| record.generation));
     let masters = states.iter().map(|(name, state)| MasterStanding {
