@@ -88,6 +88,24 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes what [`write_private`] left beside files of a directory when it was ended in between: it may be a key. Only
+/// while nobody writes there.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn remove_leftovers(directory: &Path) -> Result<(), Error> {
+    let error = |source| Error::File { action: "list", path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a text file.
 ///
 /// # Errors
@@ -114,6 +132,17 @@ mod tests {
         assert_eq!(read(&path).unwrap(), "two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside");
+    }
+
+    #[test]
+    fn what_was_left_beside_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        write_private(&directory.path().join("key"), b"one").unwrap();
+        fs::write(directory.path().join(".key.0123456789abcdef.tmp"), b"half").unwrap();
+        remove_leftovers(directory.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(read(&directory.path().join("key")).unwrap(), "one");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use quorate_api_server::agents::AgentHub;
 use quorate_api_server::{ServingTls, TlsMaterial};
 use quorate_pki::ring::Circle;
-use quorate_pki::{KeyRing, authority};
+use quorate_pki::{KeyRing, authority, files};
 use quorate_raft::PeerTls;
 use quorate_store::Masters;
 use tokio::sync::watch;
@@ -115,6 +115,8 @@ impl Certs {
         ring: KeyRing,
     ) -> anyhow::Result<Self> {
         let leaves = Leaves::open(&directory, &whose, lifetime, &ring)?;
+        // Nobody else writes here: the data directory is held.
+        files::remove_leftovers(&directory)?;
         let root_ca = watch::Sender::new(ring.bundle_pem(Circle::Cluster));
         let now = ArcSwap::from_pointee(Now { ring: Arc::new(ring), leaves, version: 1 });
         let (change, users) = (Mutex::new(()), OnceLock::new());
