@@ -154,7 +154,8 @@ options! {
     /// How many of them stay [default: 5]
     #[arg(value_name = "N", help_heading = BACKUPS)]
     backup_keep: u32, "QUORATE_BACKUP_KEEP";
-    /// Where they are: a directory, or s3://BUCKET/PREFIX with the usual AWS_* variables [default: backups below --data]
+    /// Where they are: a directory, or s3://BUCKET/PREFIX with the usual AWS_* variables
+    /// [default: backups below --data]
     #[arg(value_name = "DIR|URL", help_heading = BACKUPS)]
     backup_dir: PathBuf, "QUORATE_BACKUP_DIR";
     /// File with the passphrase that seals the cluster's keys into them [default: they hold no keys]

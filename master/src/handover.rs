@@ -16,7 +16,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// What lasts for less is no reason.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After a try, taken or not, the next one is not before this: leadership that goes to and fro is worse than a slow one.
+/// After a try, taken or not, the next one is not before this: leadership that goes to and fro is worse than one
+/// that is slow.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// When this master last handed over by itself, whatever leadership that was in.

@@ -2,8 +2,8 @@
 //! and alarms. The leader tells, under its leadership. What happened while nobody led, or just before a leader died, is
 //! not told later: the status says how things are, events how they came to be.
 //!
-//! An event names the master's object as upstream's events name nodes: by its name, and by a uid that says which of those
-//! that ever had this name. Having no namespace it is kept in `default`.
+//! An event names the master's object as upstream's events name nodes: by its name, and by a uid that says which of
+//! those that ever had this name. Having no namespace it is kept in `default`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

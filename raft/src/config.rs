@@ -100,7 +100,8 @@ pub struct DiskRule {
     /// Size of the preallocated file `raft/ballast`; 0 for none. It is given back by itself when the
     /// disk is nearly full, and taken again when there is plenty.
     pub ballast_bytes: u64,
-    /// `propose` answers `OverQuota` when the state takes as many bytes; 0 for no quota. `propose_reserved` still works.
+    /// `propose` answers `OverQuota` when the state takes as many bytes; 0 for no quota. `propose_reserved` still
+    /// works.
     pub state_bytes_max: u64,
 }
 

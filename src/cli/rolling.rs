@@ -1,5 +1,5 @@
-//! `quorate masters rolling-restart`: one master after the other begins anew, the leader last, and none before all others
-//! are well.
+//! `quorate masters rolling-restart`: one master after the other begins anew, the leader last, and none before all
+//! others are well.
 
 use std::time::{Duration, Instant};
 

@@ -63,8 +63,8 @@ impl Alarm {
         }
     }
 
-    /// Whether a leader that has it hands over: to a master without it, for which it is no better (`QUOTA`), there is no
-    /// reason, and a damaged leader goes before it is healed, without being asked.
+    /// Whether a leader that has it hands over to a master without it. `QUOTA` is no better elsewhere, and a damaged
+    /// leader goes before it is healed, without being asked.
     #[must_use]
     pub fn unfit_to_lead(self) -> bool {
         match self {

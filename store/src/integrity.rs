@@ -151,8 +151,8 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Compares what masters remember at the newest index that most of them do. Of those who do not vote nobody takes a word,
-/// but they are told when they differ.
+/// Compares what masters remember at the newest index that most of them do. Of those who do not vote nobody takes a
+/// word, but they are told when they differ.
 pub(crate) fn compare(said: &BTreeMap<NodeId, Vec<Sample>>, voters: &BTreeSet<NodeId>) -> Verdict {
     let mut by_index: BTreeMap<u64, BTreeMap<NodeId, Sample>> = BTreeMap::new();
     for (node, samples) in said {

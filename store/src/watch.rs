@@ -66,8 +66,8 @@ impl Watch {
     /// and moves on behind them. Does not wait: the position becomes newer also without a change.
     ///
     /// # Errors
-    /// [`Expired`] when the history no longer holds what comes next, or when this master's state was found damaged since
-    /// the watch began: then what it has given may not be true.
+    /// [`Expired`] when the history no longer holds what comes next, or when this master's state was found damaged
+    /// since the watch began: then what it has given may not be true.
     pub fn visit(&mut self, mut visit: impl FnMut(&ChangeRef) -> bool) -> Result<(), Expired> {
         // Before the look: what is published meanwhile wakes again.
         self.published.mark_unchanged();

@@ -19,7 +19,10 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("scheduler", &["api", "state-machine", "store"]),
     ("controllers", &["api", "state-machine", "store"]),
     ("node-agent", &["chance", "proto", "api", "spdy"]),
-    ("master", &["api-server", "chance", "controllers", "raft", "scheduler", "store"]),
+    (
+        "master",
+        &["api-server", "chance", "controllers", "raft", "scheduler", "state-machine", "store"],
+    ),
 ];
 
 /// Crates that anything may use: the binary, the harness and the tools.

@@ -1,8 +1,8 @@
 //! What a master does whose state or files are no longer what was decided: a flipped bit in its memory or on its disk.
 //!
 //! Its log and its vote are good all the same, so it stays a voter: only the state is taken from another master, put in
-//! the place of its own, and what the log has after it is applied again. Nothing else is applied meanwhile; that is short,
-//! since Raft waits for it. Who decides that a state is damaged is above this crate.
+//! the place of its own, and what the log has after it is applied again. Nothing else is applied meanwhile; that is
+//! short, since Raft waits for it. Who decides that a state is damaged is above this crate.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -45,8 +45,8 @@ impl RaftNode {
         self.on_runtime(async move { inner.heal(from).await }).await
     }
 
-    /// Reads all snapshots of this master, and its log, again. Damaged snapshots are set aside, and another one is made,
-    /// from its state; a damaged log is made shorter, up to a new snapshot.
+    /// Reads all snapshots of this master, and its log, again. Damaged snapshots are set aside, and another one is
+    /// made, from its state; a damaged log is made shorter, up to a new snapshot.
     ///
     /// # Errors
     /// When something cannot be read at all: that says nothing about what is there.
@@ -111,8 +111,8 @@ impl Inner {
         Ok(Scrubbed { damaged, unmended })
     }
 
-    /// Makes a snapshot of `upto` or later, and purges the log up to it, but to nothing that Raft has not applied: it may
-    /// not have it in its log.
+    /// Makes a snapshot of `upto` or later, and purges the log up to it, but to nothing that Raft has not applied: it
+    /// may not have it in its log.
     async fn renew(&self, upto: u64) -> io::Result<()> {
         let ended = |_| io::Error::other("Raft has ended");
         let until = Instant::now() + FETCH_SNAPSHOT_MAX;
