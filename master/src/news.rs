@@ -15,6 +15,8 @@ use quorate_state_machine::Key;
 use quorate_store::{Alarm, Clock, EventDraft, LeaderStore, Masters, Recorder, Regarding};
 use tokio_util::sync::CancellationToken;
 
+use super::objects::GROUP;
+
 /// Members are looked at this often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -76,7 +78,7 @@ pub(crate) async fn tell(
 
 /// With the uid of the master's object, where there is one, so that `kubectl describe master` shows it.
 fn with_uid(lead: &LeaderStore, mut news: EventDraft) -> EventDraft {
-    let key = Key::new("quorate.io", "masters", "", &news.regarding.name);
+    let key = Key::new(GROUP, "masters", "", &news.regarding.name);
     if let Some(stored) = lead.view().get(&key) {
         stored.uid().clone_into(&mut news.regarding.uid);
     }
@@ -165,7 +167,7 @@ fn draft(
     message: String,
 ) -> EventDraft {
     let regarding = Regarding {
-        api_version: "quorate.io/v1".to_owned(),
+        api_version: format!("{GROUP}/v1"),
         kind: "Master".to_owned(),
         namespace: String::new(),
         name: name.to_owned(),

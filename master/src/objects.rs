@@ -15,7 +15,7 @@ use quorate_store::{Alarm, Clock, LeaderStore, Masters};
 use serde_json::{Value, json};
 
 /// Where they are.
-const GROUP: &str = "quorate.io";
+pub(crate) const GROUP: &str = "quorate.io";
 
 /// The masters are looked at this often.
 const INTERVAL: Duration = Duration::from_secs(1);

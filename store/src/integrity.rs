@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use quorate_raft::NodeId;
 use quorate_state_machine::View;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch as signal;
 
 use crate::limits::{SAMPLE_EVERY, SAMPLES_MAX};
 
@@ -41,26 +40,15 @@ pub(crate) enum Problem {
 }
 
 /// See the module. One for each master.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Integrity {
     samples: Mutex<VecDeque<Sample>>,
     /// Why this master is out of service.
-    damage: signal::Sender<Option<String>>,
+    damage: Mutex<Option<String>>,
     /// What is wrong beside that: nobody is served from it.
     problems: Mutex<BTreeMap<Problem, String>>,
     /// Rises when it goes out of service: who was served before must begin anew.
     epoch: AtomicU64,
-}
-
-impl Default for Integrity {
-    fn default() -> Self {
-        Self {
-            samples: Mutex::default(),
-            damage: signal::channel(None).0,
-            problems: Mutex::default(),
-            epoch: AtomicU64::new(0),
-        }
-    }
 }
 
 impl Integrity {
@@ -89,11 +77,11 @@ impl Integrity {
 
     /// Why this master is out of service.
     pub(crate) fn damage(&self) -> Option<String> {
-        self.damage.borrow().clone()
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damage.borrow().is_some()
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -105,7 +93,7 @@ impl Integrity {
         if damage.is_some() {
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
-        self.damage.send_replace(damage);
+        *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = damage;
     }
 
     /// Everything that is wrong, in words.
