@@ -235,10 +235,11 @@ mod tests {
         let (hands, reach) = of_nobody("end");
         reach.run(&hands.prepare()).await.unwrap();
         reach.run(&hands.line("guard 1 1000")).await.unwrap();
-        // Each of them with what it sleeps by.
-        assert!(remains(&hands).1 >= 2);
+        until("guard and keeper are there", || remains(&hands) == (true, 2)).await;
         assert_eq!(reach.run(&hands.finish()).await.unwrap(), "");
-        assert_eq!(remains(&hands), (false, 0));
+        assert!(!remains(&hands).0);
+        // What they had started was told to end with them.
+        until("their processes are gone", || remains(&hands) == (false, 0)).await;
     }
 
     #[test]

@@ -60,18 +60,29 @@ guard() {
   end_of guard
   setsid sh -c 'sleep "$1"; [ "$(cat "$2/token" 2>/dev/null)" = "$3" ] && . "$2/hands" && undo' \
     sh "$2" "$D" "$1" </dev/null >/dev/null 2>&1 &
-  echo "$!" >"$D/guard"
+  begun guard "$!"
   done_alone
 }
 
-# Whether a guard, or a keeper, is there: its process has the directory among its words.
-lives() { read -r g 2>/dev/null <"$D/$1" && grep -q "$D" "/proc/$g/cmdline" 2>/dev/null; }
+# Notes a guard, or a keeper, that was started: its process leads a session of its own before anybody may end it with
+# what it has started. Who cannot be heard for long is started all the same.
+begun() {
+  n=0
+  while [ "$(stat_of "$2" 4)" != "$2" ] && [ -e "/proc/$2" ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
+  echo "$2 $(stat_of "$2" 20)" >"$D/$1"
+}
+
+# Whether a guard, or a keeper, is there.
+lives() { read -r g since 2>/dev/null <"$D/$1" && same "$g" "$since"; }
 
 # Ends a guard, or a keeper, with what it has started.
 end_of() {
-  if lives "$1"; then kill -KILL "-$g" 2>/dev/null; fi
   n=0
-  while lives "$1" && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
+  while lives "$1" && [ $n -lt 20 ]; do
+    kill -KILL "-$g" 2>/dev/null
+    sleep 0.1
+    n=$((n + 1))
+  done
   lives "$1" || rm -f "$D/$1"
 }
 
@@ -79,7 +90,7 @@ end_of() {
 # A guard's time comes first: a fault may be what keeps the harness from being heard.
 keep() {
   setsid sh -c '. "$1/hands"; keeper "$2"' sh "$D" "$1" </dev/null >/dev/null 2>&1 &
-  echo "$!" >"$D/keeper"
+  begun keeper "$!"
 }
 
 # The harness is there.
