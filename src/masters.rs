@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::status;
 
-/// Takes a master out: `{"name": NAME}`. As all below, it takes `"dryRun": true` too, and then does nothing.
+/// Takes a master out: `{"name": NAME}`. As all below, it takes `"dryRun": true` too, and then does nothing; and
+/// `"force": true`, see [`Change::Force`].
 pub const REMOVE_PATH: &str = "/quorate/v1/masters/remove";
 
 /// Hands leadership over: `{"to": NAME}`, or `{}` for whoever is most up to date.
@@ -32,6 +33,8 @@ struct Named {
     name: String,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    force: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +43,8 @@ struct Transfer {
     to: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    force: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,14 +54,21 @@ struct Replace {
     new: String,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    force: bool,
 }
 
-/// A change as it is asked for, and whether it is only to be looked at.
-type Asked = Result<(Change, bool), serde_json::Error>;
+/// A change as it is asked for.
+type Asked = Result<Change, serde_json::Error>;
 
 fn named(body: &[u8], change: fn(String) -> Change) -> Asked {
-    let Named { name, dry_run } = serde_json::from_slice(body)?;
-    Ok((change(name), dry_run))
+    let Named { name, dry_run, force } = serde_json::from_slice(body)?;
+    Ok(meant(change(name), dry_run, force))
+}
+
+fn meant(change: Change, dry_run: bool, force: bool) -> Change {
+    let change = if force { Change::Force(Box::new(change)) } else { change };
+    if dry_run { Change::Try(Box::new(change)) } else { change }
 }
 
 fn asked(path: &str) -> Option<fn(&[u8]) -> Asked> {
@@ -65,12 +77,12 @@ fn asked(path: &str) -> Option<fn(&[u8]) -> Asked> {
         PROMOTE_PATH => |body| named(body, |name| Change::Promote { name }),
         DEMOTE_PATH => |body| named(body, |name| Change::Demote { name }),
         TRANSFER_PATH => |body| {
-            let Transfer { to, dry_run } = serde_json::from_slice(body)?;
-            Ok((Change::Lead { to }, dry_run))
+            let Transfer { to, dry_run, force } = serde_json::from_slice(body)?;
+            Ok(meant(Change::Lead { to }, dry_run, force))
         },
         REPLACE_PATH => |body| {
-            let Replace { old, new, dry_run } = serde_json::from_slice(body)?;
-            Ok((Change::Replace { old, new }, dry_run))
+            let Replace { old, new, dry_run, force } = serde_json::from_slice(body)?;
+            Ok(meant(Change::Replace { old, new }, dry_run, force))
         },
         _ => return None,
     })
@@ -83,10 +95,9 @@ pub fn actions(masters: Masters) -> Actions {
         let masters = masters.clone();
         let action: Action = Box::new(move |body| {
             Box::pin(async move {
-                let (change, dry_run) = asked(&body).map_err(|error| {
+                let change = asked(&body).map_err(|error| {
                     Status::bad_request(format!("the body cannot be understood: {error}"))
                 })?;
-                let change = if dry_run { Change::Try(Box::new(change)) } else { change };
                 changed(&masters, &change).await.map(Answered::Document)
             })
         });

@@ -174,6 +174,9 @@ async fn who_is_needed_stays_and_the_dead_may_go() {
         refusal.contains("\"m2\" does not. Repair that first, or remove it instead"),
         "{refusal}"
     );
+    // Nothing helps with somebody who is dead.
+    let said = cluster.refused_at(0, &["masters", "remove", "m1", "--yes", "--force"]);
+    assert!(said.contains("without master \"m1\" the cluster would have no quorum"), "{said}");
     let said = cluster.quorate_at(1, &["masters", "remove", "m2", "-y"]);
     assert!(said.contains("2 voters, quorum 2, survives the loss of 0"), "{said}");
     cluster.restart(2);

@@ -252,6 +252,29 @@ fn a_disk_is_full() {
     reader.disk = Some(disk);
     reader.follow(&runbook("disk-full.md"));
     reader.is_whole();
+    who_is_not_fit_leads_only_by_force(&reader);
+}
+
+fn who_is_not_fit_leads_only_by_force(reader: &Reader) {
+    let (cluster, disk) = (&reader.cluster, reader.disk.as_ref().unwrap());
+    cluster.quorate_at(0, &["masters", "transfer-leader", "m0"]);
+    disk.leave(100);
+    let mut refused = String::new();
+    common::until("m1 is not fit to lead", PATIENCE, || {
+        let tried = cluster.tried_at(2, &["masters", "transfer-leader", "m1", "--dry-run"]);
+        refused = String::from_utf8(tried.stderr).unwrap();
+        !tried.status.success()
+    });
+    let why = "master \"m1\" is not fit to lead, it has the alarm NOSPACE: its disk is nearly full";
+    assert!(refused.contains(why) && refused.contains("With --force"), "{refused}");
+    // Nor is it who comes first when nobody is named.
+    for leader in ["m2", "m0", "m2"] {
+        let said = cluster.quorate_at(1, &["masters", "transfer-leader"]);
+        assert_eq!(said.trim(), format!("{leader} leads"));
+    }
+    let said = cluster.quorate_at(2, &["masters", "transfer-leader", "m1", "--force"]);
+    assert_eq!(said.trim(), "m1 leads");
+    disk.leave(u64::MAX);
 }
 
 #[test]

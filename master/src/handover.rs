@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quorate_raft::MemberStatus;
-use quorate_raft::limits::TRANSFER_LAG_MAX;
 use quorate_store::{Alarm, Change, Masters};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,31 +65,13 @@ pub(crate) async fn look_after_fitness(
         if handed.lately(now) || status.leader != Some(status.id) || status.joint {
             continue;
         }
-        let Some(to) = fit(&masters, &status.members).await else { continue };
+        let Some(to) = masters.fit_to_lead().await else { continue };
         handed.note(now);
         tracing::warn!(%alarm, to, "this master is not fit to lead: handing over");
         if let Err(error) = masters.change(&Change::Lead { to: Some(to.clone()) }).await {
             tracing::warn!(%alarm, to, %error, "leadership could not be handed over");
         }
     }
-}
-
-/// Somebody who is level, answers, and has no such alarm; the one that is most up to date.
-async fn fit(masters: &Masters, members: &[MemberStatus]) -> Option<String> {
-    let level = |known: &&MemberStatus| {
-        let lag = known.lag.is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
-        known.voter && known.id != masters.id() && known.matched.is_some() && lag
-    };
-    let mut level: Vec<_> = members.iter().filter(level).collect();
-    level.sort_by_key(|known| known.lag);
-    for known in level {
-        let alarms = masters.alarms_of(known.id).await;
-        let ill = |alarm: Alarm| alarm.unfit_to_lead() || alarm == Alarm::Corrupt;
-        if alarms.is_some_and(|alarms| !alarms.into_iter().any(ill)) {
-            return Some(known.member.name.clone());
-        }
-    }
-    None
 }
 
 #[cfg(test)]

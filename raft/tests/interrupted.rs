@@ -271,7 +271,7 @@ async fn the_next_leader_finishes_a_demotion() {
     let node = cluster.masters[leader].node().clone();
     let id = cluster.masters[gone].id;
     let held = hold(Point::MembershipBeforeRemoval);
-    let demotion = tokio::spawn(async move { node.reform(Reform::Demote(id), Go::Ahead).await });
+    let demotion = tokio::spawn(async move { node.reform(Reform::Demote(id), Go::AHEAD).await });
     die_before_it_begins(&mut cluster, held, &[down[0], down[1], gone]).await;
     is_joint(&cluster, leader).await;
     is_joint(&cluster, heir).await;

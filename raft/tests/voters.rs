@@ -46,12 +46,12 @@ async fn a_voter_is_demoted_and_promoted_again() {
     let (id, own) = (cluster.masters[other].id, cluster.masters[leader].id);
     let demote = Reform::Demote(id);
     // A dry run says what would be, and changes nothing.
-    assert_eq!(node.reform(demote.clone(), Go::DryRun).await, Ok(2));
+    assert_eq!(node.reform(demote.clone(), Go::DRY_RUN).await, Ok(2));
     are(&cluster, leader, &[0, 1, 2], &[]).await;
-    assert_eq!(node.reform(Reform::Demote(own), Go::DryRun).await, Ok(2));
-    let error = node.reform(Reform::Demote(own), Go::Ahead).await;
+    assert_eq!(node.reform(Reform::Demote(own), Go::DRY_RUN).await, Ok(2));
+    let error = node.reform(Reform::Demote(own), Go::AHEAD).await;
     assert_eq!(error, Err(MembershipError::Leads(own)));
-    assert_eq!(node.reform(demote.clone(), Go::Ahead).await, Ok(2));
+    assert_eq!(node.reform(demote.clone(), Go::AHEAD).await, Ok(2));
     are(&cluster, leader, &[leader, third], &[other]).await;
     are(&cluster, other, &[leader, third], &[other]).await;
     // It goes on getting the log, and says so; it does not end.
@@ -59,7 +59,7 @@ async fn a_voter_is_demoted_and_promoted_again() {
     cluster.masters[other].node().read_index(LONG).await.unwrap();
     assert_eq!(cluster.masters[other].get("meanwhile").unwrap(), b"1");
     assert!(cluster.masters[other].node().removed().borrow().is_none());
-    assert_eq!(node.reform(demote, Go::Ahead).await, Ok(2), "it is one already");
+    assert_eq!(node.reform(demote, Go::AHEAD).await, Ok(2), "it is one already");
     // What it is outlives a restart, and its moving.
     cluster.crash(other).await;
     cluster.start(other).await;
@@ -89,18 +89,18 @@ async fn a_dead_voter_is_replaced_in_one_step() {
     let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
     let node = cluster.masters[leader].node().clone();
     let (old, new) = (cluster.masters[gone].id, cluster.masters[four].id);
-    assert_eq!(node.reform(Reform::Demote(new), Go::Ahead).await, Ok(3));
+    assert_eq!(node.reform(Reform::Demote(new), Go::AHEAD).await, Ok(3));
     are(&cluster, leader, &[0, 1, 2], &[four]).await;
     cluster.crash(gone).await;
     let replace = Reform::Replace { old, new };
-    assert_eq!(node.reform(replace.clone(), Go::DryRun).await, Ok(3));
-    assert_eq!(node.reform(replace, Go::Ahead).await, Ok(3));
+    assert_eq!(node.reform(replace.clone(), Go::DRY_RUN).await, Ok(3));
+    assert_eq!(node.reform(replace, Go::AHEAD).await, Ok(3));
     are(&cluster, leader, &[leader, stays, four], &[]).await;
     // With the new one the loss of another is survived.
     cluster.crash(stays).await;
     cluster.write("after", b"1").await;
     assert_eq!(cluster.masters[four].get("before").unwrap(), b"1");
-    let error = node.reform(Reform::Replace { old, new }, Go::Ahead).await;
+    let error = node.reform(Reform::Replace { old, new }, Go::AHEAD).await;
     assert_eq!(error, Err(MembershipError::UnknownNode(old)));
     cluster.shutdown().await;
 }

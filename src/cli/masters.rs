@@ -96,6 +96,10 @@ pub struct How {
     /// Only say what would come of it, or why it would be refused
     #[arg(long)]
     dry_run: bool,
+    /// Also when masters on which it depends are behind, or have a full or slow disk: nothing is lost by that, but
+    /// writes may wait
+    #[arg(long)]
+    force: bool,
 }
 
 impl How {
@@ -103,6 +107,10 @@ impl How {
     async fn ask(&self, path: &str, mut body: Value) -> anyhow::Result<Value> {
         if self.dry_run {
             body["dryRun"] = true.into();
+        }
+        // What an older master does not know is not sent unless it is meant.
+        if self.force {
+            body["force"] = true.into();
         }
         self.to.client()?.call(Method::POST, path, Some(&body)).await
     }

@@ -95,17 +95,12 @@ impl Masters {
     /// This master's alarms.
     #[must_use]
     pub fn alarms(&self) -> BTreeSet<Alarm> {
-        Alarm::of(&self.status(), !self.corruption().is_empty())
+        own(&self.raft, &self.published)
     }
 
     /// The alarms of a master; `None` when it does not answer.
     pub async fn alarms_of(&self, node: NodeId) -> Option<BTreeSet<Alarm>> {
-        if node == self.id() {
-            return Some(self.alarms());
-        }
-        let reply =
-            self.raft.call(node, method::ALARMS, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
-        read(&reply)
+        of(&self.raft, &self.published, node).await
     }
 
     /// What this master's Raft has counted since its start.
@@ -121,11 +116,26 @@ impl Masters {
     }
 }
 
+fn own(raft: &RaftNode, published: &PublishedViews) -> BTreeSet<Alarm> {
+    Alarm::of(&raft.status(), !published.integrity.all().is_empty())
+}
+
+/// Those of a master; `None` when it does not answer.
+pub(crate) async fn of(
+    raft: &RaftNode,
+    published: &PublishedViews,
+    node: NodeId,
+) -> Option<BTreeSet<Alarm>> {
+    if node == raft.id() {
+        return Some(own(raft, published));
+    }
+    let reply = raft.call(node, method::ALARMS, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
+    read(&reply)
+}
+
 /// This master's, for another one: the names.
 pub(crate) fn serve(raft: &RaftNode, published: &PublishedViews) -> Bytes {
-    let damaged = !published.integrity.all().is_empty();
-    let names: Vec<&str> =
-        Alarm::of(&raft.status(), damaged).into_iter().map(Alarm::name).collect();
+    let names: Vec<&str> = own(raft, published).into_iter().map(Alarm::name).collect();
     // Words always encode.
     serde_json::to_vec(&names).unwrap_or_default().into()
 }

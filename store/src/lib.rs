@@ -9,6 +9,7 @@
 
 pub mod admit;
 pub mod alarms;
+pub mod change;
 pub mod clock;
 pub mod consensus;
 pub mod error;
@@ -25,9 +26,10 @@ pub mod watch;
 
 pub use admit::{Admit, Refused, Write};
 pub use alarms::Alarm;
+pub use change::{Change, Changed};
 pub use clock::{Clock, ClockHand};
 pub use error::Error;
-pub use masters::{About, Change, Changed, GroupError, Masters, Relay, Started};
+pub use masters::{About, GroupError, Masters, Relay, Started};
 pub use mirror::{Mirror, MirrorChange, Typed};
 pub use recorder::{EventDraft, Recorder, Regarding};
 pub use scrub::{ScrubMeters, Scrubber};

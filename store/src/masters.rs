@@ -15,6 +15,7 @@ use quorate_state_machine::codec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use crate::change;
 use crate::consensus::PublishedViews;
 use crate::limits::{ALARMS_TIMEOUT, LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
 use crate::replicated::Replicated;
@@ -54,50 +55,6 @@ pub enum GroupError {
     Unknown(String),
 }
 
-/// A change of the group that any master can be asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// Takes a master out, wherever it is and whether it lives. A leader hands over first.
-    Remove {
-        /// Its name.
-        name: String,
-    },
-    /// Hands leadership over.
-    Lead {
-        /// To whom; to the one that is most up to date when nobody is named.
-        to: Option<String>,
-    },
-    /// Makes a learner a voter, a standby too. Refused when it has not caught up.
-    Promote {
-        /// Its name.
-        name: String,
-    },
-    /// Makes a voter a standby, which gets the log and does not vote. A leader hands over first.
-    Demote {
-        /// Its name.
-        name: String,
-    },
-    /// Takes one master out, and another votes in its place, in one step. A leader hands over first.
-    Replace {
-        /// The name of the one that goes.
-        old: String,
-        /// The name of the other, which must be a member.
-        new: String,
-    },
-    /// Looks whether it could be done, and does nothing: a dry run.
-    Try(Box<Self>),
-}
-
-impl Change {
-    /// What is to change, and whether it is meant.
-    fn meant(&self) -> (&Self, Go) {
-        match self {
-            Self::Try(change) => (change.meant().0, Go::DryRun),
-            change => (change, Go::Ahead),
-        }
-    }
-}
-
 /// What a master says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
@@ -109,27 +66,6 @@ impl About {
     fn own() -> Self {
         Self { version: env!("CARGO_PKG_VERSION").to_owned() }
     }
-}
-
-/// What came of a [`Change`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
-    /// Who leads now, as far as is known; after a dry run, who would.
-    pub leader: Option<String>,
-    /// How many vote now; after a dry run, how many would.
-    #[serde(default)]
-    pub voters: Option<usize>,
-}
-
-/// What the leader says to a [`Change`], on the wire.
-type Said = Result<Changed, Denied>;
-
-/// See [`GroupError`]. What is not here is no answer at all.
-#[derive(Debug, Serialize, Deserialize)]
-enum Denied {
-    Refused(String),
-    UnknownMaster(String),
-    Unknown(String),
 }
 
 /// See the module. Cheap to clone.
@@ -269,19 +205,8 @@ impl Masters {
         }
     }
 
-    /// Changes the group, wherever the leader is.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
-        match self.leader_elsewhere().await? {
-            None => carry_out(&self.raft, change).await,
-            Some(leader) => ask_for(&self.raft, leader, change).await,
-        }
-    }
-
     /// Who leads, when it is another master; `None` when it is this one. Between two leaders it waits for the next.
-    async fn leader_elsewhere(&self) -> Result<Option<NodeId>, GroupError> {
+    pub(crate) async fn leader_elsewhere(&self) -> Result<Option<NodeId>, GroupError> {
         let mut leadership = self.raft.leadership();
         let known =
             leadership.wait_for(|now| !matches!(now, LeadershipState::Follower { leader: None }));
@@ -357,7 +282,7 @@ impl Masters {
     /// # Errors
     /// [`MembershipError`].
     pub async fn promote(&self, nodes: BTreeSet<NodeId>) -> Result<(), MembershipError> {
-        self.raft.reform(Reform::Graduate(nodes), Go::Ahead).await.map(drop)
+        self.raft.reform(Reform::Graduate(nodes), Go::AHEAD).await.map(drop)
     }
 
     /// Takes out a master that is silent; not when it answers, has become something else than a voter or a learner, or
@@ -372,7 +297,7 @@ impl Masters {
         voters_min: usize,
     ) -> Result<(), MembershipError> {
         let forget = Reform::Forget { node, voter, voters_min };
-        self.raft.reform(forget, Go::Ahead).await.map(drop)
+        self.raft.reform(forget, Go::AHEAD).await.map(drop)
     }
 
     /// Hands leadership over to another voter.
@@ -405,18 +330,7 @@ impl Masters {
     }
 }
 
-async fn ask_for(raft: &RaftNode, leader: NodeId, change: &Change) -> Result<Changed, GroupError> {
-    let reply = ask(raft, leader, method::CHANGE, change).await?;
-    let said: Said = serde_json::from_slice(&reply)
-        .map_err(|error| GroupError::Unknown(format!("the answer does not decode: {error}")))?;
-    said.map_err(|denied| match denied {
-        Denied::Refused(why) => GroupError::Refused(why),
-        Denied::UnknownMaster(name) => GroupError::UnknownMaster(name),
-        Denied::Unknown(why) => GroupError::Unknown(why),
-    })
-}
-
-async fn ask(
+pub(crate) async fn ask(
     raft: &RaftNode,
     leader: NodeId,
     method: u32,
@@ -443,80 +357,7 @@ async fn moved(raft: &RaftNode, node: NodeId, member: Member) -> Result<(), Grou
     raft.update_member(node, member).await.map_err(of_membership)
 }
 
-/// On the leader.
-async fn carry_out(raft: &RaftNode, change: &Change) -> Result<Changed, GroupError> {
-    let (meant, go) = change.meant();
-    let number = |name: &str| number_of(raft, name);
-    let reform = match meant {
-        Change::Lead { to } => return hand_over(raft, to.as_deref(), go).await,
-        Change::Promote { name } => Reform::Promote(BTreeSet::from([number(name)?])),
-        Change::Demote { name } => Reform::Demote(number(name)?),
-        Change::Remove { name } => Reform::Remove(number(name)?),
-        Change::Replace { old, new } if old == new => {
-            let why = format!("{old:?} cannot replace itself: name another master");
-            return Err(GroupError::Refused(why));
-        }
-        Change::Replace { old, new } => {
-            let known = number(new);
-            let (old, new) = (number(old)?, known.map_err(|_| not_joined(new))?);
-            Reform::Replace { old, new }
-        }
-        Change::Try(_) => return Err(GroupError::Refused("a dry run of a dry run".to_owned())),
-    };
-    let leads_and_goes = reform.goes() == Some(raft.id());
-    match raft.reform(reform, go).await {
-        Ok(voters) => {
-            let leader = match go {
-                Go::DryRun if leads_and_goes => {
-                    raft.transfer_target(None).await.map_err(of_transfer)?
-                }
-                Go::DryRun | Go::Ahead => raft.id(),
-            };
-            Ok(Changed { leader: name_of(raft, leader), voters: Some(voters) })
-        }
-        Err(MembershipError::Leads(_)) => {
-            let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
-            tracing::info!(%leader, "handed leadership over: this master is to vote no more");
-            // Boxed: its answer is made by the same code, on the other master.
-            Box::pin(ask_for(raft, leader, change)).await
-        }
-        Err(error) => Err(of_membership(error)),
-    }
-}
-
-async fn hand_over(raft: &RaftNode, to: Option<&str>, go: Go) -> Result<Changed, GroupError> {
-    let to = to.map(|name| number_of(raft, name)).transpose()?;
-    let leads = raft.status().leader == Some(raft.id());
-    let leader = match (to, go) {
-        (Some(to), _) if to == raft.id() && leads => to,
-        (to, Go::Ahead) => raft.transfer_leader(to).await.map_err(of_transfer)?,
-        (to, Go::DryRun) => raft.transfer_target(to).await.map_err(of_transfer)?,
-    };
-    Ok(Changed { leader: name_of(raft, leader), voters: Some(voters_of(raft)) })
-}
-
-fn voters_of(raft: &RaftNode) -> usize {
-    raft.members().into_iter().filter(|known| known.voter).count()
-}
-
-fn not_joined(name: &str) -> GroupError {
-    GroupError::Refused(format!(
-        "master {name:?} has not joined yet: run `quorate server --join URL --token T --name {name} --standby` on its \
-         machine first"
-    ))
-}
-
-fn number_of(raft: &RaftNode, name: &str) -> Result<NodeId, GroupError> {
-    let members = raft.members();
-    let named = members.into_iter().find(|known| known.member.name == name);
-    named.map(|known| known.id).ok_or_else(|| GroupError::UnknownMaster(name.to_owned()))
-}
-
-fn name_of(raft: &RaftNode, id: NodeId) -> Option<String> {
-    raft.members().into_iter().find(|known| known.id == id).map(|known| known.member.name)
-}
-
-fn of_membership(error: MembershipError) -> GroupError {
+pub(crate) fn of_membership(error: MembershipError) -> GroupError {
     match error {
         MembershipError::Duplicate { .. }
         | MembershipError::TooMany(_)
@@ -534,33 +375,6 @@ fn of_membership(error: MembershipError) -> GroupError {
         MembershipError::Unknown { reason } => GroupError::Unknown(reason),
         MembershipError::Fatal(fatal) => GroupError::Unknown(fatal.to_string()),
     }
-}
-
-fn of_transfer(error: TransferError) -> GroupError {
-    match error {
-        TransferError::NoTarget | TransferError::NotCaughtUp { .. } => {
-            GroupError::Refused(error.to_string())
-        }
-        TransferError::NotLeader { .. } | TransferError::Fatal(_) => {
-            GroupError::Unavailable(error.to_string())
-        }
-        TransferError::NotTaken { .. } => GroupError::Unknown(error.to_string()),
-    }
-}
-
-/// What another master asked of this one as the leader, for its wire.
-async fn serve_change(raft: &RaftNode, body: &[u8]) -> Result<Bytes, Refused> {
-    let change = serde_json::from_slice(body).map_err(|error| {
-        Refused(format!("the change does not decode, upgrade this master: {error}"))
-    })?;
-    let said: Said = match carry_out(raft, &change).await {
-        Ok(changed) => Ok(changed),
-        Err(GroupError::Refused(why)) => Err(Denied::Refused(why)),
-        Err(GroupError::UnknownMaster(name)) => Err(Denied::UnknownMaster(name)),
-        Err(GroupError::Unknown(why)) => Err(Denied::Unknown(why)),
-        Err(GroupError::Unavailable(why)) => return Err(Refused(why)),
-    };
-    serde_json::to_vec(&said).map(Bytes::from).map_err(|error| Refused(error.to_string()))
 }
 
 #[async_trait]
@@ -616,7 +430,7 @@ impl Handler for CallsHandler {
             method::ABOUT => serde_json::to_vec(&About::own())
                 .map(Bytes::from)
                 .map_err(|error| Refused(error.to_string())),
-            method::CHANGE => serve_change(raft, &body).await,
+            method::CHANGE => change::serve(raft, &self.0.published, &body).await,
             method::HEARTBEATS => {
                 let relay = self.0.relay.get().and_then(Weak::upgrade).ok_or_else(starting)?;
                 Ok(relay.heartbeats(from, body).await)

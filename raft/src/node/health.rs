@@ -43,7 +43,7 @@ impl Inner {
             let metrics = self.leader_metrics()?;
             let members = self.members_of(&metrics);
             let behind = |member: &MemberStatus| {
-                member.voter && answer.contains(&member.id) && !is_healthy(member, answer)
+                member.voter && answer.contains(&member.id) && !is_level(member)
             };
             if !members.iter().any(behind) || Instant::now() >= until {
                 return Ok(metrics);
@@ -112,19 +112,33 @@ impl RaftNode {
     }
 }
 
-/// Whether a member answers and has nearly all.
-fn is_healthy(member: &MemberStatus, answer: &BTreeSet<NodeId>) -> bool {
-    let level = member.matched.is_some() && member.lag.is_some_and(|lag| lag <= PROMOTE_LAG_MAX);
-    answer.contains(&member.id) && level
+/// Who counts for a change of the members.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Healthy<'a> {
+    /// Those that answer.
+    pub(crate) answer: &'a BTreeSet<NodeId>,
+    /// Who is behind counts as well.
+    pub(crate) force: bool,
+}
+
+impl Healthy<'_> {
+    fn has(self, member: &MemberStatus) -> bool {
+        self.answer.contains(&member.id) && (self.force || is_level(member))
+    }
+}
+
+/// Whether a member has nearly all.
+fn is_level(member: &MemberStatus) -> bool {
+    member.matched.is_some() && member.lag.is_some_and(|lag| lag <= PROMOTE_LAG_MAX)
 }
 
 /// When too few of these are healthy: how many must be, and who is not.
 pub(crate) fn lacks_quorum(
     voters: &[&MemberStatus],
-    answer: &BTreeSet<NodeId>,
+    healthy: Healthy<'_>,
 ) -> Option<(usize, Vec<String>)> {
     let quorum = voters.len() / 2 + 1;
-    let ill = voters.iter().filter(|member| !is_healthy(member, answer));
+    let ill = voters.iter().filter(|member| !healthy.has(member));
     let ill: Vec<String> = ill.map(|member| member.member.name.clone()).collect();
     (voters.len() - ill.len() < quorum).then_some((quorum, ill))
 }

@@ -10,7 +10,7 @@ use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
 use tokio::time::Instant;
 
-use super::health::{knows_standbys, lacks_quorum};
+use super::health::{Healthy, knows_standbys, lacks_quorum};
 use super::status::MemberStatus;
 use super::{Inner, OnStop, RaftNode};
 use crate::error::{Fatal, MembershipError};
@@ -53,13 +53,21 @@ pub enum Reform {
     },
 }
 
-/// Whether something is done, or only looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Go {
-    /// It is done.
-    Ahead,
+/// How a [`Reform`] is meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Go {
     /// It is refused as it would be, and else nothing happens: what Kubernetes calls a dry run.
-    DryRun,
+    pub dry_run: bool,
+    /// Who answers and is behind counts as one that is up to date. Nothing is lost by that: what was decided stays
+    /// decided, but the change, and all writes, may wait until they have caught up.
+    pub force: bool,
+}
+
+impl Go {
+    /// It is done, when nothing speaks against it.
+    pub const AHEAD: Self = Self { dry_run: false, force: false };
+    /// It is only looked at.
+    pub const DRY_RUN: Self = Self { dry_run: true, force: false };
 }
 
 /// Raft's words for a [`Reform`].
@@ -189,7 +197,7 @@ impl RaftNode {
     /// As [`RaftNode::reform`].
     pub async fn promote_all(&self, nodes: &[NodeId]) -> Result<(), MembershipError> {
         let nodes = nodes.iter().copied().collect();
-        self.reform(Reform::Promote(nodes), Go::Ahead).await.map(drop)
+        self.reform(Reform::Promote(nodes), Go::AHEAD).await.map(drop)
     }
 
     /// Takes a master out of the group. It ends by itself, as soon as it asks any other.
@@ -197,16 +205,19 @@ impl RaftNode {
     /// # Errors
     /// As [`RaftNode::reform`].
     pub async fn remove(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.reform(Reform::Remove(node), Go::Ahead).await.map(drop)
+        self.reform(Reform::Remove(node), Go::AHEAD).await.map(drop)
     }
 }
 
 impl Inner {
     async fn reform(&self, reform: &Reform, go: Go) -> Result<usize, MembershipError> {
         let goes = reform.goes();
-        let wait = if go == Go::Ahead { PROMOTE_WAIT_MAX } else { PROMOTE_STABLE };
+        let wait = if go == Go::AHEAD { PROMOTE_WAIT_MAX } else { PROMOTE_STABLE };
         let comes = reform.comes(&self.members_of(&self.leader_metrics()?));
-        self.wait_caught_up(&comes, wait).await?;
+        match self.wait_caught_up(&comes, wait).await {
+            Err(MembershipError::NotCaughtUp { .. }) if go.force => {}
+            level => level?,
+        }
         let mut turn = self.turn().await?;
         let members = self.members_of(&turn.metrics);
         // What was heard a second ago is not enough: when one of those who stay has just died, a change that needs it
@@ -218,14 +229,15 @@ impl Inner {
         let members = self.members_of(&turn.metrics);
         let comes = reform.comes(&members);
         let plan = reform.plan(&members)?;
-        would_decide(&comes, goes, &members, &answer)?;
+        let would = Healthy { answer: &answer, force: go.force };
+        would_decide(&comes, goes, &members, would)?;
         if let Reform::Forget { node, voter, voters_min } = reform {
             still_silent((*node, *voter, *voters_min), &members, &answer)?;
         }
         if matches!(reform, Reform::Demote(_)) {
             knows_standbys(&members, &layouts)?;
         }
-        let Some(change) = plan.change.filter(|_| go == Go::Ahead) else { return Ok(plan.voters) };
+        let Some(change) = plan.change.filter(|_| !go.dry_run) else { return Ok(plan.voters) };
         if goes == Some(self.id) {
             return Err(MembershipError::Leads(self.id));
         }
@@ -306,17 +318,17 @@ fn would_decide(
     comes: &BTreeSet<NodeId>,
     goes: Option<NodeId>,
     members: &[MemberStatus],
-    answer: &BTreeSet<NodeId>,
+    healthy: Healthy<'_>,
 ) -> Result<(), MembershipError> {
     let silent = |known: &&MemberStatus| {
-        !known.voter && comes.contains(&known.id) && !answer.contains(&known.id)
+        !known.voter && comes.contains(&known.id) && !healthy.answer.contains(&known.id)
     };
     if let Some(silent) = members.iter().find(silent) {
         return Err(MembershipError::Silent { name: silent.member.name.clone() });
     }
     let after = goal(comes, goes, members);
     let no_quorum = |voters: &[&MemberStatus]| {
-        lacks_quorum(voters, answer).map_or(Ok(()), |(quorum, ill)| {
+        lacks_quorum(voters, healthy).map_or(Ok(()), |(quorum, ill)| {
             Err(MembershipError::NoQuorum { voters: voters.len(), quorum, ill })
         })
     };
@@ -330,7 +342,7 @@ fn would_decide(
         return Err(MembershipError::LastVoter { name });
     }
     no_quorum(&members.iter().filter(|known| known.voter).collect::<Vec<_>>())?;
-    if let Some((quorum, ill)) = lacks_quorum(&after, answer) {
+    if let Some((quorum, ill)) = lacks_quorum(&after, healthy) {
         return Err(MembershipError::Needed { name, stay: after.len(), quorum, ill });
     }
     Ok(())
@@ -364,7 +376,11 @@ mod tests {
     }
 
     fn go(members: &[MemberStatus], answer: &[u64], gone: u64) -> Result<(), MembershipError> {
-        would_decide(&BTreeSet::new(), Some(NodeId(gone)), members, &ids(answer))
+        would_decide(&BTreeSet::new(), Some(NodeId(gone)), members, only(&ids(answer)))
+    }
+
+    fn only(answer: &BTreeSet<NodeId>) -> Healthy<'_> {
+        Healthy { answer, force: false }
     }
 
     #[test]
@@ -382,6 +398,14 @@ mod tests {
         // One that answers and has not caught up does not count either.
         let behind = [voter(1, 0), voter(2, 0), voter(3, 100_000)];
         assert!(matches!(go(&behind, &[1, 2, 3], 2), Err(MembershipError::Needed { .. })));
+        // By force it does, and who is silent never.
+        let forced = |answer: &[u64]| {
+            let answer = ids(answer);
+            let healthy = Healthy { answer: &answer, force: true };
+            would_decide(&BTreeSet::new(), Some(NodeId(2)), &behind, healthy)
+        };
+        assert_eq!(forced(&[1, 2, 3]), Ok(()));
+        assert!(matches!(forced(&[1, 2]), Err(MembershipError::Needed { .. })));
         let five = [1, 2, 3, 4, 5].map(|id| voter(id, 0));
         assert_eq!(go(&five, &[1, 2, 3, 4, 5], 4), Ok(()));
         assert_eq!(go(&five, &[1, 2, 3], 4), Ok(()));
@@ -405,7 +429,7 @@ mod tests {
     fn who_is_to_vote_must_be_there() {
         let members = [voter(1, 0), voter(2, 0), voter(3, 0), learner(4, false)];
         let decide = |answer: &[u64], goes: Option<u64>| {
-            would_decide(&ids(&[4]), goes.map(NodeId), &members, &ids(answer))
+            would_decide(&ids(&[4]), goes.map(NodeId), &members, only(&ids(answer)))
         };
         assert_eq!(decide(&[1, 2, 3, 4], None), Ok(()));
         assert!(matches!(decide(&[1, 2, 3], None), Err(MembershipError::Silent { .. })));
