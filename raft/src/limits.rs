@@ -56,6 +56,9 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is taken when the log is larger than this and than the state. On disk a log takes about
 /// three times its size (garbage of the engine), so this decides what a small cluster takes in all.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// A snapshot whose state was found damaged, or was replaced, while it was written is made again of the next one; so
+/// often in all, then this master ends, and starts from what its disk has.
+pub const SNAPSHOT_TRIES_MAX: u32 = 10;
 /// How often the snapshot rule is looked at.
 pub const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of a snapshot in one message to a follower.

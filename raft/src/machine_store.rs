@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use crate::apply::{Applied, Command, View};
 use crate::codec::{DiskLogId, SnapshotHeader};
 use crate::host::{Host, in_background};
-use crate::limits::APPLY_BATCH_MAX;
+use crate::limits::{APPLY_BATCH_MAX, FETCH_SNAPSHOT_POLL, HEAL_MAX, SNAPSHOT_TRIES_MAX};
 use crate::meters::Meters;
 use crate::raft_types::{LeaderId, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshot::file::SnapshotFile;
-use crate::snapshot::store::SnapshotStore;
+use crate::snapshot::store::{NotMade, SnapshotStore};
 use crate::types::{Member, NodeId};
 
 /// A snapshot as openraft passes it around.
@@ -36,10 +36,9 @@ pub(crate) struct MachineStore {
 /// One snapshot in the making: the view is taken, the file is not written.
 pub(crate) struct Builder {
     /// Locked only because openraft wants a builder to be `Sync`.
-    view: Mutex<Option<View>>,
-    snapshots: Arc<SnapshotStore>,
-    host: Arc<dyn Host>,
-    meters: Meters,
+    view: Mutex<Option<(View, u64)>>,
+    /// For another view, when the state of that one turned out to be no good.
+    machine: MachineStore,
 }
 
 fn gone<E>(_: E) -> io::Error {
@@ -55,6 +54,25 @@ impl MachineStore {
         meters: Meters,
     ) -> Self {
         Self { commands, applied, snapshots, host, meters }
+    }
+
+    /// The state now, and which it is.
+    async fn view(&self) -> io::Result<(View, u64)> {
+        let generation = self.snapshots.generation();
+        Ok((self.ask(|done| Command::Snapshot { done }).await?, generation))
+    }
+
+    /// The state that comes after that one, once it can be shown to others and to Raft.
+    async fn view_after(&self, generation: u64) -> io::Result<(View, u64)> {
+        let until = Instant::now() + HEAL_MAX;
+        let is_old = || self.snapshots.generation() == generation;
+        while is_old() || self.applied.is_damaged() || self.applied.is_ahead() {
+            if Instant::now() >= until {
+                return Err(io::Error::other("the state is damaged, and was not healed in time"));
+            }
+            tokio::time::sleep(FETCH_SNAPSHOT_POLL).await;
+        }
+        self.view().await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> io::Result<T> {
@@ -86,20 +104,15 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
         // Asked again later.
-        if self.applied.is_ahead() {
+        if self.applied.is_ahead() || self.applied.is_damaged() {
             return None;
         }
         Some(self.get_snapshot_builder().await)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let view = self.ask(|done| Command::Snapshot { done }).await.ok();
-        Builder {
-            view: Mutex::new(view),
-            snapshots: self.snapshots.clone(),
-            host: self.host.clone(),
-            meters: self.meters.clone(),
-        }
+        let view = self.view().await.ok();
+        Builder { view: Mutex::new(view), machine: self.clone() }
     }
 
     async fn install_snapshot(
@@ -131,13 +144,31 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Taken> {
         let view = self.view.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let view = view.ok_or_else(|| gone(()))?;
+        let (mut view, mut generation) = view.ok_or_else(|| gone(()))?;
+        for tried in 1.. {
+            let made = self.machine.write(view, generation).await;
+            let Err(NotMade::Outdated(error)) = made else { return made.map_err(NotMade::into_io) };
+            if tried == SNAPSHOT_TRIES_MAX {
+                return Err(error);
+            }
+            tracing::warn!(%error, "a snapshot is no good; it is made again once the state is healed");
+            (view, generation) = self.machine.view_after(generation).await?;
+        }
+        Err(gone(()))
+    }
+}
+
+impl MachineStore {
+    async fn write(&self, view: View, generation: u64) -> Result<Taken, NotMade> {
         let last = view.last_applied;
+        let taken = |file: SnapshotFile| {
+            let meta = file.meta().map_err(|error| NotMade::Io(io::Error::other(error)))?;
+            Ok(Snapshot { meta, snapshot: file })
+        };
         if let Some(current) = self.snapshots.current()
             && current.last_log_id() == last
         {
-            let meta = current.meta().map_err(io::Error::other)?;
-            return Ok(Snapshot { meta, snapshot: current });
+            return taken(current);
         }
         let header = SnapshotHeader {
             cluster_id: self.snapshots.cluster_id().to_owned(),
@@ -149,22 +180,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let began = Instant::now();
         let snapshots = self.snapshots.clone();
         let made = in_background(&*self.host, "raft-snapshot", move || {
-            snapshots.create(&header, view.writer)
+            Ok(snapshots.create(&header, view.writer, generation))
         })
-        .await;
-        let file = match (made, self.snapshots.current()) {
+        .await
+        .unwrap_or_else(|error| Err(NotMade::Io(error)));
+        match (made, self.snapshots.current()) {
             // Not fatal: the log just stays as long as it is until there is room.
-            (Err(error), Some(current)) if error.kind() == io::ErrorKind::StorageFull => {
+            (Err(NotMade::Io(error)), Some(current))
+                if error.kind() == io::ErrorKind::StorageFull =>
+            {
                 tracing::warn!(%error, "no room for a snapshot; the one before stays the newest");
-                current
+                taken(current)
             }
             (made, _) => {
                 let file = made?;
                 self.meters.took_snapshot(began.elapsed());
-                file
+                taken(file)
             }
-        };
-        let meta = file.meta().map_err(io::Error::other)?;
-        Ok(Snapshot { meta, snapshot: file })
+        }
     }
 }

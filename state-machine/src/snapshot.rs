@@ -125,6 +125,12 @@ fn write_resource(
         },
     )?;
     for (revision, (version, alive)) in versions {
+        // A copy of it would be as wrong, and look right.
+        if !version.is_intact() {
+            let problem =
+                format!("{} {} was damaged in memory", version.key.resource, version.key.object);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         let key = version.key.object.clone();
         put(out, &VersionRecord { revision, key, image: version.image.clone(), alive })?;
     }
@@ -238,4 +244,33 @@ const RECORD_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Key;
+    use crate::object::Header;
+
+    #[test]
+    fn what_is_damaged_in_memory_is_not_written() {
+        let key = Key::new("", "configmaps", "default", "a");
+        let stored = || {
+            let bytes = b"{\"data\":1}".as_slice().into();
+            let image = Image { header: Header::default(), bytes, revision_offset: 2 };
+            Stored::new(key.clone(), Revision(7), image)
+        };
+        let resource = |object: Stored| {
+            let mut resource = ResourceView::default();
+            resource.put(&key.object, Some(Arc::new(object)));
+            resource
+        };
+        let mut out = Vec::new();
+        write_resource(&key.resource, &resource(stored()), &mut out).unwrap();
+        let mut flipped = stored();
+        flipped.image.bytes = b"{\"data\":3}".as_slice().into();
+        let error = write_resource(&key.resource, &resource(flipped), &mut out).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("was damaged in memory"), "{error}");
+    }
 }

@@ -180,7 +180,7 @@ impl Inner {
         // Only now is it known to be a state. From here on it is what this master starts from.
         let snapshots = self.snapshots.clone();
         let installed =
-            in_background(&*self.host, "raft-heal", move || snapshots.install(&path).map(drop));
+            in_background(&*self.host, "raft-heal", move || snapshots.replace(&path).map(drop));
         if let Err(error) = installed.await {
             tracing::warn!(%error, "the state that was taken over is not kept as a file");
         }

@@ -21,6 +21,24 @@ pub(crate) struct SnapshotStore {
     cluster_id: String,
     /// Oldest first.
     files: Mutex<Vec<SnapshotFile>>,
+    /// How often a state from another master has taken the place of this one's. Locked while a file takes its place.
+    replaced: Mutex<u64>,
+}
+
+/// Why a snapshot was not made.
+#[derive(Debug)]
+pub(crate) enum NotMade {
+    /// The state that it shows was replaced meanwhile by that of another master, or is damaged.
+    Outdated(io::Error),
+    Io(io::Error),
+}
+
+impl NotMade {
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Outdated(error) | Self::Io(error) => error,
+        }
+    }
 }
 
 impl SnapshotStore {
@@ -71,7 +89,8 @@ impl SnapshotStore {
             fs::rename(&error.path, error.path.with_extension("damaged")).map_err(io)?;
         }
         let cluster_id = cluster_id.to_owned();
-        Ok(Self { directory: path.to_owned(), cluster_id, files: Mutex::new(files) })
+        let (files, replaced) = (Mutex::new(files), Mutex::new(0));
+        Ok(Self { directory: path.to_owned(), cluster_id, files, replaced })
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<SnapshotFile>> {
@@ -140,24 +159,57 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// Encodes a state into a new file. Blocks for as long as that takes.
+    fn replaced(&self) -> MutexGuard<'_, u64> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which state this master has: another one whenever that of another master takes its place.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.replaced()
+    }
+
+    /// Encodes a state, of that generation, into a new file. Blocks for as long as that takes.
     pub(crate) fn create(
         &self,
         header: &SnapshotHeader,
         state: SnapshotWriter,
-    ) -> io::Result<SnapshotFile> {
+        generation: u64,
+    ) -> Result<SnapshotFile, NotMade> {
         let path = self.directory.join(file::name(header.last_log_id.map(Into::into)));
         let temporary = path.with_extension("tmp");
         points::pass(Point::SnapshotBeforeWrite);
-        if let Err(error) = file::write(&temporary, header, state) {
+        let made = file::write(&temporary, header, state).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => NotMade::Outdated(error),
+            _ => NotMade::Io(error),
+        });
+        let replaced = self.replaced();
+        let made = made.and_then(|()| {
+            let other = || NotMade::Outdated(io::Error::other("another state has taken its place"));
+            if *replaced == generation { Ok(()) } else { Err(other()) }
+        });
+        if let Err(error) = made {
             drop(fs::remove_file(&temporary));
             return Err(error);
         }
-        self.install(&temporary)
+        self.place(&temporary, SNAPSHOTS_KEPT).map_err(NotMade::Io)
     }
 
     /// Checks a complete file and makes it the newest. Blocks.
     pub(crate) fn install(&self, from: &Path) -> io::Result<SnapshotFile> {
+        let _placing = self.replaced();
+        self.place(from, SNAPSHOTS_KEPT)
+    }
+
+    /// The same of one that takes the place of a damaged state: those before it may show that, and are removed; none
+    /// that is being made counts any more. Blocks.
+    pub(crate) fn replace(&self, from: &Path) -> io::Result<SnapshotFile> {
+        let mut replaced = self.replaced();
+        *replaced += 1;
+        self.place(from, 1)
+    }
+
+    /// The newest `kept` stay.
+    fn place(&self, from: &Path, kept: usize) -> io::Result<SnapshotFile> {
         let checked = file::verify(from, &self.cluster_id)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let path = self.directory.join(file::name(checked.last_log_id()));
@@ -174,7 +226,7 @@ impl SnapshotStore {
             files.retain(|file| file.path != path);
             files.push(installed.clone());
             files.sort_by_key(SnapshotFile::last_log_id);
-            let excess = files.len().saturating_sub(SNAPSHOTS_KEPT);
+            let excess = files.len().saturating_sub(kept);
             files.drain(..excess).collect()
         };
         for file in gone {
@@ -185,5 +237,62 @@ impl SnapshotStore {
             }
         }
         Ok(installed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::codec::{DiskLogId, DiskMembership};
+
+    fn header(index: u64) -> SnapshotHeader {
+        SnapshotHeader {
+            cluster_id: "c".into(),
+            last_log_id: Some(DiskLogId { term: 2, node: 1, index }),
+            membership_log_id: None,
+            membership: DiskMembership { configs: Vec::new(), members: BTreeMap::new() },
+            state_bytes: 4,
+        }
+    }
+
+    fn state(text: &'static str) -> SnapshotWriter {
+        Box::new(move |out| out.write_all(text.as_bytes()))
+    }
+
+    fn indexes(store: &SnapshotStore) -> Vec<Option<u64>> {
+        store.files().iter().map(SnapshotFile::last_index).collect()
+    }
+
+    #[test]
+    fn what_was_made_of_a_damaged_state_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path(), "c", None).unwrap();
+        let before = store.generation();
+        store.create(&header(30), state("bad1"), before).unwrap();
+        store.create(&header(40), state("bad2"), before).unwrap();
+        // One of the damaged state is on its way when the healed one comes, of the same index.
+        file::write(&store.healing(), &header(40), state("good")).unwrap();
+        store.replace(&store.healing()).unwrap();
+        assert_eq!(indexes(&store), [Some(40)]);
+        let late = store.create(&header(40), state("bad3"), before);
+        assert!(matches!(late, Err(NotMade::Outdated(_))), "{late:?}");
+        let text = std::io::read_to_string(store.current().unwrap().read_state().unwrap());
+        assert_eq!(text.unwrap(), "good");
+        assert!(store.set_damaged_aside().unwrap().is_empty());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left of the others");
+        store.create(&header(50), state("new1"), store.generation()).unwrap();
+        assert_eq!(indexes(&store), [Some(40), Some(50)]);
+    }
+
+    #[test]
+    fn a_state_that_is_damaged_says_so_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path(), "c", None).unwrap();
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "a bit has flipped");
+        let made = store.create(&header(30), Box::new(move |_| Err(bad())), store.generation());
+        assert!(matches!(made, Err(NotMade::Outdated(_))), "{made:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
