@@ -92,8 +92,11 @@ pub struct RestoreArgs {
     /// Make new keys: no certificate, kubeconfig, agent or token of the old cluster is good for the new one
     #[arg(long)]
     new_keys: bool,
+    /// Only look whether it could be done, and say what would be; nothing is changed
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "dry_run")]
     yes: bool,
     /// Output format
     #[arg(short, long, value_enum)]
@@ -298,6 +301,10 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         header.made_at,
         header.revision
     );
+    if args.dry_run {
+        let staging = Staging::begin(&data)?;
+        return would(args, &staging, header, keys.as_ref().map(|(_, from)| from.as_str()));
+    }
     if data.exists() && !args.yes {
         confirm(&format!("{what} The one that is there is moved aside."))?;
     }
@@ -334,6 +341,46 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
             "The keys are those of the old cluster (from {from}): kubeconfigs, agents and service account tokens stay good."
         )),
         None => progress::say(NEW_KEYS),
+    }
+    Ok(())
+}
+
+/// A dry run: the directory that was begun goes again.
+fn would(
+    args: &RestoreArgs,
+    staging: &Staging,
+    header: &Header,
+    keys: Option<&str>,
+) -> anyhow::Result<()> {
+    let (target, there) = (staging.target(), staging.target().exists());
+    if let Some(output) = args.output {
+        return output.show(&json!({
+            "dryRun": true,
+            "data": target.display().to_string(),
+            "movesAside": there,
+            "objects": header.objects,
+            "revision": header.revision,
+            "madeAt": header.made_at.to_string(),
+            "keys": keys,
+        }));
+    }
+    progress::say(&format!(
+        "{} would become the data directory of a new cluster, with {} objects as of {} (revision {}) (dry run)",
+        target.display(),
+        header.objects,
+        header.made_at,
+        header.revision
+    ));
+    if there {
+        progress::say("The directory that is there would be moved aside.");
+    }
+    match keys {
+        Some(from) => {
+            progress::say(&format!("The keys would be those of the old cluster, from {from}."))
+        }
+        None => progress::say(
+            "The keys would be new: nothing that the old cluster signed would be good any more.",
+        ),
     }
     Ok(())
 }

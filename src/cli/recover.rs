@@ -28,8 +28,8 @@ pub struct RecoverArgs {
     /// Data directory of the survivor, which must not run [default: a usual one]
     #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
-    /// Only show what the survivor has, to choose among several
-    #[arg(long)]
+    /// Only show what the survivor has, to choose among several; nothing is changed
+    #[arg(long, visible_alias = "dry-run")]
     show: bool,
     /// Do not ask
     #[arg(short, long, conflicts_with = "show")]
