@@ -136,7 +136,7 @@ async fn a_cluster_is_restored_in_its_place_and_nobody_mistakes_it_for_the_old_o
     let would = quorate(&["backup", "restore", &path(&file), "--data", &path(&data), "--dry-run"]);
     assert!(would.contains("(dry run)") && would.contains("would be moved aside"), "{would}");
     let beside: Vec<_> = std::fs::read_dir(data.parent().unwrap()).unwrap().flatten().collect();
-    let made = beside.iter().any(|item| item.file_name().to_string_lossy().starts_with("m0."));
+    let made = beside.iter().any(|item| item.file_name().to_string_lossy().starts_with("m0.new"));
     assert!(!made, "a dry run leaves nothing: {beside:?}");
     let ask = refused(&["backup", "restore", &path(&file), "--data", &path(&data)]);
     assert!(ask.contains("moved aside") && ask.contains("say --yes"), "{ask}");
