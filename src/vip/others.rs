@@ -1,0 +1,106 @@
+//! What the other masters say of their virtual addresses: whether they are set as here, and which hardware addresses
+//! are theirs. A master that hung or was killed has an address for a moment more than it leads; that is no reason for the
+//! next leader not to take it, while a host that is no master is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use quorate_raft::NodeId;
+use quorate_store::{Masters, Vips};
+use tokio_util::sync::CancellationToken;
+
+use super::frames::Mac;
+
+/// They are asked this often.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// As what a difference stands among the troubles.
+const SETTINGS: &str = "settings";
+
+/// What each has said last; it stays when one is silent, which is when it is needed.
+#[derive(Debug, Clone, Default)]
+pub struct Others(Arc<Mutex<BTreeMap<NodeId, Vips>>>);
+
+impl Others {
+    /// Whether one of the masters may answer under this hardware address.
+    pub fn has(&self, mac: &Mac) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().any(|vips| vips.links.contains(mac))
+    }
+
+    /// Keeps it up to date until `stop`.
+    pub async fn follow(self, masters: Masters, stop: CancellationToken) {
+        loop {
+            let status = masters.status();
+            let asked = status.members.iter().filter(|known| known.id != status.id).map(|known| {
+                let masters = &masters;
+                async move {
+                    let about = masters.about(known.id).await?;
+                    Some((known.id, known.member.name.clone(), about.vips))
+                }
+            });
+            let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+            let differ = differ(&masters.vips().set, &said);
+            note(&masters, differ);
+            let said = said.into_iter().map(|(id, _, vips)| (id, vips));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// The masters that have other addresses, in words.
+fn differ(own: &BTreeSet<IpAddr>, said: &[(NodeId, String, Vips)]) -> Option<String> {
+    let text = |set: &BTreeSet<IpAddr>| match set.is_empty() {
+        true => "none".to_owned(),
+        false => set.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+    };
+    let others = said.iter().filter(|(_, _, vips)| vips.set != *own);
+    let others: Vec<String> =
+        others.map(|(_, name, vips)| format!("{name} has {}", text(&vips.set))).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "the masters were started with different --vip: this one has {}, {}. Give all the same",
+            text(own),
+            others.join(", ")
+        )
+    })
+}
+
+fn note(masters: &Masters, differ: Option<String>) {
+    let before = masters.vips().troubles.get(SETTINGS).cloned();
+    if before == differ {
+        return;
+    }
+    match &differ {
+        Some(why) => tracing::warn!("{why}"),
+        None => tracing::info!("all masters have the same virtual addresses now"),
+    }
+    masters.note_vips(|vips| match differ {
+        Some(why) => drop(vips.troubles.insert(SETTINGS.to_owned(), why)),
+        None => drop(vips.troubles.remove(SETTINGS)),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_others_is_named_with_them() {
+        let set = |all: &[&str]| all.iter().map(|ip| ip.parse().unwrap()).collect::<BTreeSet<_>>();
+        let said = |name: &str, all: &[&str]| {
+            (NodeId(2), name.to_owned(), Vips { set: set(all), ..Vips::default() })
+        };
+        let own = set(&["10.0.0.9", "fd00::9"]);
+        assert_eq!(differ(&own, &[said("b", &["fd00::9", "10.0.0.9"])]), None);
+        let why = differ(&own, &[said("b", &["10.0.0.8"]), said("c", &[])]).unwrap();
+        assert!(why.contains("has 10.0.0.9 and fd00::9, b has 10.0.0.8, c has none"), "{why}");
+    }
+}
