@@ -25,6 +25,7 @@ Examples:
   quorate server                                          the first master of a new cluster
   quorate token create --role server                      on a master: a token for further ones
   quorate server --join https://10.0.0.1:6443 --token T   a further master: learner, then voter
+  quorate server --vip 10.0.0.100 ...                     on each master: the leader has that address
   quorate server --config /etc/quorate/server.yaml
 
 Without --data, everything is kept in /var/lib/quorate/server. Later starts need neither --join nor

@@ -54,7 +54,10 @@ const DEFEND_INTERVAL: Duration = Duration::from_millis(50);
 const QUARREL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What could not be taken is tried again after this.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Who gave it up for so short a time has heard of no other.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Without a further sign of a host that uses it, too, that is over after this.
 const QUARREL_MEMORY: Duration = Duration::from_secs(60);
@@ -73,6 +76,8 @@ pub struct Keeper {
     held: Option<Held>,
     /// Not before.
     retry_at: Instant,
+    /// When it was held here last.
+    left_at: Option<Instant>,
 }
 
 /// An address that this master has.
@@ -101,7 +106,8 @@ impl Keeper {
     pub fn new(place: Place, netlink: Arc<Netlink>, others: Others, users: &Users) -> Self {
         let (masters, connections) = (users.masters.clone(), users.connections.clone());
         let retry_at = Instant::now();
-        Self { place, netlink, others, masters, connections, held: None, retry_at }
+        let (held, left_at) = (None, None);
+        Self { place, netlink, others, masters, connections, held, retry_at, left_at }
     }
 
     /// Runs until `stop`; then the address is gone.
@@ -110,15 +116,17 @@ impl Keeper {
         mut leadership: watch::Receiver<Leadership>,
         stop: CancellationToken,
     ) {
+        // The store may end before this does.
+        let mut ended = false;
         loop {
             let leads = matches!(*leadership.borrow_and_update(), Leadership::Leader { .. });
-            let (may, stops) = (self.masters.holds_lease(), stop.is_cancelled());
+            let (may, stops) = (self.masters.holds_lease(), ended || stop.is_cancelled());
             match self.held.take() {
                 Some(held) if may && !stops => self.stay(held).await,
-                Some(_) => {
+                Some(held) => {
                     // Who is cut off has nobody to be polite to.
                     let polite = stops || !leads;
-                    self.leave(if polite { GRACE } else { Duration::ZERO }).await;
+                    self.leave(&held, if polite { GRACE } else { Duration::ZERO }).await;
                 }
                 None if may && !stops && Instant::now() >= self.retry_at => self.take().await,
                 None => {}
@@ -128,9 +136,7 @@ impl Keeper {
             }
             let interval = if leads { LOOK_INTERVAL } else { IDLE_INTERVAL };
             tokio::select! {
-                changed = leadership.changed() => if changed.is_err() {
-                    return self.leave(Duration::ZERO).await;
-                },
+                changed = leadership.changed() => ended = changed.is_err(),
                 () = tokio::time::sleep(interval) => {}
                 () = stop.cancelled() => {}
                 heard = hear(self.held.as_ref()) => self.answer(heard),
@@ -143,8 +149,18 @@ impl Keeper {
         let ip = self.place.net.addr();
         let tried = async {
             let link = Link::of(&self.place.interface)?;
-            let holders = link.probe(ip).await?;
-            io::Result::Ok((holders.into_iter().find(|mac| !self.others.has(mac)), link))
+            // Where it has just been a master's, clients wait for it, and strangers would have been heard.
+            let here = self.left_at.is_some_and(|left| left.elapsed() < AGAIN);
+            if here || self.others.held_lately(ip) {
+                return Ok((None, link));
+            }
+            let mut holders = link.probe(ip).await?;
+            if holders.iter().any(|mac| !self.others.has(mac)) {
+                // A master that came a moment ago, perhaps.
+                self.others.ask(&self.masters).await;
+            }
+            holders.retain(|mac| !self.others.has(mac));
+            io::Result::Ok((holders.pop_first(), link))
         };
         let link = match tried.await {
             Err(error) => return self.trouble(format!("it cannot be asked for: {error}")),
@@ -191,7 +207,7 @@ impl Keeper {
                         "it can no longer be set on {}: {error}",
                         self.place.interface
                     ));
-                    return self.leave(Duration::ZERO).await;
+                    return self.leave(&held, Duration::ZERO).await;
                 }
             }
         }
@@ -206,7 +222,11 @@ impl Keeper {
         self.held = Some(held);
     }
 
+    /// Never without the lease: who has hung and goes on hears of the next one's address first.
     fn announce(&self, held: &mut Held) {
+        if !self.masters.holds_lease() {
+            return;
+        }
         let ip = self.place.net.addr();
         held.announced_at = Instant::now();
         if let Err(error) = held.link.send(&frames::announcements(ip, held.link.mac)) {
@@ -244,17 +264,16 @@ impl Keeper {
     }
 
     /// Ends what came in there, and takes the address away.
-    async fn leave(&mut self, grace: Duration) {
+    async fn leave(&mut self, held: &Held, grace: Duration) {
         let ip = self.place.net.addr();
-        self.held = None;
+        self.left_at = Some(Instant::now());
         self.connections.leave(ip, grace).await;
-        if let Err(error) = self.netlink.leave(self.place.net).await {
+        if let Err(error) = self.netlink.leave(held.link.index, &self.place).await {
             tracing::warn!(address = %ip, %error, "the virtual address goes only when its time is over");
         }
-        let held = self.masters.vips().held.contains(&ip);
-        if held {
-            tracing::info!(address = %ip, "this master no longer holds the virtual address");
-        }
+        // Who came in meanwhile would wait for answers that find no way.
+        self.connections.leave(ip, Duration::ZERO).await;
+        tracing::info!(address = %ip, "this master no longer holds the virtual address");
         self.masters.note_vips(|vips| {
             vips.held.remove(&ip);
         });

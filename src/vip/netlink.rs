@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use futures::TryStreamExt as _;
-use ipnet::IpNet;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
@@ -68,9 +67,11 @@ impl Netlink {
         add.execute().await
     }
 
-    /// Takes the address away, wherever we have set it.
-    pub async fn leave(&self, net: IpNet) -> Result<(), rtnetlink::Error> {
-        self.remove(|entry| address(entry) == Some(net.addr()) && !is_permanent(entry)).await
+    /// Takes the address away again.
+    pub async fn leave(&self, index: u32, place: &Place) -> Result<(), rtnetlink::Error> {
+        let net = place.net;
+        let mut same = self.handle.address().add(index, net.addr(), net.prefix_len());
+        self.delete(same.message_mut().clone()).await
     }
 
     /// Takes away what another process of ours has left: the kernel has not done so yet.
@@ -97,6 +98,7 @@ impl Netlink {
         Ok(())
     }
 
+    /// All addresses of this machine. The kernel lists them once at a time for each connection: for the start only.
     async fn entries(&self) -> Result<Vec<AddressMessage>, rtnetlink::Error> {
         self.handle.address().get().execute().try_collect().await
     }
@@ -106,12 +108,16 @@ impl Netlink {
         which: impl Fn(&AddressMessage) -> bool,
     ) -> Result<(), rtnetlink::Error> {
         for entry in self.entries().await?.into_iter().filter(which) {
-            match self.handle.address().del(entry).execute().await {
-                Err(rtnetlink::Error::NetlinkError(refused)) if is_gone(refused.raw_code()) => {}
-                done => done?,
-            }
+            self.delete(entry).await?;
         }
         Ok(())
+    }
+
+    async fn delete(&self, entry: AddressMessage) -> Result<(), rtnetlink::Error> {
+        match self.handle.address().del(entry).execute().await {
+            Err(rtnetlink::Error::NetlinkError(refused)) if is_gone(refused.raw_code()) => Ok(()),
+            done => done,
+        }
     }
 }
 

@@ -4,51 +4,87 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use quorate_raft::NodeId;
 use quorate_store::{Masters, Vips};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frames::Mac;
 
 /// They are asked this often.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// As long as one has never answered.
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What was said longer ago is not of now: an election, and what else there is to wait for, is over by then.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// As what a difference stands among the troubles.
 const SETTINGS: &str = "settings";
 
-/// What each has said last; it stays when one is silent, which is when it is needed.
+/// What each has said last, and when; it stays when one is silent, which is when it is needed.
 #[derive(Debug, Clone, Default)]
-pub struct Others(Arc<Mutex<BTreeMap<NodeId, Vips>>>);
+pub struct Others(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    masters: BTreeMap<NodeId, (Instant, Vips)>,
+    /// In what they differed when they were last asked.
+    differ: Option<String>,
+}
 
 impl Others {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether one of the masters may answer under this hardware address.
     pub fn has(&self, mac: &Mac) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().any(|vips| vips.links.contains(mac))
+        self.known().masters.values().any(|(_, vips)| vips.links.contains(mac))
+    }
+
+    /// Whether one of them has lately said that it holds the address: then no stranger has it.
+    pub fn held_lately(&self, ip: IpAddr) -> bool {
+        self.known()
+            .masters
+            .values()
+            .any(|(at, vips)| vips.held.contains(&ip) && at.elapsed() <= LATELY)
+    }
+
+    /// Asks all of them.
+    pub async fn ask(&self, masters: &Masters) {
+        let status = masters.status();
+        let asked =
+            status.members.iter().filter(|known| known.id != status.id).map(|known| async {
+                let about = masters.about(known.id).await?;
+                Some((known.id, known.member.name.clone(), about.vips))
+            });
+        let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let (now, differ) = (Instant::now(), differ(&masters.vips().set, &said));
+        let lasts = {
+            let mut known = self.known();
+            known.masters.extend(said.into_iter().map(|(id, _, vips)| (id, (now, vips))));
+            std::mem::replace(&mut known.differ, differ.clone()) == differ
+        };
+        // Who starts may be asked a moment before it knows.
+        if lasts {
+            note(masters, differ);
+        }
     }
 
     /// Keeps it up to date until `stop`.
     pub async fn follow(self, masters: Masters, stop: CancellationToken) {
         loop {
-            let status = masters.status();
-            let asked = status.members.iter().filter(|known| known.id != status.id).map(|known| {
-                let masters = &masters;
-                async move {
-                    let about = masters.about(known.id).await?;
-                    Some((known.id, known.member.name.clone(), about.vips))
-                }
-            });
-            let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-            let differ = differ(&masters.vips().set, &said);
-            note(&masters, differ);
-            let said = said.into_iter().map(|(id, _, vips)| (id, vips));
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
+            self.ask(&masters).await;
+            let known = self.known().masters.len() + 1;
+            let all = known >= masters.status().members.len();
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(if all { INTERVAL } else { FIRST_INTERVAL }) => {}
                 () = stop.cancelled() => return,
             }
         }

@@ -20,7 +20,7 @@ use super::field::Field;
 use super::{PATIENCE, until};
 
 /// Between the beginnings of two calls.
-const INTERVAL: Duration = Duration::from_millis(40);
+const INTERVAL: Duration = Duration::from_millis(60);
 
 /// A call that is not answered by then is given up, whatever becomes of it.
 const CALL_MAX: Duration = Duration::from_secs(1);
