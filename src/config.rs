@@ -98,8 +98,8 @@ options! {
     /// Further names and addresses for the serving certificate, comma-separated
     #[arg(value_name = "NAMES", help_heading = ADDRESSES)]
     tls_san: String, "QUORATE_TLS_SAN";
-    /// Virtual addresses, at most one IPv4 and one IPv6, comma-separated: the leader's machine has them. The same on all
-    /// masters
+    /// Virtual addresses, at most one IPv4 and one IPv6, comma-separated: the leader's machine has them. The same on
+    /// all masters
     #[arg(value_name = "ADDR[/PREFIX]", help_heading = ADDRESSES)]
     vip: String, "QUORATE_VIP";
     /// Where they are set [default: the interface with a network that they are of, else that of --advertise]

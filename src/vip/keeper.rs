@@ -1,8 +1,8 @@
 //! Holds one address while this master leads and has its lease, and only then.
 //!
-//! The kernel is asked again and again to keep the address for a few seconds more: what stops asking, for whatever reason,
-//! loses it. Until then a hung or killed master and the next one both have it, and hosts believe who has spoken last: the
-//! new one, which announces itself until the other's time is surely over.
+//! The kernel is asked again and again to keep the address for a few seconds more: what stops asking, for whatever
+//! reason, loses it. Until then a hung or killed master and the next one both have it, and hosts believe who has spoken
+//! last: the new one, which announces itself until the other's time is surely over.
 
 use std::io;
 use std::sync::Arc;
@@ -298,8 +298,8 @@ impl Keeper {
 
 fn used_by(mac: &Mac) -> String {
     format!(
-        "another host uses it, {}, which is no master. Find that host by its hardware address, or give --vip an address \
-         that nobody has",
+        "another host uses it, {}, which is no master. Find that host by its hardware address, or give --vip an \
+         address that nobody has",
         frames::text(mac)
     )
 }

@@ -2,7 +2,8 @@
 //! that leads.
 //!
 //! Nothing is safe because of them: who leads is decided by Raft alone, and a request that comes in at a master which
-//! does not lead is answered as any other. They say where to go, not who is right, so two holders for a moment do no harm.
+//! does not lead is answered as any other. They say where to go, not who is right, so two holders for a moment do no
+//! harm.
 //!
 //! * [`setting`]: what the options ask for.
 //! * [`place`]: on which interface of this machine, and whether it may be set there.

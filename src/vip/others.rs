@@ -1,6 +1,6 @@
 //! What the other masters say of their virtual addresses: whether they are set as here, and which hardware addresses
-//! are theirs. A master that hung or was killed has an address for a moment more than it leads; that is no reason for the
-//! next leader not to take it, while a host that is no master is.
+//! are theirs. A master that hung or was killed has an address for a moment more than it leads; that is no reason for
+//! the next leader not to take it, while a host that is no master is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -36,8 +36,8 @@ pub fn refuse_powerless() -> anyhow::Result<()> {
         needs.iter().filter(|(one, _)| !has.contains(*one)).map(|(_, name)| *name).collect();
     if !lacks.is_empty() {
         bail!(
-            "--vip: this process lacks {}. Run it as root, or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in its \
-             systemd unit",
+            "--vip: this process lacks {}. Run it as root, or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in \
+             its systemd unit",
             lacks.join(" and ")
         );
     }

@@ -1,5 +1,5 @@
-//! Frames to and from the link of an interface. A socket is opened for each purpose and closed after it, so that nothing
-//! queues which nobody reads.
+//! Frames to and from the link of an interface. A socket is opened for each purpose and closed after it, so that
+//! nothing queues which nobody reads.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,5 +1,5 @@
-//! A client on a machine of a [`Field`]: calls an address again and again over HTTPS, each time on a new connection, and
-//! notes when it was answered. Calls do not wait for each other, as those of several users do not.
+//! A client on a machine of a [`Field`]: calls an address again and again over HTTPS, each time on a new connection,
+//! and notes when it was answered. Calls do not wait for each other, as those of several users do not.
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! Machines on one link: network namespaces joined by a bridge, which is in a namespace of its own, so that nothing of
-//! it is seen by the host. Names begin with `qv` and the test's process id: what an aborted test left goes with the next.
+//! it is seen by the host. Names begin with `qv` and the test's process id: what an aborted test left goes with the
+//! next.
 
 use std::path::Path;
 use std::process::{Command, Output};
