@@ -79,7 +79,10 @@ impl Vip {
         let (data, peer) = (self.data(number).display().to_string(), format!("{own}:6444"));
         let kubeconfig = self.directory.path().join("kubeconfig").display().to_string();
         let mut arguments = vec!["server", "--name", &name, "--data", &data];
-        arguments.extend(["--listen", "[::]:6443", "--peer-listen", &peer, "--advertise", &own]);
+        if !more.contains(&"--listen") {
+            arguments.extend(["--listen", "[::]:6443"]);
+        }
+        arguments.extend(["--peer-listen", &peer, "--advertise", &own]);
         arguments.extend(["--kubeconfig", &kubeconfig, "--no-backups"]);
         arguments.extend(more);
         let log = self.directory.path().join(format!("{name}.log"));
@@ -390,6 +393,13 @@ fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     assert!(vip.masters[1].stop().success());
     vip.again(1);
     until("the alarm is over", PATIENCE, || !alarm(&vip));
+
+    assert!(vip.masters[1].stop().success());
+    vip.masters[1] = vip.run(1, &["--vip", BOTH, "--listen", "[::]:7443"]);
+    vip.masters[0].says("others are at 10.0.0.11:7443");
+    assert!(vip.masters[1].stop().success());
+    vip.again(1);
+    until("that is over, too", PATIENCE, || !alarm(&vip));
 
     let refused = |vip: &Vip, wrapped: &[&str], more: &[&str]| {
         let data = vip.directory.path().join("x").display().to_string();

@@ -73,7 +73,7 @@ Examples:
 Each master is asked for itself; one that does not answer is listed with what the others know.
 Of -o json these stay: clusterId, leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
 apiAddress, peerAddress, term, appliedIndex, trailsBy and version, alarms[] with alarm, master and
-advice, and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
+advice, virtualAddresses[] and who holds[] them in masters[], and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
 
 pub const MASTERS: &str = "\
 Examples:

@@ -5,6 +5,7 @@
 //! last: the new one, which announces itself until the other's time is surely over.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,15 @@ struct Held {
     quarrel: Option<Instant>,
 }
 
+impl Held {
+    /// Anew where nobody does: the link may have been down.
+    fn listen(&mut self, ip: IpAddr) {
+        if ip.is_ipv4() && self.listener.is_none() {
+            self.listener = self.link.listen(ip).ok();
+        }
+    }
+}
+
 /// When announcement number `number` is due, after the address was taken.
 fn announce_after(number: usize) -> Duration {
     let last = ANNOUNCE_AT[ANNOUNCE_AT.len() - 1];
@@ -175,23 +185,22 @@ impl Keeper {
             return self.trouble(format!("it cannot be set on {}: {error}", self.place.interface));
         }
         let now = Instant::now();
-        let listener = if ip.is_ipv4() { link.listen(ip).ok() } else { None };
         tracing::info!(address = %ip, interface = self.place.interface, "this master holds the virtual address");
         self.fine();
         self.masters.note_vips(|vips| {
             vips.held.insert(ip);
             vips.taken += 1;
         });
-        let (announced, quarrel) = (0, None);
-        let held = Held {
+        let mut held = Held {
             link,
-            listener,
+            listener: None,
             since: now,
             renewed: now,
-            announced,
+            announced: 0,
             announced_at: now,
-            quarrel,
+            quarrel: None,
         };
+        held.listen(ip);
         self.stay(held).await;
     }
 
@@ -200,7 +209,10 @@ impl Keeper {
         let now = Instant::now();
         if now.duration_since(held.renewed) >= RENEW_INTERVAL {
             match self.netlink.hold(held.link.index, &self.place).await {
-                Ok(()) => held.renewed = now,
+                Ok(()) => {
+                    held.renewed = now;
+                    held.listen(self.place.net.addr());
+                }
                 Err(error) => {
                     // The interface may have gone, and have come again as another one.
                     self.trouble(format!(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use quorate_raft::NodeId;
+use quorate_raft::{MemberStatus, NodeId, Status};
 use quorate_store::{Masters, Vips};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -59,15 +59,17 @@ impl Others {
     /// Asks all of them.
     pub async fn ask(&self, masters: &Masters) {
         let status = masters.status();
+        let moved = elsewhere(&status);
         let asked =
             status.members.iter().filter(|known| known.id != status.id).map(|known| async {
                 let about = masters.about(known.id).await?;
                 Some((known.id, known.member.name.clone(), about.vips))
             });
         let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-        let (now, differ) = (Instant::now(), differ(&masters.vips().set, &said));
+        let (now, differ) = (Instant::now(), differ(&masters.vips().set, &said).or(moved));
         let lasts = {
             let mut known = self.known();
+            known.masters.retain(|id, _| status.members.iter().any(|member| member.id == *id));
             known.masters.extend(said.into_iter().map(|(id, _, vips)| (id, (now, vips))));
             std::mem::replace(&mut known.differ, differ.clone()) == differ
         };
@@ -109,6 +111,23 @@ fn differ(own: &BTreeSet<IpAddr>, said: &[(NodeId, String, Vips)]) -> Option<Str
     })
 }
 
+/// The masters whose API has another port, in words.
+fn elsewhere(status: &Status) -> Option<String> {
+    let port = |member: &MemberStatus| {
+        member.member.api_address.rsplit_once(':').map(|(_, port)| port.to_owned())
+    };
+    let own = status.members.iter().find(|member| member.id == status.id).and_then(port)?;
+    let others = status.members.iter().filter(|member| port(member).as_ref() != Some(&own));
+    let others: Vec<&str> = others.map(|member| member.member.api_address.as_str()).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "this master's API has port {own}, and others are at {}: who knows the virtual address knows one port. Give \
+             all the same with --listen",
+            others.join(", ")
+        )
+    })
+}
+
 fn note(masters: &Masters, differ: Option<String>) {
     let before = masters.vips().troubles.get(SETTINGS).cloned();
     if before == differ {
@@ -116,7 +135,9 @@ fn note(masters: &Masters, differ: Option<String>) {
     }
     match &differ {
         Some(why) => tracing::warn!("{why}"),
-        None => tracing::info!("all masters have the same virtual addresses now"),
+        None => {
+            tracing::info!("all masters have the same virtual addresses, and the same port, now")
+        }
     }
     masters.note_vips(|vips| match differ {
         Some(why) => drop(vips.troubles.insert(SETTINGS.to_owned(), why)),
