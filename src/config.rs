@@ -98,6 +98,13 @@ options! {
     /// Further names and addresses for the serving certificate, comma-separated
     #[arg(value_name = "NAMES", help_heading = ADDRESSES)]
     tls_san: String, "QUORATE_TLS_SAN";
+    /// Virtual addresses, at most one IPv4 and one IPv6, comma-separated: the leader's machine has them. The same on
+    /// all masters
+    #[arg(value_name = "ADDR[/PREFIX]", help_heading = ADDRESSES)]
+    vip: String, "QUORATE_VIP";
+    /// Where they are set [default: the interface with a network that they are of, else that of --advertise]
+    #[arg(value_name = "NAME", help_heading = ADDRESSES)]
+    vip_interface: String, "QUORATE_VIP_INTERFACE";
     /// Address range of Services [default: 10.43.0.0/16]
     #[arg(value_name = "CIDR", help_heading = ADDRESSES)]
     service_cidr: String, "QUORATE_SERVICE_CIDR";

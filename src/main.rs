@@ -37,6 +37,7 @@ mod status;
 mod stop;
 mod tls;
 mod tokens;
+mod vip;
 
 fn main() -> ExitCode {
     quorate_points::obey();

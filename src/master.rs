@@ -35,6 +35,7 @@ use crate::reach;
 use crate::restart::{self, Restart};
 use crate::settings::{Settings, host_name, host_port};
 use crate::status::{self, STATUS_PATH};
+use crate::vip;
 
 /// Whether what a new cluster begins with is written, and whether a joining master votes, is looked
 /// at this often.
@@ -93,8 +94,18 @@ impl Master {
         progress: &mut Progress,
     ) -> anyhow::Result<Self> {
         let plan = Plan::new(options, data.path())?;
+        let vip = match &settings.vip {
+            Some(vip) => Some(vip::look(vip, &settings.advertise).await?),
+            None => None,
+        };
         // Bound first: a port in use must leave no trace.
         let listeners = Listeners::bind(settings).await?;
+        if let Some(vip) = &vip {
+            vip.clear().await?;
+            vip.warnings
+                .iter()
+                .for_each(|warning| progress.line(&format!("    warning: {warning}")));
+        }
         let member = listeners.member(settings)?;
         let api_address = listeners.api.local_addr()?;
         if let (None, Some(join)) = (data.cluster()?, &settings.join) {
@@ -143,6 +154,11 @@ impl Master {
             tasks.spawn(backup::schedule::run(source, plan, meters, stop.clone()));
         }
         let (store, masters) = (running.store.clone(), running.masters.clone());
+        if let Some(vip) = vip {
+            let connections = running.server.moving_addresses();
+            let users = vip::Users { masters: masters.clone(), store: store.clone(), connections };
+            vip.keep(&users, &tasks, &stop);
+        }
         tasks.spawn(certs::keeper::keep(certs.clone(), store.clone(), masters, stop.clone()));
         tasks.close();
         Ok(Self { store, certs, cluster, api_address, running, stop, tasks })
@@ -197,6 +213,7 @@ impl Master {
 
     /// Hands over leadership, drains requests, and stops.
     pub async fn shutdown(self) {
+        vip::hand_over(&self.running.masters).await;
         self.stop.cancel();
         self.tasks.wait().await;
         self.running.shutdown().await;
@@ -355,6 +372,9 @@ pub async fn look_before_joining(data: &Path, settings: &Settings) -> anyhow::Re
     let Some((url, token)) = &settings.join else {
         bail!("say which cluster: --join URL --token T (from `quorate token create` on a master)");
     };
+    if let Some(setting) = &settings.vip {
+        vip::look(setting, &settings.advertise).await?;
+    }
     let listeners = Listeners::bind(settings).await?;
     let data = &std::path::absolute(data)?;
     let candidate = Candidate {
@@ -472,6 +492,7 @@ fn whose(settings: &Settings, cluster: &ClusterFile) -> Whose {
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
     addresses.extend(cluster.network.service_cidr.hosts().next());
     addresses.extend(settings.pod_facing.map(|address| address.ip()));
+    addresses.extend(settings.vip.iter().flat_map(vip::Setting::ips));
     let mut others = settings.extra_names.clone();
     others.extend([settings.advertise.clone(), settings.name.clone()]);
     others.extend(host_name());

@@ -31,7 +31,12 @@ impl Collector for RaftCollector {
         for fact in facts(&status, self.0.disk_use(), &self.0.alarms()) {
             fact.encode(&mut encoder)?;
         }
-        Ok(())
+        let vips = self.0.vips();
+        let help = "Virtual addresses that this master holds";
+        let held = Some(count(vips.held.len()));
+        Fact::gauge("quorate_vip_held", help, held).encode(&mut encoder)?;
+        let help = "Times that this master has taken a virtual address";
+        Fact::counter("quorate_vip_taken", help, Some(float(vips.taken))).encode(&mut encoder)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::Options;
 use crate::data_dir::{ClusterFile, DataDir};
 use crate::join;
 use crate::restart::Restart;
+use crate::vip;
 
 /// `--join-timeout` is no shorter: a master needs a moment to start after it was admitted.
 const JOIN_TIMEOUT_MIN: Duration = Duration::from_secs(5);
@@ -172,6 +173,8 @@ pub struct Settings {
     /// Host under which others reach this master.
     pub advertise: String,
     pub extra_names: Vec<String>,
+    /// Addresses that the leader has.
+    pub vip: Option<vip::Setting>,
     pub network: NetworkWish,
     pub timing: Timing,
     pub join: Option<(String, JoinToken)>,
@@ -223,12 +226,14 @@ impl Settings {
             (None, Some(_)) => bail!("--token is given without --join URL: join which cluster?"),
         };
         let standby = options.standby.unwrap_or_default();
+        let vip = vip::Setting::new(options, listen, &advertise)?;
         Ok(Self {
             name,
             listen,
             peer_listen,
             advertise,
             extra_names: split(options.tls_san.as_deref()),
+            vip,
             network: NetworkWish::new(options)?,
             timing: timing(options)?,
             join,

@@ -15,7 +15,7 @@ pub const STATUS_PATH: &str = "/quorate/v1/status";
 
 /// Masters and nodes as this master of a cluster sees them.
 pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
-    let (status, raised) = (&masters.status(), masters.alarms());
+    let (status, raised, vips) = (&masters.status(), masters.alarms(), masters.vips());
     let leader = status.leader;
     let masters: Vec<Value> = status
         .members
@@ -48,6 +48,7 @@ pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
                 "version": own.then_some(env!("CARGO_PKG_VERSION")),
                 "startedAt": own.then(|| started_at().to_string()),
                 "stableSince": own.then(|| seconds_ago(status.stable_for)),
+                "holds": own.then(|| vips.held.iter().map(ToString::to_string).collect::<Vec<_>>()),
                 "alarms": own.then(|| raised.iter().map(|alarm| alarm.name()).collect::<Vec<_>>()),
             })
         })
@@ -84,6 +85,8 @@ pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
         "summary": summary(status),
         // This master's own: who wants to know all asks all.
         "alarms": alarms(status, &raised),
+        // Where clients find the leader, if this master was told any such address.
+        "virtualAddresses": vips.set.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "masters": masters,
         "nodes": nodes(view),
     })

@@ -44,5 +44,5 @@ mod version;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{ApiConfig, ClusterFacts, Extras, ServiceAccountKeys, TlsMaterial};
-pub use serve::{Tls as ServingTls, TlsError};
+pub use serve::{MovingAddresses, Tls as ServingTls, TlsError};
 pub use server::ApiServer;

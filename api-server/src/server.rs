@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) grpc: Option<tonic::service::Routes>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     pub(crate) fanout: Fanout,
+    /// Addresses that may go to another machine.
+    pub(crate) moving: serve::MovingAddresses,
     /// Watches and streams end when this does.
     pub(crate) stop: CancellationToken,
     /// Whether what every cluster begins with was seen once: nobody takes that back.
@@ -146,6 +148,7 @@ impl ApiServer {
             grpc,
             streams,
             fanout: Fanout::default(),
+            moving: serve::MovingAddresses::default(),
             stop: stop.clone(),
             begun: AtomicBool::new(false),
         });
@@ -178,6 +181,12 @@ impl ApiServer {
     #[must_use]
     pub fn tls(&self) -> Option<serve::Tls> {
         self.tls.clone()
+    }
+
+    /// Addresses that may go to another machine, with who is connected there.
+    #[must_use]
+    pub fn moving_addresses(&self) -> serve::MovingAddresses {
+        self.shared.moving.clone()
     }
 
     /// Answers one request without a socket: anonymous unless it carries a bearer token. For tests.

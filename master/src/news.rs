@@ -56,6 +56,7 @@ pub(crate) async fn tell(
             let elected = draft(masters.id(), &own.name, false, "LeaderElected", leads);
             recorder.record(with_uid(&lead, elected));
         }
+        let mut held = BTreeSet::new();
         for number in 0_u64.. {
             let mut now = members(&masters, &before);
             if number.is_multiple_of(LOOKS_PER_ALARMS) {
@@ -64,6 +65,16 @@ pub(crate) async fn tell(
             for news in news(&before, &now) {
                 recorder.record(with_uid(&lead, news));
             }
+            let holds = masters.vips().held;
+            if let Some(own) = now.0.get(&masters.id()) {
+                for address in holds.difference(&held) {
+                    let message = format!("{} holds the virtual address {address}", own.name);
+                    let moved =
+                        draft(masters.id(), &own.name, false, "VirtualAddressMoved", message);
+                    recorder.record(with_uid(&lead, moved));
+                }
+            }
+            held = holds;
             before = now;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }

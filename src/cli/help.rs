@@ -25,6 +25,7 @@ Examples:
   quorate server                                          the first master of a new cluster
   quorate token create --role server                      on a master: a token for further ones
   quorate server --join https://10.0.0.1:6443 --token T   a further master: learner, then voter
+  quorate server --vip 10.0.0.100 ...                     on each master: the leader has that address
   quorate server --config /etc/quorate/server.yaml
 
 Without --data, everything is kept in /var/lib/quorate/server. Later starts need neither --join nor
@@ -72,7 +73,7 @@ Examples:
 Each master is asked for itself; one that does not answer is listed with what the others know.
 Of -o json these stay: clusterId, leader, term, appliedIndex, masters[] with name, nodeId, role, voter, answers,
 apiAddress, peerAddress, term, appliedIndex, trailsBy and version, alarms[] with alarm, master and
-advice, and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
+advice, virtualAddresses[] and who holds[] them in masters[], and nodes[] with name, status, pods, address, runtime and version. What is not known is null.";
 
 pub const MASTERS: &str = "\
 Examples:

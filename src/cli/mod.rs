@@ -158,6 +158,8 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "server",
             "token",
             "token_file",
+            "vip",
+            "vip_interface",
         ],
     ),
     (
@@ -173,6 +175,8 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "peer_listen",
             "advertise",
             "tls_san",
+            "vip",
+            "vip_interface",
             "service_cidr",
             "cluster_cidr",
             "cluster_domain",

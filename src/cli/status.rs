@@ -76,6 +76,9 @@ fn screen(status: &Value) -> String {
     };
     let (term, revision) = (text(&status["term"]), text(&status["revision"]));
     screen.push_str(&format!("{leads}, term {term}, revision {revision}\n"));
+    for address in status["virtualAddresses"].as_array().into_iter().flatten() {
+        screen.push_str(&format!("{} {}\n", text(address), holder(status, address)));
+    }
     let alarms = status["alarms"].as_array().map(Vec::as_slice).unwrap_or_default();
     if alarms.is_empty() {
         screen.push_str("no alarms\n");
@@ -95,6 +98,24 @@ fn screen(status: &Value) -> String {
     ];
     screen.push_str(&table(&status["nodes"], &columns));
     screen
+}
+
+/// Who has a virtual address.
+fn holder(status: &Value, address: &Value) -> String {
+    let holds = |row: &&Value| {
+        row["holds"].as_array().is_some_and(|held| held.iter().any(|held| held == address))
+    };
+    let names: Vec<String> = status["masters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(holds)
+        .map(|row| text(&row["name"]))
+        .collect();
+    match names.as_slice() {
+        [] => "is held by no master that answers".to_owned(),
+        names => format!("is held by {}", names.join(" and ")),
+    }
 }
 
 /// Columns of the masters' table, with the field that each shows.
@@ -126,6 +147,7 @@ pub const ALL_COLUMNS: &[(&str, &str)] = &[
     ("FSYNC P99 MS", "fsyncP99Ms"),
     ("VERSION", "version"),
     ("STABLE SINCE", "stableSince"),
+    ("HOLDS", "holds"),
     ("ALARMS", "alarms"),
 ];
 
@@ -258,6 +280,16 @@ mod tests {
         assert_eq!(one.unwrap(), "b does not answer");
         let two = silence(&[row("a", "yes"), row("b", "no"), row("c", "no")]);
         assert_eq!(two.unwrap(), "b, c do not answer: NO QUORUM, writes wait");
+    }
+
+    #[test]
+    fn who_holds_a_virtual_address_is_told() {
+        let rows = json!([{"name": "a", "holds": ["10.0.0.9"]}, {"name": "b", "holds": []}]);
+        let mut answer = answer("a", "a", 3, rows);
+        answer["virtualAddresses"] = json!(["10.0.0.9", "fd00::9"]);
+        let shown = screen(&merged(vec![answer.clone()], Vec::new()));
+        assert!(shown.contains("\n10.0.0.9 is held by a\n"), "{shown}");
+        assert!(shown.contains("\nfd00::9 is held by no master that answers\n"), "{shown}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use quorate_raft::{DiskUse, Meters, NodeId, RaftNode, Status};
@@ -23,11 +24,14 @@ pub enum Alarm {
     SlowDisk,
     /// The state or a file of this master is not what was decided, or the masters differ.
     Corrupt,
+    /// A virtual address cannot be held as it is set.
+    Vip,
 }
 
 impl Alarm {
     /// All that there are.
-    pub const ALL: [Self; 4] = [Self::NoSpace, Self::Quota, Self::SlowDisk, Self::Corrupt];
+    pub const ALL: [Self; 5] =
+        [Self::NoSpace, Self::Quota, Self::SlowDisk, Self::Corrupt, Self::Vip];
 
     /// As people and metrics name it.
     #[must_use]
@@ -37,6 +41,7 @@ impl Alarm {
             Self::Quota => "QUOTA",
             Self::SlowDisk => "SLOWDISK",
             Self::Corrupt => "CORRUPT",
+            Self::Vip => "VIP",
         }
     }
 
@@ -60,6 +65,10 @@ impl Alarm {
                 "its memory, its disk, or its program changed what was decided; it takes the right state from another \
                  master. If it comes again, replace the machine; if no majority is right, its log says who differs"
             }
+            Self::Vip => {
+                "a virtual address (--vip) is used by another host, cannot be set, or is not the same on all masters: its \
+                 log says which"
+            }
         }
     }
 
@@ -69,17 +78,20 @@ impl Alarm {
     pub fn unfit_to_lead(self) -> bool {
         match self {
             Self::NoSpace | Self::SlowDisk => true,
-            Self::Quota | Self::Corrupt => false,
+            Self::Quota | Self::Corrupt | Self::Vip => false,
         }
     }
 
-    /// Those that a status shows, and whether anything is damaged.
-    fn of(status: &Status, damaged: bool) -> BTreeSet<Self> {
+    /// Those that a status shows, and what this master says of its state and its virtual addresses.
+    fn of(status: &Status, published: &PublishedViews) -> BTreeSet<Self> {
+        let damaged = !published.integrity.all().is_empty();
+        let vips = published.vips.lock().unwrap_or_else(PoisonError::into_inner);
         let raised = [
             status.disk_low.then_some(Self::NoSpace),
             status.over_quota.then_some(Self::Quota),
             status.disk_slow.then_some(Self::SlowDisk),
             damaged.then_some(Self::Corrupt),
+            (!vips.troubles.is_empty()).then_some(Self::Vip),
         ];
         raised.into_iter().flatten().collect()
     }
@@ -117,7 +129,7 @@ impl Masters {
 }
 
 fn own(raft: &RaftNode, published: &PublishedViews) -> BTreeSet<Alarm> {
-    Alarm::of(&raft.status(), !published.integrity.all().is_empty())
+    Alarm::of(&raft.status(), published)
 }
 
 /// Those of a master; `None` when it does not answer.

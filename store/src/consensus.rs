@@ -12,6 +12,7 @@ use tokio::sync::watch as signal;
 
 use crate::error::Error;
 use crate::integrity::Integrity;
+use crate::vip::Vips;
 
 /// Who leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct PublishedViews {
     resources: Mutex<BTreeMap<GroupResource, signal::Sender<Revision>>>,
     /// Whether what is published is what was decided.
     pub(crate) integrity: Integrity,
+    /// What this master says of its virtual addresses.
+    pub(crate) vips: Mutex<Vips>,
 }
 
 impl Default for PublishedViews {
@@ -75,6 +78,7 @@ impl Default for PublishedViews {
             signal: signal::channel(Published::default()).0,
             resources: Mutex::default(),
             integrity: Integrity::default(),
+            vips: Mutex::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod recorder;
 mod replicated;
 pub mod scrub;
 pub mod store;
+pub mod vip;
 pub mod watch;
 
 pub use admit::{Admit, Refused, Write};
@@ -34,4 +35,5 @@ pub use mirror::{Mirror, MirrorChange, Typed};
 pub use recorder::{EventDraft, Recorder, Regarding};
 pub use scrub::{ScrubMeters, Scrubber};
 pub use store::{Consistency, LeaderStore, Leadership, Published, Store};
+pub use vip::Vips;
 pub use watch::{Batch, Watch};

@@ -2,7 +2,7 @@
 //! each other beside the log.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use crate::replicated::applier::Applier;
 use crate::replicated::forward::{self, method};
 use crate::scrub::{Scrubber, Told};
 use crate::store::Store;
+use crate::vip::Vips;
 
 /// What other masters may ask of this one beside the log; given by the binary.
 #[async_trait]
@@ -60,11 +61,15 @@ pub enum GroupError {
 pub struct About {
     /// Of its program.
     pub version: String,
+    /// Its virtual addresses; nothing from a version that knows none.
+    #[serde(default)]
+    pub vips: Vips,
 }
 
 impl About {
-    fn own() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned() }
+    fn own(published: &PublishedViews) -> Self {
+        let vips = published.vips.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), vips }
     }
 }
 
@@ -237,7 +242,7 @@ impl Masters {
     /// What a master says of itself; `None` when it does not answer, or is of a version that cannot.
     pub async fn about(&self, node: NodeId) -> Option<About> {
         if node == self.id() {
-            return Some(About::own());
+            return Some(About::own(&self.published));
         }
         let said = self.raft.call(node, method::ABOUT, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
         serde_json::from_slice(&said).ok()
@@ -427,7 +432,7 @@ impl Handler for CallsHandler {
                 }
                 Ok(Bytes::new())
             }
-            method::ABOUT => serde_json::to_vec(&About::own())
+            method::ABOUT => serde_json::to_vec(&About::own(&self.0.published))
                 .map(Bytes::from)
                 .map_err(|error| Refused(error.to_string())),
             method::CHANGE => change::serve(raft, &self.0.published, &body).await,

@@ -2,11 +2,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 pub mod api;
+pub mod caller;
 pub mod cluster;
 pub mod containerd;
 pub mod dev;
 pub mod disk;
 pub mod documented;
+pub mod field;
 pub mod kube;
 pub mod kubectl;
 pub mod load;

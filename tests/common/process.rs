@@ -26,10 +26,21 @@ impl Process {
 
     /// With these variables in its environment, too.
     pub fn start_in(log: &Path, arguments: &[&str], variables: &[(String, String)]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        Self::start_as(log, command, arguments, variables)
+    }
+
+    /// The same, with a command that becomes the binary, in a namespace for instance.
+    pub fn start_as(
+        log: &Path,
+        mut command: Command,
+        arguments: &[&str],
+        variables: &[(String, String)],
+    ) -> Self {
         step(&format!("+ quorate {}", arguments.join(" ")));
         let begins_at = std::fs::read_to_string(log).unwrap_or_default().len();
         let out = File::options().create(true).append(true).open(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        let child = command
             .args(arguments)
             .env("QUORATE_LOG_LEVEL", "info,openraft=error")
             .envs(variables.iter().map(|(name, value)| (name, value)))

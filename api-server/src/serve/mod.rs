@@ -4,6 +4,7 @@
 //! what the connection knows of its peer.
 
 mod leftover;
+mod moving;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,6 +35,7 @@ use crate::limits::{
 use crate::reply::{Body, BoxError};
 use crate::server::Shared;
 
+pub use moving::MovingAddresses;
 pub use tls::{Tls, TlsError};
 
 /// What a connection knows of its peer.
@@ -78,10 +80,34 @@ pub(crate) async fn listen(
         tasks.spawn(async move {
             // Best effort: without it small answers wait for Nagle's timer.
             let _ = stream.set_nodelay(true);
-            serve(stream, address, tls, shared, stop).await;
+            let guest = stream.local_addr().ok().and_then(|own| shared.moving.enter(own.ip()));
+            match guest {
+                None => serve(stream, address, tls, shared, stop).await,
+                Some(guest) => {
+                    let leave = either(&stop, &guest.leave);
+                    let _ended = leave.clone().drop_guard();
+                    tokio::select! {
+                        () = serve(stream, address, tls, shared, leave) => {}
+                        () = guest.cut.cancelled() => {}
+                    }
+                }
+            }
             drop(slot);
         });
     }
+}
+
+/// Ends with the first of two, or when it is cancelled itself.
+fn either(stop: &CancellationToken, leave: &CancellationToken) -> CancellationToken {
+    let (both, stop) = (leave.child_token(), stop.clone());
+    let one = both.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => one.cancel(),
+            () = one.cancelled() => {}
+        }
+    });
+    both
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -92,8 +118,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: CancellationToken,
 ) {
     let tls = tls.now();
-    let shaking_hands = tls.acceptor.accept(stream);
-    let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, shaking_hands).await {
+    let shaking_hands = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream));
+    let shaken = tokio::select! {
+        shaken = shaking_hands => shaken,
+        // Nothing that was asked for is lost.
+        () = stop.cancelled() => return,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "TLS handshake failed");

@@ -158,6 +158,20 @@ impl Inner {
 }
 
 impl RaftNode {
+    /// Whether this master leads, and a quorum has answered it within the lease: until that is over, the others elect
+    /// nobody else unless they are asked to.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        let inner = &self.inner;
+        let metrics = inner.metrics();
+        if metrics.state != ServerState::Leader || metrics.running_state.is_err() {
+            return false;
+        }
+        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
+        let acked = metrics.last_quorum_acked.map(|at| at.elapsed());
+        alone || acked.is_some_and(|ago| ago < inner.timing.election_max)
+    }
+
     /// The masters, in the order of their numbers.
     #[must_use]
     pub fn members(&self) -> Vec<MemberStatus> {
