@@ -368,3 +368,32 @@ expect: {{healed_within: 60s}}
         ],
     );
 }
+
+#[test]
+fn authorities_are_changed_while_a_master_dies() {
+    step(
+        "the authorities are changed by the commands of the runbook, and the leader dies meanwhile",
+    );
+    let (code, report) = run("\
+name: authorities
+masters: 3
+workload: {kinds: [register, leases], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 60s, fault: rotate-ca}
+- {at: 1500ms, for: 2s, fault: kill, target: leader}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[
+            (
+                0,
+                "the new authorities sign, all clients have a new kubeconfig, the old authorities are gone",
+            ),
+            (0, "all 3 masters have authorities of generation 2 alone"),
+            (0, "a kubeconfig of before is refused by each"),
+            (1, "the authorities are being changed: "),
+        ],
+    );
+}

@@ -25,6 +25,7 @@ pub mod points;
 pub mod power;
 pub mod processor;
 pub mod proxy;
+pub mod rotation;
 pub mod shim;
 pub mod workload;
 

@@ -77,9 +77,12 @@ impl Spoilt {
 }
 
 /// What a master shows, when it is believed: made by the cluster's authority, for this address, and for now.
-async fn served(api: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+/// Why not.
+pub async fn served(api: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Vec<u8>> {
     let tcp = TcpStream::connect(api).await?;
-    let connector = tokio_rustls::TlsConnector::from(user.tls.clone());
+    let connector = tokio_rustls::TlsConnector::from(user.now().tls.clone());
     let stream = connector.connect(ServerName::from(api.ip()), tcp).await?;
     let chain = stream.get_ref().1.peer_certificates().context("no certificate")?;
     Ok(chain.first().context("an empty chain")?.to_vec())

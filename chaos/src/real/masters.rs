@@ -6,6 +6,7 @@ mod cluster;
 mod host;
 mod hunger;
 mod nuisances;
+mod trust;
 mod verbs;
 mod waits;
 

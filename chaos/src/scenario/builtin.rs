@@ -43,6 +43,7 @@ builtin!(
     "clients-cut",
     "forgetting",
     "certificates",
+    "rotate-ca",
     "slow-start",
     "addresses",
     "joins",

@@ -136,6 +136,8 @@ pub enum Fault {
     Replace,
     /// The targets vote no more (`quorate masters demote`), and again at the end (`quorate masters promote`)
     Demote,
+    /// The cluster's authorities are changed (`quorate certs rotate-ca`); it ends when the old ones are gone
+    RotateCa,
 }
 
 /// What the host must have for a fault.
@@ -247,6 +249,8 @@ pub struct Effect {
     pub replaced: BTreeSet<usize>,
     /// Who is a standby.
     pub demoted: BTreeSet<usize>,
+    /// The authorities are changed.
+    pub rotated: bool,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -292,6 +296,7 @@ impl Effect {
         self.leads = self.leads.or(other.leads);
         self.replaced.extend(&other.replaced);
         self.demoted.extend(&other.demoted);
+        self.rotated |= other.rotated;
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -445,6 +450,7 @@ impl Fault {
             | Self::Transfer
             | Self::Replace
             | Self::Demote
+            | Self::RotateCa
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -510,13 +516,16 @@ impl Fault {
     pub fn has_target(self) -> bool {
         let meets_all = [Self::KillAll, Self::Bridge, Self::Ring, Self::MajoritiesRing];
         !meets_all.contains(&self)
-            && !matches!(self, Self::RollingRestart | Self::Swizzle | Self::Transfer)
+            && !matches!(
+                self,
+                Self::RollingRestart | Self::Swizzle | Self::Transfer | Self::RotateCa
+            )
     }
 
     /// Whether it ends as soon as what it is for has come about, and did not happen when that has not.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::FallBehind | Self::ExpiredWatches)
+        matches!(self, Self::FallBehind | Self::ExpiredWatches | Self::RotateCa)
     }
 
     /// Whether it can meet a node agent.

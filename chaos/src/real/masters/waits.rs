@@ -1,6 +1,6 @@
 //! What some faults wait for, and what has to follow when they are over: a snapshot to who had fallen behind, a new
 //! beginning to whose history was forgotten, a new certificate instead of one that is no good, a vote to who was taken
-//! out and joined anew.
+//! out and joined anew, new authorities at everybody.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ impl Masters {
             shown.push(format!(
                 "{name} had entries up to {last}, and all others had forgotten those up to {purged}"
             ));
+        }
+        if effect.rotated {
+            shown.push(self.rotation_is_over().await?);
         }
         for master in &effect.asleep {
             shown.push(self.history_is_gone(*master).await?);
@@ -97,6 +100,9 @@ impl Masters {
         now: &Effect,
     ) -> Result<Vec<String>, String> {
         let mut seen = Vec::new();
+        if done.rotated {
+            seen.push(self.authorities_are_new(now).await?);
+        }
         let met = done.behind.iter().chain(&done.asleep).chain(done.certificates.keys());
         let met = met.chain(&done.replaced).chain(&done.demoted);
         for master in met.copied().collect::<Vec<usize>>() {

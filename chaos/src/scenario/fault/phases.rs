@@ -78,6 +78,7 @@ impl Fault {
             Self::Transfer => transfers(shuffled(count, random), lasts, every),
             // Who is absent is no part of any effect: the nemesis knows.
             Self::Join => at_once(Effect::default()),
+            Self::RotateCa => at_once(Effect { rotated: true, ..Effect::default() }),
             Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
                 damage(self, targets, lasts, with.file, random)
             }

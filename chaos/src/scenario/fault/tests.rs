@@ -161,3 +161,13 @@ fn a_start_is_slow_or_finds_a_bad_certificate() {
         assert_eq!(all[0].effect.certificates, all[1].effect.certificates);
     }
 }
+
+#[test]
+fn authorities_are_changed_for_all_and_disturb_nobody() {
+    let all = phases(Fault::RotateCa, &[0, 1, 2], 3, Parameters::default());
+    assert_eq!(all.len(), 1);
+    let effect = &all[0].effect;
+    assert!(effect.rotated && effect.clone().and(&Effect::default()).rotated);
+    assert!(effect.leaves_majority(3) && (0..3).all(|master| !effect.disturbs(master)));
+    assert!(Fault::RotateCa.waits() && !Fault::RotateCa.has_target());
+}
