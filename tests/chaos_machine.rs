@@ -397,3 +397,21 @@ expect: {healed_within: 60s}
         ],
     );
 }
+
+#[test]
+fn who_is_away_until_its_certificate_has_ended_comes_back() {
+    step("certificates live for 30 s, and a master hangs until its own has ended");
+    let (code, report) = run("\
+name: short
+masters: 3
+workload: {kinds: [register, leases], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 90s, fault: short-lived, target: leader}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[(0, " is stopped"), (0, " has ended "), (0, ": it shows another one, and votes")],
+    );
+}

@@ -215,7 +215,7 @@ impl Connection {
 }
 
 /// Notes an error that says that one side does not believe the other.
-fn note_distrust(user: &Credentials, master: SocketAddr, error: &anyhow::Error) {
+pub(super) fn note_distrust(user: &Credentials, master: SocketAddr, error: &anyhow::Error) {
     let of_trust = |error: &rustls::Error| match error {
         rustls::Error::InvalidCertificate(_) => true,
         rustls::Error::AlertReceived(alert) => matches!(

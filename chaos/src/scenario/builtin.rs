@@ -44,6 +44,7 @@ builtin!(
     "forgetting",
     "certificates",
     "rotate-ca",
+    "short-lived",
     "slow-start",
     "addresses",
     "joins",

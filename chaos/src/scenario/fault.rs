@@ -138,6 +138,9 @@ pub enum Fault {
     Demote,
     /// The cluster's authorities are changed (`quorate certs rotate-ca`); it ends when the old ones are gone
     RotateCa,
+    /// Certificates live for seconds in the whole run; the targets are away until theirs have ended, and others have
+    /// been made twice
+    ShortLived,
 }
 
 /// What the host must have for a fault.
@@ -251,6 +254,8 @@ pub struct Effect {
     pub demoted: BTreeSet<usize>,
     /// The authorities are changed.
     pub rotated: bool,
+    /// Who is away until its certificate has ended.
+    pub outlived: BTreeSet<usize>,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -297,6 +302,7 @@ impl Effect {
         self.replaced.extend(&other.replaced);
         self.demoted.extend(&other.demoted);
         self.rotated |= other.rotated;
+        self.outlived.extend(&other.outlived);
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -451,6 +457,7 @@ impl Fault {
             | Self::Replace
             | Self::Demote
             | Self::RotateCa
+            | Self::ShortLived
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -525,13 +532,16 @@ impl Fault {
     /// Whether it ends as soon as what it is for has come about, and did not happen when that has not.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::FallBehind | Self::ExpiredWatches | Self::RotateCa)
+        matches!(self, Self::FallBehind | Self::ExpiredWatches | Self::RotateCa | Self::ShortLived)
     }
 
     /// Whether it can meet a node agent.
     #[must_use]
     pub fn meets_agents(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::RestartLoop | Self::Isolate)
+        matches!(
+            self,
+            Self::Kill | Self::Pause | Self::RestartLoop | Self::Isolate | Self::ShortLived
+        )
     }
 
     /// Names of the fields that it takes beside `at`, `for`, `target`, `required`.
@@ -554,6 +564,7 @@ impl Fault {
             Self::Memory => &["mib"],
             Self::BitFlip | Self::TruncateTail => &["file"],
             Self::Certificates => &["certificate"],
+            Self::ShortLived => &["away"],
             _ => &[],
         }
     }

@@ -21,6 +21,9 @@ const STARTS: Span = Span(3000);
 /// How long a fault may take that ends when what it is for has come about.
 const COMES: Span = Span(20_000);
 
+/// The same of one that waits for certificates to end that live for [`SHORT_LIVED`](crate::limits::SHORT_LIVED).
+const OUTLIVES: Span = Span(75_000);
+
 /// What a generated scenario is made from. Same value, same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -47,7 +50,9 @@ pub fn generate(wish: &Wish) -> Scenario {
     let (mut joined, mut late) = (0, 0);
     for step in &mut schedule {
         step.at = Span(step.at.0 + late);
-        let least = if step.fault.waits() {
+        let least = if step.fault == Fault::ShortLived {
+            OUTLIVES
+        } else if step.fault.waits() {
             COMES
         } else if step.fault == Fault::SlowStart {
             STARTS

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
-use super::fault::machine::{Certificate, DiskCall, DiskError, HarmedFile};
+use super::fault::machine::{Away, Certificate, DiskCall, DiskError, HarmedFile};
 use super::fault::{Direction, Fault, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
@@ -83,6 +83,7 @@ struct RawStep {
     mib: Option<Spanned<u64>>,
     file: Option<Text>,
     certificate: Option<Text>,
+    away: Option<Text>,
     required: Option<bool>,
 }
 
@@ -154,7 +155,7 @@ fn said(error: &serde_saphyr::Error) -> String {
 
 impl RawStep {
     /// Names and places of the details that are there.
-    fn given(&self) -> [(&'static str, Option<Location>); 15] {
+    fn given(&self) -> [(&'static str, Option<Location>); 16] {
         [
             ("delay", self.delay.as_ref().map(|raw| raw.referenced)),
             ("jitter", self.jitter.as_ref().map(|raw| raw.referenced)),
@@ -171,6 +172,7 @@ impl RawStep {
             ("mib", self.mib.as_ref().map(|raw| raw.referenced)),
             ("file", self.file.as_ref().map(|raw| raw.referenced)),
             ("certificate", self.certificate.as_ref().map(|raw| raw.referenced)),
+            ("away", self.away.as_ref().map(|raw| raw.referenced)),
         ]
     }
 }
@@ -318,7 +320,7 @@ impl Reader {
                 let there = (self.masters, self.nodes);
                 self.read(path, text, |name| match target(name, there)? {
                     Target::Agent(_) if !fault.meets_agents() => Err(format!(
-                        "{fault} cannot meet a node agent; kill, pause, restart-loop and isolate can"
+                        "{fault} cannot meet a node agent; kill, pause, restart-loop, isolate and short-lived can"
                     )),
                     Target::Master(1..) if fault == Fault::Join => target(name, there).map(Some),
                     _ if fault == Fault::Join => {
@@ -406,6 +408,8 @@ impl Reader {
         let certificate = raw.certificate.as_ref().and_then(|raw| {
             self.read(&path("certificate"), raw, |text| certificate(text).map(Some))
         });
+        let away = raw.away.as_ref();
+        let away = away.and_then(|raw| self.read(&path("away"), raw, |text| away_of(text)));
         Parameters {
             delay,
             jitter,
@@ -422,6 +426,7 @@ impl Reader {
             mib: mib.and_then(|mib| u32::try_from(mib).ok()),
             file,
             certificate,
+            away,
         }
     }
 
@@ -543,6 +548,14 @@ fn certificate(text: &str) -> Result<Certificate, String> {
     let found = Certificate::ALL.into_iter().find(|certificate| certificate.name() == text);
     let all = Certificate::ALL.map(Certificate::name).join(", ");
     found.ok_or_else(|| format!("{text:?} is none; {all}"))
+}
+
+fn away_of(text: &str) -> Result<Option<Away>, String> {
+    match text {
+        "paused" => Ok(Some(Away::Paused)),
+        "killed" => Ok(Some(Away::Killed)),
+        _ => Err(format!("{text:?} is none; paused or killed")),
+    }
 }
 
 fn direction(text: &str, fault: Fault) -> Result<Direction, String> {

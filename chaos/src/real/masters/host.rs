@@ -27,7 +27,7 @@ impl Masters {
         self.end_of_bad_disks(from, to).await?;
         self.end_of_hunger(from, to).await?;
         self.change_members(from, to).await?;
-        self.change_authorities(from, to);
+        self.change_trust(from, to).await?;
         // Who is taken out has ended, or is needed.
         let down = to.down.difference(&from.down).filter(|master| !to.replaced.contains(master));
         let (dark, killed): (Vec<usize>, Vec<usize>) =

@@ -1,4 +1,5 @@
-//! Authorities that are changed while everybody goes on: what is begun, and what has to follow.
+//! Authorities that are changed while everybody goes on, and certificates that end: what is begun, and what has to
+//! follow.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 
+use super::outlived::Outlived;
 use super::{Masters, token};
 use crate::limits::FOLLOWED_MAX;
 use crate::real::certificates::served;
@@ -24,24 +26,38 @@ pub(super) struct Trust {
     /// A change of the authorities.
     rotation: Option<Rotation>,
     /// Masters that have a reason of their own not to be believed, or to believe nobody, meanwhile.
-    strange: BTreeSet<usize>,
+    pub(super) strange: BTreeSet<usize>,
+    /// Who is away until its certificate has ended.
+    pub(super) outlived: Outlived,
+}
+
+impl Trust {
+    /// These are back.
+    pub(super) fn forget(&mut self, back: &BTreeSet<usize>) {
+        self.outlived.forget(back);
+    }
 }
 
 impl Masters {
-    /// Begins a change of the authorities; one that is not over when its fault is, is left as it is.
-    pub(super) fn change_authorities(&mut self, from: &Effect, to: &Effect) {
+    /// Begins a change of the authorities, and notes which certificates are to end. A change that is not over when its
+    /// fault is, is left as it is.
+    pub(super) async fn change_trust(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
+        self.note_certificates(from, to).await?;
         if to.rotated && !from.rotated {
             let place = self.rotation_place();
-            self.nuisances.trust =
-                Trust { rotation: Some(Rotation::start(place)), ..Trust::default() };
+            self.nuisances.trust.rotation = Some(Rotation::start(place));
         }
-        let Trust { rotation, strange } = &mut self.nuisances.trust;
+        let Trust { rotation, strange, outlived } = &mut self.nuisances.trust;
         if from.rotated && !to.rotated && rotation.as_ref().is_some_and(|one| one.over().is_err()) {
             *rotation = None;
         }
-        if rotation.is_some() {
-            strange.extend(to.clocks.keys().chain(to.certificates.keys()));
+        if rotation.is_some() || !outlived.is_over() {
+            let own = to.clocks.keys().chain(to.certificates.keys());
+            strange.extend(own.chain(&to.outlived));
+        } else {
+            strange.clear();
         }
+        Ok(())
     }
 
     fn rotation_place(&self) -> Place {
@@ -81,8 +97,7 @@ impl Masters {
         let Some(rotation) = self.nuisances.trust.rotation.take() else {
             return Ok("the authorities were not changed".to_owned());
         };
-        let strange = std::mem::take(&mut self.nuisances.trust.strange);
-        self.nobody_was_refused(rotation.distrust(), &strange)?;
+        self.nobody_was_refused(rotation.distrust())?;
         let place = self.rotation_place();
         let joined: Vec<usize> = (0..self.count).filter(|m| !self.unjoined.contains(m)).collect();
         if joined.iter().any(|master| self.state(*master).is_none() || now.disturbs(*master)) {
@@ -109,9 +124,10 @@ impl Masters {
     }
 
     /// Whether clients and masters believed each other, since there was so much distrust.
-    fn nobody_was_refused(&self, since: usize, but: &BTreeSet<usize>) -> Result<(), String> {
+    pub(super) fn nobody_was_refused(&self, since: usize) -> Result<(), String> {
         let all = self.tls.distrust();
-        let but: Vec<SocketAddr> = but.iter().map(|master| self.api(*master)).collect();
+        let but = self.nuisances.trust.strange.iter().filter(|one| **one < self.count);
+        let but: Vec<SocketAddr> = but.map(|master| self.api(*master)).collect();
         match all.iter().skip(since).find(|one| !but.contains(&one.api)) {
             Some(Distrust { api, why }) => {
                 let count = all.len() - since;

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::machine::Harm;
+use super::machine::{Away, Harm};
 use super::*;
 use crate::scenario::Parameters;
 
@@ -170,4 +170,17 @@ fn authorities_are_changed_for_all_and_disturb_nobody() {
     assert!(effect.rotated && effect.clone().and(&Effect::default()).rotated);
     assert!(effect.leaves_majority(3) && (0..3).all(|master| !effect.disturbs(master)));
     assert!(Fault::RotateCa.waits() && !Fault::RotateCa.has_target());
+}
+
+#[test]
+fn who_outlives_its_certificate_hangs_or_does_not_run() {
+    let of = |away| {
+        let with = Parameters { away, ..Parameters::default() };
+        phases(Fault::ShortLived, &[1], 3, with)[0].effect.clone()
+    };
+    let (hangs, dead) = (of(None), of(Some(Away::Killed)));
+    assert!(hangs.paused.contains(&1) && hangs.down.is_empty());
+    assert!(dead.down.contains(&1) && dead.paused.is_empty());
+    assert!([&hangs, &dead].iter().all(|effect| effect.outlived == [1].into()));
+    assert!(hangs.leaves_majority(3) && dead.leaves_majority(3));
 }

@@ -98,6 +98,8 @@ fn who_forgets_needs_somebody_who_does_not() {
         "fault: fall-behind, target: minority",
         "fault: expired-watches, target: majority",
         "fault: certificates, target: all, certificate: early",
+        "fault: short-lived, target: leader, away: killed",
+        "fault: rotate-ca",
         "fault: clients-cut, target: all",
     ] {
         let scenario = text("s.yaml", &step(right), 1).unwrap();
@@ -113,6 +115,8 @@ fn who_forgets_needs_somebody_who_does_not() {
             "schedule[0].certificate: \"bad\" is none; expired, ending, early, missing",
         ),
         ("fault: kill, certificate: early", "schedule[0].certificate: kill has no such detail"),
+        ("fault: short-lived, away: gone", "schedule[0].away: \"gone\" is none; paused or killed"),
+        ("fault: rotate-ca, target: m1", "schedule[0].target: rotate-ca meets all masters"),
         ("fault: api-flood, times: 0", "schedule[0].times: 0 is not between 1 and"),
     ] {
         let error = refused(&step(wrong));
