@@ -356,3 +356,10 @@ pub const OUTLIVED: Duration = Duration::from_secs(3);
 
 /// How often those that are not away must have made their certificates anew meanwhile.
 pub const RENEWALS_MIN: usize = 2;
+
+/// Until a command about backups or directories has ended. Beyond it the run is cut short.
+pub const COMMAND_MAX: Duration = Duration::from_secs(60);
+
+/// How long clients write before a quorum is lost for good; first to all masters, then as long while those hang that
+/// survive.
+pub const LAST_WRITES: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 
 mod agents;
 mod cluster;
+mod disaster;
 mod host;
 mod hunger;
 mod nuisances;

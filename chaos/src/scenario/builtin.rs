@@ -45,6 +45,8 @@ builtin!(
     "certificates",
     "rotate-ca",
     "short-lived",
+    "restore",
+    "quorum-lost",
     "slow-start",
     "addresses",
     "joins",

@@ -141,6 +141,12 @@ pub enum Fault {
     /// Certificates live for seconds in the whole run; the targets are away until theirs have ended, and others have
     /// been made twice
     ShortLived,
+    /// A backup is saved now, and at the end of the run all masters are ended and taken back to it (`quorate backup
+    /// restore`)
+    Restore,
+    /// At the end of the run a majority loses its disks for good while clients write, and a survivor goes on (`quorate
+    /// masters recover`)
+    QuorumLost,
 }
 
 /// What the host must have for a fault.
@@ -256,6 +262,8 @@ pub struct Effect {
     pub rotated: bool,
     /// Who is away until its certificate has ended.
     pub outlived: BTreeSet<usize>,
+    /// A backup is saved.
+    pub saved: bool,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -303,6 +311,7 @@ impl Effect {
         self.demoted.extend(&other.demoted);
         self.rotated |= other.rotated;
         self.outlived.extend(&other.outlived);
+        self.saved |= other.saved;
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -458,6 +467,8 @@ impl Fault {
             | Self::Demote
             | Self::RotateCa
             | Self::ShortLived
+            | Self::Restore
+            | Self::QuorumLost
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -491,7 +502,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing if matches!(self, Self::Replace | Self::Demote) => 3,
+            Need::Nothing if matches!(self, Self::Replace | Self::Demote | Self::QuorumLost) => 3,
             Need::Nothing
                 if matches!(
                     self,
@@ -527,12 +538,19 @@ impl Fault {
                 self,
                 Self::RollingRestart | Self::Swizzle | Self::Transfer | Self::RotateCa
             )
+            && !self.ends_run()
     }
 
     /// Whether it ends as soon as what it is for has come about, and did not happen when that has not.
     #[must_use]
     pub fn waits(self) -> bool {
         matches!(self, Self::FallBehind | Self::ExpiredWatches | Self::RotateCa | Self::ShortLived)
+    }
+
+    /// Whether it takes the whole cluster back, when all else is over: one scenario has one of these at most.
+    #[must_use]
+    pub fn ends_run(self) -> bool {
+        matches!(self, Self::Restore | Self::QuorumLost)
     }
 
     /// Whether it can meet a node agent.

@@ -12,7 +12,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
 use super::fault::machine::{Away, Certificate, DiskCall, DiskError, HarmedFile};
-use super::fault::{Direction, Fault, Target};
+use super::fault::{Direction, Fault, Need, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
 use workload::RawWorkload;
@@ -252,6 +252,7 @@ impl Reader {
             self.refuse(raw.name.referenced, what);
         }
         self.joins(&schedule, raw.name.referenced);
+        self.ending(&schedule, raw.name.referenced);
         // Stable: those of one time begin in the order of the file.
         schedule.sort_by_key(|step| step.at);
         let description = raw.description.unwrap_or_default();
@@ -352,6 +353,23 @@ impl Reader {
             {
                 self.refuse(at, format!("schedule: {target} joins twice"));
             }
+        }
+    }
+
+    /// One fault at most takes the whole cluster back, and moves directories that are no mounts.
+    fn ending(&mut self, schedule: &[Step], at: Location) {
+        let ends: Vec<Fault> =
+            schedule.iter().map(|step| step.fault).filter(|fault| fault.ends_run()).collect();
+        if let [first, second, ..] = ends.as_slice() {
+            self.refuse(at, format!("schedule: {first} ends the run, and so does {second}"));
+        }
+        let disks = schedule.iter().find(|step| step.need() == Need::Disks);
+        if let ([first, ..], Some(disk)) = (ends.as_slice(), disks) {
+            let what = format!(
+                "schedule: {first} moves directories aside, and with {} they are disks of their own",
+                disk.fault
+            );
+            self.refuse(at, what);
         }
     }
 

@@ -28,6 +28,7 @@ impl Masters {
         self.end_of_hunger(from, to).await?;
         self.change_members(from, to).await?;
         self.change_trust(from, to).await?;
+        self.save_backup(from, to).await?;
         // Who is taken out has ended, or is needed.
         let down = to.down.difference(&from.down).filter(|master| !to.replaced.contains(master));
         let (dark, killed): (Vec<usize>, Vec<usize>) =
@@ -376,6 +377,7 @@ impl Masters {
         }
         self.look_at_links(effect, &mut shown)?;
         shown.extend(self.rotation_shown().filter(|_| effect.rotated));
+        shown.extend(self.saved_shown().filter(|_| effect.saved));
         for master in 0..self.count() {
             let name = self.name(master);
             if let Some(disks) = &self.disks {

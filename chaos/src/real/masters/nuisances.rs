@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::disaster::Saved;
 use super::trust::Trust;
 use super::verbs::Verbs;
 use super::waits::Behind;
@@ -36,6 +37,8 @@ pub(super) struct Nuisances {
     pub(super) behind: BTreeMap<usize, Behind>,
     /// What was done to the membership.
     pub(super) verbs: Verbs,
+    /// The backup that the run is taken back to at its end.
+    pub(super) saved: Option<Saved>,
     /// A change of the authorities.
     pub(super) trust: Trust,
     /// Whose certificates are no good.

@@ -296,7 +296,7 @@ impl Masters {
     }
 
     /// What a master of an empty directory needs to join, by one who is well.
-    async fn let_in(&mut self, master: usize, to: &Effect) -> anyhow::Result<()> {
+    pub(super) async fn let_in(&mut self, master: usize, to: &Effect) -> anyhow::Result<()> {
         let runs = |other: &usize| *other != master && self.masters[*other].process.is_some();
         let door = (0..self.count).filter(runs).min_by_key(|other| to.disturbs(*other));
         let door = &self.masters[door.context("nobody runs whom it could join")?];
@@ -334,7 +334,7 @@ impl Masters {
 }
 
 /// Takes away all that is in a directory; it may be a mount.
-fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
+pub(super) fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
     for found in std::fs::read_dir(directory)? {
         let path = found?.path();
         if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }

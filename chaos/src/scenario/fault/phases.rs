@@ -42,10 +42,8 @@ impl Fault {
             | Self::Link
             | Self::Bridge
             | Self::Ring
-            | Self::MajoritiesRing => {
-                at_once(Effect { cuts: self.cuts(met, with, random), ..Effect::default() })
-            }
-            Self::Pause
+            | Self::MajoritiesRing
+            | Self::Pause
             | Self::Stop
             | Self::ClientsCut
             | Self::FallBehind
@@ -56,6 +54,8 @@ impl Fault {
             | Self::Demote
             | Self::ShortLived
             | Self::RotateCa
+            | Self::Restore
+            | Self::QuorumLost
             | Self::Join
             | Self::Moved => at_once(self.marked(met, with, random)),
             Self::Delay | Self::Loss | Self::Slow | Self::HalfOpen => {
@@ -112,16 +112,18 @@ impl Fault {
             Self::Replace => Effect { down: all.clone(), replaced: all, ..none },
             Self::Demote => Effect { demoted: all, ..none },
             Self::RotateCa => Effect { rotated: true, ..none },
-            // Who is absent is no part of any effect: the nemesis knows.
-            Self::Join => none,
+            Self::Restore => Effect { saved: true, ..none },
+            // Who is absent is no part of any effect: the nemesis knows. What ends the run comes behind all of them.
+            Self::Join | Self::QuorumLost => none,
             Self::ShortLived => match with.away.unwrap_or(Away::Paused) {
                 Away::Paused => Effect { paused: all.clone(), outlived: all, ..none },
                 Away::Killed => Effect { down: all.clone(), outlived: all, ..none },
             },
-            _ => {
+            Self::FallBehind => {
                 let cuts = Self::Isolate.cuts(met, with, random);
                 Effect { cuts, behind: all, ..none }
             }
+            _ => Effect { cuts: self.cuts(met, with, random), ..none },
         }
     }
 

@@ -184,3 +184,13 @@ fn who_outlives_its_certificate_hangs_or_does_not_run() {
     assert!([&hangs, &dead].iter().all(|effect| effect.outlived == [1].into()));
     assert!(hangs.leaves_majority(3) && dead.leaves_majority(3));
 }
+
+#[test]
+fn what_ends_a_run_disturbs_nobody_before() {
+    for fault in Fault::all().iter().filter(|fault| fault.ends_run()) {
+        let all = phases(*fault, &[0, 1, 2], 3, Parameters::default());
+        assert!(!fault.has_target() && all.len() == 1, "{fault}");
+        assert!((0..3).all(|master| !all[0].effect.disturbs(master)), "{fault}");
+        assert_eq!(all[0].effect.saved, *fault == Fault::Restore, "a backup is saved under load");
+    }
+}

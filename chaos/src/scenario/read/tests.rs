@@ -392,3 +392,14 @@ fn node_agents_are_met_where_there_are_some() {
     assert!(refused(two, "fault: disk-full, target: n1").contains("cannot meet a node agent"));
     assert!(refused("set", "fault: kill, target: n1").contains("\"n1\" is nobody"));
 }
+
+#[test]
+fn a_run_ends_once_and_on_directories_that_can_be_moved() {
+    let of = |faults: &str| format!("name: s\nmasters: 3\nschedule:\n{faults}");
+    let restore = "- {at: 1s, for: 1s, fault: restore}\n";
+    text("s.yaml", &of(restore), 1).unwrap();
+    let twice = of(&format!("{restore}- {{at: 3s, for: 1s, fault: quorum-lost}}\n"));
+    assert!(refused(&twice).contains("restore ends the run, and so does quorum-lost"));
+    let full = of(&format!("{restore}- {{at: 3s, for: 1s, fault: disk-full}}\n"));
+    assert!(refused(&full).contains("restore moves directories aside, and with disk-full"));
+}
