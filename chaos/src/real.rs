@@ -18,6 +18,7 @@ pub mod last_writes;
 pub mod left;
 pub mod links;
 pub mod masters;
+pub(crate) mod members;
 pub mod memory;
 pub mod nemesis;
 pub mod network;

@@ -92,6 +92,11 @@ pub(crate) trait Cluster {
         Ok(None)
     }
 
+    /// Whether it makes sense to ask a master something.
+    fn may_answer(&self, master: usize, now: &Effect) -> bool {
+        !now.down.contains(&master) && !now.paused.contains(&master)
+    }
+
     /// Takes back every fault, whatever it was.
     async fn restore(&mut self) -> anyhow::Result<()>;
 

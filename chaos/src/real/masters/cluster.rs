@@ -91,6 +91,10 @@ impl Cluster for Masters {
         self.has_followed(done, now).await
     }
 
+    fn may_answer(&self, master: usize, now: &Effect) -> bool {
+        self.state(master).is_some() && !now.paused.contains(&master)
+    }
+
     async fn end_in_disaster(
         &mut self,
         shared: &Shared,
