@@ -359,6 +359,65 @@ fn deployments_are_used_on_nodes_that_are_there() {
     assert_eq!(pods["items"], serde_json::json!([]), "all pods went with the namespace");
 }
 
+/// What each master is, as one says.
+fn roles(cluster: &Cluster) -> Vec<String> {
+    let (_, status) = call(cluster, http::Method::GET, "/quorate/v1/status");
+    let masters = status["masters"].as_array().cloned().unwrap_or_default();
+    masters.iter().filter_map(|one| one["role"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn leadership_and_votes_of_masters_that_are_there_go_round() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cluster, harness) = three(&directory, "exec:env,exec:env,exec:env");
+    let verbs = scenario(
+        "- {at: 1s, for: 4s, fault: transfer, every: 1s}\n\
+         - {at: 8s, for: 3s, fault: demote, target: leader}\n\
+         - {at: 15s, for: 3s, fault: demote, target: m2}\n",
+    );
+    step("the dry run names what it would ask for");
+    let allow = "--allow=transfer,demote";
+    let (code, plan, said) = harness.run(&verbs, 1, &[allow, "--dry-run"]);
+    assert_eq!(code, 0, "{said}");
+    for wanted in [
+        "# 1.0 s: /quorate/v1/masters/transfer-leader to m",
+        "# 15.0 s: /quorate/v1/masters/demote of m1, by the API",
+        "# 18.0 s: /quorate/v1/masters/promote of m1, by the API",
+    ] {
+        assert!(plan.contains(wanted), "{wanted} in:\n{plan}");
+    }
+    let replace = scenario("- {at: 1s, for: 2s, fault: replace, target: leader}\n");
+    let wanted = "there: it would remove a data directory that is not this run's";
+    harness.refuses(&replace, &["--yes", "--allow=replace"], wanted);
+    harness.refuses(&replace, &["--yes"], wanted);
+
+    step("leadership goes round, and standbys vote again");
+    let (code, text, said) = harness.run(&verbs, 2, &["--yes", allow]);
+    assert_eq!(code, 0, "{text}\n{said}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let shown = |fault: usize| report["faults"][fault]["shown"].as_str().unwrap_or_default();
+    assert!(shown(0).contains("met "), "{text}");
+    assert!(
+        shown(1).contains(" was made a standby") && shown(1).contains(" votes again"),
+        "{text}"
+    );
+    assert!(shown(2).contains("m1 was made a standby"), "{text}");
+    nothing_left(&cluster, &[]);
+    assert!(!roles(&cluster).contains(&"standby".to_owned()));
+
+    step("a run that is stopped takes it back");
+    let option = format!("--stop-file={}", harness.directory.join("stop").display());
+    let long = scenario("- {at: 500ms, for: 300s, fault: demote, target: follower}\n");
+    let running = Running::start(&mut harness.command(&long, 3, &["--yes", allow, &option]));
+    until("one is a standby", PATIENCE, || roles(&cluster).contains(&"standby".to_owned()));
+    fs::write(harness.directory.join("stop"), "").unwrap();
+    let (code, said) = running.ends();
+    assert_eq!(code, 2, "{said}");
+    assert!(!said.contains("is still a standby"), "{said}");
+    assert!(!roles(&cluster).contains(&"standby".to_owned()));
+    nothing_left(&cluster, &[]);
+}
+
 #[test]
 fn links_of_masters_that_are_there_are_cut() {
     if !rustix::process::geteuid().is_root() {

@@ -368,3 +368,107 @@ expect: {{healed_within: 60s}}
         ],
     );
 }
+
+#[test]
+fn authorities_are_changed_while_a_master_dies() {
+    step(
+        "the authorities are changed by the commands of the runbook, and the leader dies meanwhile",
+    );
+    let (code, report) = run("\
+name: authorities
+masters: 3
+workload: {kinds: [register, leases], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 60s, fault: rotate-ca}
+- {at: 1500ms, for: 2s, fault: kill, target: leader}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[
+            (
+                0,
+                "the new authorities sign, all clients have a new kubeconfig, the old authorities are gone",
+            ),
+            (0, "all 3 masters have authorities of generation 2 alone"),
+            (0, "a kubeconfig of before is refused by each"),
+            (1, "the authorities are being changed: "),
+        ],
+    );
+}
+
+#[test]
+fn who_is_away_until_its_certificate_has_ended_comes_back() {
+    step("certificates live for 30 s, and a master hangs until its own has ended");
+    let (code, report) = run("\
+name: short
+masters: 3
+workload: {kinds: [register, leases], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 90s, fault: short-lived, target: leader}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[(0, " is stopped"), (0, " has ended "), (0, ": it shows another one, and votes")],
+    );
+}
+
+#[test]
+fn a_cluster_is_taken_back_to_a_backup() {
+    step("a backup is saved under load, and restored when all is over");
+    let (code, report) = run("\
+name: back
+masters: 3
+workload: {kinds: [register, append, leases], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 1s, fault: kill, target: leader}
+- {at: 4s, for: 1s, fault: restore}
+- {at: 6s, for: 1s, fault: pause, target: any}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[
+            (1, "a backup has "),
+            (1, "all masters were ended, and "),
+            (1, " is made of the backup; the others join "),
+        ],
+    );
+    assert_lost_some(&report);
+}
+
+#[test]
+fn a_survivor_goes_on_when_a_majority_is_lost_for_good() {
+    step("two of three masters lose their disks while clients write");
+    let (code, report) = run("\
+name: survivor
+masters: 3
+workload: {kinds: [register, append], clients: 6, keys: 4}
+schedule:
+- {at: 1s, for: 1s, fault: kill, target: leader}
+- {at: 4s, for: 1s, fault: quorum-lost}
+expect: {healed_within: 60s}
+");
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_shown(
+        &report,
+        &[(1, " are gone for good; "), (1, " goes on alone with entries up to ")],
+    );
+    assert_lost_some(&report);
+}
+
+/// The check of what came back had something to say.
+fn assert_lost_some(report: &serde_json::Value) {
+    let checks = report["checks"].as_array().unwrap();
+    let disaster = checks.iter().find(|check| check["name"] == "disaster").unwrap();
+    let text = disaster["checked"].as_str().unwrap();
+    assert!(text.starts_with("3 masters list the state of revision "), "{text}");
+    assert!(
+        text.contains(" acknowledged writes were later") && !text.contains("; 0 of "),
+        "{text}"
+    );
+}

@@ -8,6 +8,7 @@ pub mod bank;
 pub mod conditional;
 pub mod course;
 pub mod coverage;
+pub mod disaster;
 pub mod expectations;
 pub mod kube;
 pub mod leaders;
@@ -65,6 +66,7 @@ pub fn all(evidence: &Evidence) -> Vec<Check> {
     if let Some(kube) = &evidence.kube {
         checks.extend(kube::all(kube, evidence.options.scenario.workload.nodes));
     }
+    checks.extend(disaster::check(evidence));
     checks.extend([
         leaders::check(evidence),
         membership::check(evidence),

@@ -178,7 +178,7 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join]
+    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join, rotate-ca, short-lived, restore, quorum-lost]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -569,11 +569,22 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
         say(&format!("{why}; leaving those faults out"));
     }
     // Disks that can be filled are in memory, of one that lies nobody can be saved, one that goes back may be noticed
-    // only after a short fault, and a run with joins begins with fewer masters: only who asks gets them.
+    // only after a short fault, a run with joins begins with fewer masters, and authorities are changed only while
+    // all masters are there, certificates that live for seconds are used in all of a run, and who takes the cluster back
+    // ends it: only who asks gets them.
     let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
-        let never =
-            [Fault::DiskFull, Fault::DiskInodes, Fault::DiskLies, Fault::Upgrade, Fault::Join];
+        let never = [
+            Fault::DiskFull,
+            Fault::DiskInodes,
+            Fault::DiskLies,
+            Fault::Upgrade,
+            Fault::Join,
+            Fault::RotateCa,
+            Fault::ShortLived,
+            Fault::Restore,
+            Fault::QuorumLost,
+        ];
         !never.contains(fault)
             && (has(fault.need()) || (*fault == Fault::CrashPoint && has(Need::Points)))
     };

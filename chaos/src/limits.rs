@@ -338,3 +338,28 @@ pub const PROBES: u32 = 4;
 
 /// The same in a run in which masters fall behind: its log grows by large objects, and a snapshot for each is too much.
 pub const FALL_BEHIND_SNAPSHOT_BYTES: u64 = 4 << 20;
+
+/// Times that somebody was not believed which a run keeps. Later ones add nothing.
+pub const DISTRUST_MAX: usize = 100;
+
+/// Until a command of a change of the authorities has ended. Beyond it, it is ended, and given again.
+pub const ROTATE_COMMAND_MAX: Duration = Duration::from_secs(120);
+
+/// Between two such commands, as people type them who were told that a master is away.
+pub const ROTATE_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long certificates live in a run with `short-lived`: as short as masters allow.
+pub const SHORT_LIVED: Duration = Duration::from_secs(30);
+
+/// How long after the end of its certificate a master is still away in `short-lived`.
+pub const OUTLIVED: Duration = Duration::from_secs(3);
+
+/// How often those that are not away must have made their certificates anew meanwhile.
+pub const RENEWALS_MIN: usize = 2;
+
+/// Until a command about backups or directories has ended. Beyond it the run is cut short.
+pub const COMMAND_MAX: Duration = Duration::from_secs(60);
+
+/// How long clients write before a quorum is lost for good; first to all masters, then as long while those hang that
+/// survive.
+pub const LAST_WRITES: Duration = Duration::from_secs(2);

@@ -14,9 +14,11 @@ pub mod follower;
 pub mod held;
 pub mod kube;
 pub mod kubeconfig;
+pub mod last_writes;
 pub mod left;
 pub mod links;
 pub mod masters;
+pub(crate) mod members;
 pub mod memory;
 pub mod nemesis;
 pub mod network;
@@ -25,6 +27,7 @@ pub mod points;
 pub mod power;
 pub mod processor;
 pub mod proxy;
+pub mod rotation;
 pub mod shim;
 pub mod workload;
 
@@ -42,6 +45,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::check::disaster::Disaster;
 use crate::check::membership::{self, Membership};
 use crate::check::watch::Revision;
 use crate::limits::{CAUGHT_UP_MAX, FINISHED_MAX, HEALED_MAX, STOPPED_MAX, UNIFORM_MAX};
@@ -173,8 +177,12 @@ async fn play<C: Cluster>(
     let observed = crowd.end(shared, &mut course).await;
     let ending = Ending::of(masters, shared, scenario, settled.is_some(), &mut course).await;
     let kube = rest(options, shared, kube, stop).await;
-    nothing_left(masters, &mut course).await;
     let ended = shared.tick();
+    let disaster = match settled.is_some() {
+        true => end_in_disaster(options, masters, shared, (&mut course, stop)).await,
+        false => None,
+    };
+    nothing_left(masters, &mut course).await;
     let processes = masters.acts().into_iter().map(|(at, master, act)| Process {
         at: u64::try_from(at.saturating_duration_since(shared.start).as_nanos()).unwrap_or(0),
         master,
@@ -199,6 +207,7 @@ async fn play<C: Cluster>(
         resources: followers.iter().map(|seen| seen.resource).collect(),
         contents: std::mem::take(&mut *lock(&shared.contents)).into_iter().collect(),
         memberships: ending.memberships,
+        disaster,
         kube,
         left: None,
         refused: followers.iter().flat_map(|seen| lock(&seen.refused).clone()).collect(),
@@ -272,6 +281,43 @@ async fn rest(
         Ok(kube) => {
             let of = (options.directory.as_path(), options.scenario.workload.nodes);
             Some(kube::ending::wait(shared, &kube, of, stop).await)
+        }
+    }
+}
+
+/// What ends the run, where the scenario has such a thing, and what came of it.
+async fn end_in_disaster<C: Cluster>(
+    options: &Options,
+    masters: &mut C,
+    shared: &Shared,
+    (course, stop): (&mut Course, &CancellationToken),
+) -> Option<Disaster> {
+    let mut steps = options.scenario.schedule.iter().map(|step| step.fault);
+    let fault = steps.find(|fault| fault.ends_run()).filter(|_| course.is_whole())?;
+    options.tell(&format!("now the end: {fault}"));
+    let ended = tokio::select! {
+        biased;
+        ended = Box::pin(masters.end_in_disaster(shared, fault, options.seed)) => ended,
+        () = stop.cancelled() => {
+            course.stopped = true;
+            return None;
+        }
+    };
+    match ended {
+        Ok(disaster) => {
+            let injected = &mut course.done.injected;
+            if let Some(disaster) = &disaster
+                && let Some(injected) = injected.iter_mut().find(|one| one.fault == fault)
+            {
+                let shown = Some(injected.shown.as_str()).filter(|shown| !shown.is_empty());
+                let all = shown.into_iter().chain(disaster.told.iter().map(String::as_str));
+                injected.shown = all.collect::<Vec<_>>().join("; ");
+            }
+            disaster
+        }
+        Err(error) => {
+            course.trouble(&error);
+            None
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check;
+use crate::check::disaster::Disaster;
 use crate::check::membership::Membership;
 use crate::check::watch::{Change, Revision, Watcher};
 use crate::history::Tick;
@@ -85,6 +86,8 @@ pub struct Evidence {
     pub last: Vec<Value>,
     /// How each master saw the cluster at the end; nothing when the run did not come so far.
     pub memberships: Vec<Membership>,
+    /// What came of the disaster that ended the run; `None` when there was none.
+    pub disaster: Option<Disaster>,
     /// What became of Kubernetes as a workload; `None` when it was not asked for.
     pub kube: Option<kube::Evidence>,
     /// What was still on the host when all masters had been ended; `None` when nobody looked.
@@ -120,6 +123,7 @@ impl Evidence {
             contents: Vec::new(),
             last: Vec::new(),
             memberships: Vec::new(),
+            disaster: None,
             kube: None,
             left: None,
             processes: Vec::new(),

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::model::Family;
 pub use expect::Expect;
-use fault::machine::{Certificate, DiskCall, DiskError, HarmedFile};
+use fault::machine::{Away, Certificate, DiskCall, DiskError, HarmedFile};
 use fault::place::Place;
 pub use fault::{Direction, Fault, Target};
 pub use span::{Shift, Span};
@@ -142,6 +142,9 @@ pub struct Parameters {
     /// Of `certificates`: what is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Of `short-lived`: how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
 }
 
 impl Step {
@@ -190,6 +193,12 @@ impl Scenario {
     pub fn lasts(&self) -> Span {
         let ends = self.schedule.iter().map(|step| Span(step.at.0 + step.lasts.0));
         ends.max().unwrap_or(Span(0))
+    }
+
+    /// Whether certificates live for seconds in all of it.
+    #[must_use]
+    pub fn is_short_lived(&self) -> bool {
+        self.schedule.iter().any(|step| step.fault == Fault::ShortLived)
     }
 
     /// Whether it needs any of these.

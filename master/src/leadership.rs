@@ -17,6 +17,7 @@ use quorate_points::{self as points, Point};
 use quorate_scheduler::{Config as SchedulerConfig, Parts, Scheduler, Seed};
 use quorate_store::{Clock, LeaderStore, Leadership, Masters, Recorder, Store};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,10 @@ const BOOTSTRAP_RETRY: Duration = Duration::from_millis(200);
 
 /// Roles that ended though the leadership has not are started again after this.
 const ROLES_RETRY: Duration = Duration::from_millis(200);
+
+/// So long a master that stops waits for what it was doing as leader; then that is broken off, as by a crash: a write
+/// that no majority takes has no end.
+const ROLES_END_MAX: Duration = Duration::from_secs(2);
 
 /// What the roles need.
 pub(crate) struct Roles {
@@ -158,12 +163,26 @@ async fn run(
         scheduler.stop().await;
     }
     events.abort();
-    for task in [bootstrap, membership, fitness, news, objects] {
-        drop(task.await);
-    }
+    join([bootstrap, membership, fitness, news, objects], stop).await;
     if !events_ended {
         drop(events.await);
     }
+}
+
+/// Waits for the ends of these; when this master stops, no longer than [`ROLES_END_MAX`].
+async fn join<const N: usize>(tasks: [JoinHandle<()>; N], stop: &CancellationToken) {
+    let handles = tasks.each_ref().map(JoinHandle::abort_handle);
+    let stop = stop.clone();
+    let breaks_off = tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(ROLES_END_MAX).await;
+        tracing::info!("what this leader was writing is broken off: it stops");
+        handles.iter().for_each(AbortHandle::abort);
+    });
+    for task in tasks {
+        drop(task.await);
+    }
+    breaks_off.abort();
 }
 
 /// Writes the beginnings, then keeps what the leader owes.
@@ -202,5 +221,27 @@ struct HubLiveness {
 impl NodeLiveness for HubLiveness {
     fn silent_for(&self, node: &str) -> Option<Duration> {
         self.hub.liveness().age(node).filter(|age| *age <= self.began.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waits_for_no_write_that_nobody_takes() {
+        let stuck = || tokio::spawn(std::future::pending::<()>());
+        let stop = CancellationToken::new();
+        let long = Duration::from_secs(3_600);
+        let tasks = [stuck(), tokio::spawn(async {})];
+        let waits = tokio::time::timeout(long, join(tasks, &stop)).await;
+        assert!(waits.is_err(), "a leadership that was lost ends in order");
+        stop.cancel();
+        let begin = Instant::now();
+        join([stuck(), stuck()], &stop).await;
+        assert_eq!(begin.elapsed().as_secs(), ROLES_END_MAX.as_secs());
+        let begin = Instant::now();
+        join([tokio::spawn(async {})], &stop).await;
+        assert_eq!(begin.elapsed().as_secs(), 0);
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MastersArg, RunArgs, Stop, Voice, conclude, quoted, scenario, stop_file};
 use crate::real::existing::reach::Reach;
-use crate::real::existing::{Existing, HARMLESS, KINDS, Place, Restart, plan};
+use crate::real::existing::{Existing, HARMLESS, KINDS, Place, Restart, plan, why_not};
 use crate::real::{Options, kube};
 use crate::scenario::Fault;
 
@@ -73,7 +73,7 @@ pub(super) async fn run(mut args: RunArgs, voice: Voice, stop: &Stop) -> anyhow:
         some => some.to_vec(),
     };
     if let Some(fault) = allow.iter().find(|fault| !KINDS.contains(fault)) {
-        bail!("{fault} cannot be done to a cluster that is already there");
+        bail!("{fault} cannot be done to a cluster that is already there: {}", why_not(*fault));
     }
     let restart = Restart { unit: existing.unit.clone(), supervised: existing.supervised };
     let place = Place { kubeconfig, reaches, restart };

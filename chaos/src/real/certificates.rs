@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::client::note_distrust;
 use super::kubeconfig::Credentials;
 use crate::limits::CONNECT_MAX;
 use crate::scenario::fault::machine::Certificate;
@@ -77,10 +78,15 @@ impl Spoilt {
 }
 
 /// What a master shows, when it is believed: made by the cluster's authority, for this address, and for now.
-async fn served(api: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+/// Why not.
+pub async fn served(api: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Vec<u8>> {
     let tcp = TcpStream::connect(api).await?;
-    let connector = tokio_rustls::TlsConnector::from(user.tls.clone());
-    let stream = connector.connect(ServerName::from(api.ip()), tcp).await?;
+    let connector = tokio_rustls::TlsConnector::from(user.now().tls.clone());
+    let stream = connector.connect(ServerName::from(api.ip()), tcp).await;
+    let stream =
+        stream.map_err(anyhow::Error::from).inspect_err(|error| note_distrust(user, api, error))?;
     let chain = stream.get_ref().1.peer_certificates().context("no certificate")?;
     Ok(chain.first().context("an empty chain")?.to_vec())
 }

@@ -13,12 +13,13 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
+use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::kubeconfig::Credentials;
+use super::kubeconfig::{Credentials, Identity};
 use crate::limits::{
     ANSWER_BYTES_MAX, CALL_MAX, CONNECT_MAX, PROBE_AFTER, PROBES, WATCH_QUIET_MAX,
 };
@@ -72,7 +73,9 @@ pub enum NoAnswer {
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     master: SocketAddr,
-    bearer: Option<String>,
+    /// What it was opened with.
+    identity: Arc<Identity>,
+    user: Arc<Credentials>,
     acts_as: Option<&'static str>,
 }
 
@@ -82,18 +85,20 @@ impl Connection {
     /// # Errors
     /// When there is no connection within [`CONNECT_MAX`].
     pub async fn open(master: SocketAddr, user: &Arc<Credentials>) -> anyhow::Result<Self> {
+        let identity = user.now();
         let connecting = async {
             let tcp = TcpStream::connect(master).await?;
             tcp.set_nodelay(true)?;
             probe(&tcp)?;
             let name = ServerName::from(master.ip());
-            let tls = tokio_rustls::TlsConnector::from(user.tls.clone());
-            let stream = tls.connect(name, tcp).await?;
+            let tls = tokio_rustls::TlsConnector::from(identity.tls.clone());
+            let stream = tls.connect(name, tcp).await.map_err(anyhow::Error::from);
+            let stream = stream.inspect_err(|error| note_distrust(user, master, error))?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             // Ends with the sender, or when the master closes.
             tokio::spawn(connection);
-            let (bearer, acts_as) = (user.bearer.clone(), None);
-            anyhow::Ok(Self { sender, master, bearer, acts_as })
+            let (identity, user) = (identity.clone(), user.clone());
+            anyhow::Ok(Self { sender, master, identity, user, acts_as: None })
         };
         timeout(CONNECT_MAX, connecting).await.context("no connection in time")?
     }
@@ -137,7 +142,14 @@ impl Connection {
         body: Option<&Value>,
         media: &str,
     ) -> Result<Answer, NoAnswer> {
-        self.sender.ready().await.map_err(|err| NoAnswer::NotSent(err.into()))?;
+        let Some(_calling) = self.user.call(&self.identity) else {
+            return Err(NoAnswer::NotSent(anyhow::anyhow!("there is another kubeconfig now")));
+        };
+        if let Err(error) = self.sender.ready().await {
+            let error = error.into();
+            note_distrust(&self.user, self.master, &error);
+            return Err(NoAnswer::NotSent(error));
+        }
         let calling = async {
             let response = self.send_as(method, path, body, media).await?;
             let code = response.status().as_u16();
@@ -146,8 +158,16 @@ impl Connection {
             anyhow::Ok(Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_default() })
         };
         match timeout(CALL_MAX, calling).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(NoAnswer::Unknown(error)),
+            Ok(Ok(answer)) => {
+                if answer.code == 401 {
+                    self.user.distrusted(self.master, format!("401: {}", answer.body));
+                }
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                note_distrust(&self.user, self.master, &error);
+                Err(NoAnswer::Unknown(error))
+            }
             Err(_) => Err(NoAnswer::Unknown(anyhow::anyhow!("no answer in {CALL_MAX:?}"))),
         }
     }
@@ -176,7 +196,7 @@ impl Connection {
     ) -> anyhow::Result<Response<Incoming>> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let mut request = Request::builder();
-        if let Some(bearer) = &self.bearer {
+        if let Some(bearer) = &self.identity.bearer {
             request = request.header("authorization", format!("Bearer {bearer}"));
         }
         if let Some(user) = self.acts_as {
@@ -191,6 +211,35 @@ impl Connection {
             .header("user-agent", "quorate-chaos")
             .body(Full::new(Bytes::from(bytes)))?;
         Ok(self.sender.send_request(request).await?)
+    }
+}
+
+/// Notes an error that says that one side does not believe the other.
+pub(super) fn note_distrust(user: &Credentials, master: SocketAddr, error: &anyhow::Error) {
+    let of_trust = |error: &rustls::Error| match error {
+        rustls::Error::InvalidCertificate(_) => true,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateRequired
+                | AlertDescription::DecryptError
+                | AlertDescription::AccessDenied
+        ),
+        _ => false,
+    };
+    let in_io = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        io.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(of_trust)
+    };
+    if error
+        .chain()
+        .any(|cause| in_io(cause) || cause.downcast_ref::<rustls::Error>().is_some_and(of_trust))
+    {
+        user.distrusted(master, format!("{error:#}"));
     }
 }
 

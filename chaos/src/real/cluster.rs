@@ -14,7 +14,10 @@ use tokio::time::timeout;
 use super::client::Connection;
 use super::kubeconfig::Credentials;
 use super::masters::Act;
+use super::workload::Shared;
+use crate::check::disaster::Disaster;
 use crate::limits::LEADER_MAX;
+use crate::scenario::Fault;
 use crate::scenario::fault::{Effect, Need};
 
 /// As `quorate masters transfer-leader` does it.
@@ -77,6 +80,21 @@ pub(crate) trait Cluster {
     /// what did not follow.
     async fn follows(&mut self, _: &Effect, _now: &Effect) -> Result<Vec<String>, String> {
         Ok(Vec::new())
+    }
+
+    /// Carries out what ends the run, when clients and watchers have ended; `None` when it cannot be done.
+    async fn end_in_disaster(
+        &mut self,
+        _: &Shared,
+        _: Fault,
+        _seed: u64,
+    ) -> anyhow::Result<Option<Disaster>> {
+        Ok(None)
+    }
+
+    /// Whether it makes sense to ask a master something.
+    fn may_answer(&self, master: usize, now: &Effect) -> bool {
+        !now.down.contains(&master) && !now.paused.contains(&master)
     }
 
     /// Takes back every fault, whatever it was.

@@ -9,7 +9,7 @@ pub mod namespace;
 pub mod plan;
 pub mod reach;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ use reach::Reach;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Kinds of faults that can be done to masters that somebody else started.
-pub const KINDS: [Fault; 15] = [
+pub const KINDS: [Fault; 16] = [
     Fault::Pause,
     Fault::Stop,
     Fault::Kill,
@@ -58,7 +58,22 @@ pub const KINDS: [Fault; 15] = [
     Fault::MajoritiesRing,
     Fault::Swizzle,
     Fault::Transfer,
+    Fault::Demote,
 ];
+
+/// Why some of the others cannot, though there are verbs for them.
+#[must_use]
+pub fn why_not(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Replace => {
+            "it would remove a data directory that is not this run's, and the service that starts the master again \
+             would have to know a token"
+        }
+        Fault::RotateCa => "everybody's kubeconfig would be of no use afterwards",
+        Fault::Restore | Fault::QuorumLost => "what was written since would be lost",
+        _ => "it needs masters that the run starts itself",
+    }
+}
 
 /// What is done when nobody allows more: a process that hangs loses nothing, and a signal ends it; nothing has to be
 /// started again, and no firewall is touched.
@@ -102,6 +117,10 @@ pub struct Existing {
     acts: Mutex<Vec<(Instant, usize, Act)>>,
     /// How often leadership was handed over.
     transfers: u64,
+    /// How often masters were made standbys.
+    demotions: u64,
+    /// Who may be one by this run.
+    standbys: BTreeSet<usize>,
     /// Whether anything was put on the machines.
     prepared: bool,
     /// Tell the keepers that this process is there.
@@ -147,6 +166,8 @@ impl Existing {
             ended: BTreeMap::new(),
             acts: Mutex::default(),
             transfers: 0,
+            demotions: 0,
+            standbys: BTreeSet::new(),
             prepared: false,
             beats: JoinSet::new(),
             silent: Arc::default(),
@@ -291,6 +312,7 @@ impl Existing {
         if !self.prepared {
             return Vec::new();
         }
+        let standbys = self.standbys_left().await;
         self.beats.shutdown().await;
         let finishing = self.masters.iter().map(|master| {
             let script = master.hands.finish();
@@ -303,7 +325,7 @@ impl Existing {
             }
         });
         let left: Vec<Vec<String>> = join_all(finishing).await;
-        left.concat()
+        [left.concat(), standbys].concat()
     }
 
     /// Clients and faults, in a namespace of their own that is gone afterwards; what it leaves is for

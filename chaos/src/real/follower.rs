@@ -28,6 +28,9 @@ pub const HISTORY: &str = "configmaps";
 /// The same of Leases.
 const HISTORY_OF_LEASES: &str = "leases.coordination.k8s.io";
 
+/// What masters put beside the clients' ConfigMaps.
+const ROOT_CA: &str = "kube-root-ca.crt";
+
 /// Which watchers are to stop for a time, by the master that they are at home at, and how they did.
 #[derive(Debug, Default)]
 pub struct Sleep {
@@ -271,6 +274,12 @@ fn take(shared: &Shared, seen: &Seen, event: &Value) -> anyhow::Result<()> {
     };
     let (revision, digest) = told(object).context("an event without a resourceVersion")?;
     let key = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if key == ROOT_CA {
+        // It was there before the watcher, and masters change it with the authorities. What it tells is how far the
+        // stream is.
+        seen.add(at, Sent::Bookmark(revision));
+        return Ok(());
+    }
     if let Some((_, content)) = content(object) {
         lock(&shared.contents).insert((revision, key.clone(), content));
     }

@@ -105,9 +105,10 @@ pub async fn watch(
     let socket = if api.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_recv_buffer_size(RECEIVE_BYTES)?;
     let tcp = socket.connect(api).await?;
-    let connector = tokio_rustls::TlsConnector::from(user.tls.clone());
+    let identity = user.now();
+    let connector = tokio_rustls::TlsConnector::from(identity.tls.clone());
     let mut stream = connector.connect(ServerName::from(api.ip()), tcp).await?;
-    let bearer = user.bearer.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
+    let bearer = identity.bearer.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
     let request = format!(
         "GET {WATCHED} HTTP/1.1\r\nhost: {api}\r\nuser-agent: quorate-chaos\r\n{}\r\n",
         bearer.unwrap_or_default()

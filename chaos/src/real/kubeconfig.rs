@@ -1,8 +1,11 @@
-//! What a kubeconfig says of a cluster: where it is, whom it is to be believed, and as whom to come.
+//! What a kubeconfig says of a cluster: where it is, whom it is to be believed, and as whom to come. It may be replaced
+//! by another one while clients come, as its user's is after a change of the authorities.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context, bail};
 use base64::Engine as _;
@@ -11,16 +14,95 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
-/// As whom clients come, and whom they believe.
+use crate::limits::DISTRUST_MAX;
+
+/// As whom clients come, and whom they believe: all who share it have another one from [`Credentials::renew`] on.
 #[derive(Debug)]
 pub struct Credentials {
+    now: RwLock<Arc<Identity>>,
+    distrust: Mutex<Vec<Distrust>>,
+}
+
+/// What one kubeconfig has.
+#[derive(Debug)]
+pub struct Identity {
     /// The cluster's CA, and a client certificate if there is one.
     pub tls: Arc<ClientConfig>,
     /// Sent as `Authorization: Bearer`.
     pub bearer: Option<String>,
+    /// Calls that are under way with it.
+    calls: AtomicUsize,
+}
+
+/// A call that is under way: as long as this value is there.
+#[derive(Debug)]
+pub struct Calling(Arc<Identity>);
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Somebody did not believe a master, or a master not them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distrust {
+    /// Which master.
+    pub api: SocketAddr,
+    /// What was said.
+    pub why: String,
+}
+
+impl Identity {
+    /// Calls that are under way with it.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
 }
 
 impl Credentials {
+    /// As whom to come now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Identity> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever comes from now on has those of `other`. What was used so far.
+    pub fn renew(&self, other: &Self) -> Arc<Identity> {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut now, other.now())
+    }
+
+    /// A call begins with what a connection was opened with; `None` when there are others now.
+    #[must_use]
+    pub fn call(&self, opened: &Arc<Identity>) -> Option<Calling> {
+        // First it counts, then it is looked: who waits for the end of all calls misses none.
+        opened.calls.fetch_add(1, Ordering::SeqCst);
+        let calling = Calling(opened.clone());
+        Arc::ptr_eq(&self.now(), opened).then_some(calling)
+    }
+
+    /// Notes that somebody was not believed: the first [`DISTRUST_MAX`].
+    pub fn distrusted(&self, api: SocketAddr, why: String) {
+        let mut all = self.distrust.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < DISTRUST_MAX {
+            all.push(Distrust { api, why });
+        }
+    }
+
+    /// What was noted so far.
+    #[must_use]
+    pub fn distrust(&self) -> Vec<Distrust> {
+        self.distrust.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A copy, which is not renewed with it.
+    #[must_use]
+    pub fn of_identity(identity: Arc<Identity>) -> Self {
+        Self { now: RwLock::new(identity), distrust: Mutex::default() }
+    }
+
     /// Those of the current context, behind the server that it names: a URL.
     ///
     /// # Errors
@@ -86,7 +168,8 @@ impl Credentials {
                  are not known here"
             ),
         };
-        Ok((server, Self { tls: Arc::new(tls), bearer }))
+        let (tls, calls) = (Arc::new(tls), AtomicUsize::new(0));
+        Ok((server, Self::of_identity(Arc::new(Identity { tls, bearer, calls }))))
     }
 }
 
@@ -134,6 +217,28 @@ mod tests {
         let token = json!([{"name": "u", "user": {"token": "t"}}]);
         let config = json!({"clusters": cluster, "users": token});
         let (server, credentials) = Credentials::of(&config, directory.path()).unwrap();
-        assert_eq!((server.as_str(), credentials.bearer.as_deref()), ("https://a:1", Some("t")));
+        let bearer = credentials.now().bearer.clone();
+        assert_eq!((server.as_str(), bearer.as_deref()), ("https://a:1", Some("t")));
+    }
+
+    #[test]
+    fn who_shares_them_comes_with_the_new_ones_and_old_calls_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |token: &str| {
+            let user = json!([{"name": "u", "user": {"token": token}}]);
+            let cluster = json!([{"name": "c", "cluster": {
+                "server": "https://a:1", "certificate-authority-data": "",
+            }}]);
+            Credentials::of(&json!({"clusters": cluster, "users": user}), directory.path())
+        };
+        let shared = of("old").unwrap().1;
+        let opened = shared.now();
+        let calling = shared.call(&opened).unwrap();
+        let old = shared.renew(&of("new").unwrap().1);
+        assert_eq!(shared.now().bearer.as_deref(), Some("new"));
+        assert!(shared.call(&opened).is_none(), "it is to connect again");
+        assert_eq!(old.calls(), 1);
+        drop(calling);
+        assert_eq!(old.calls(), 0);
     }
 }

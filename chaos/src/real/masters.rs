@@ -3,9 +3,12 @@
 
 mod agents;
 mod cluster;
+mod disaster;
 mod host;
 mod hunger;
 mod nuisances;
+mod outlived;
+mod trust;
 mod verbs;
 mod waits;
 
@@ -39,7 +42,9 @@ use super::processor::Processors;
 use super::proxy::Proxies;
 use super::shim::Shims;
 use super::workload::lock;
-use crate::limits::{FALL_BEHIND_SNAPSHOT_BYTES, POINTS_SNAPSHOT_BYTES, READY_MAX, STOP_MAX};
+use crate::limits::{
+    FALL_BEHIND_SNAPSHOT_BYTES, POINTS_SNAPSHOT_BYTES, READY_MAX, SHORT_LIVED, STOP_MAX,
+};
 use crate::scenario::Scenario;
 use crate::scenario::fault::{Fault, Need, Target};
 use nuisances::Nuisances;
@@ -157,12 +162,12 @@ impl Masters {
         let points = points(binary, directory, scenario)?;
         let logs = log_pipes(scenario, directory)?;
         let kubeconfig = directory.join("kubeconfig");
-        let mut masters: Vec<Master> = Vec::new();
-        let mut tls: Option<Arc<Credentials>> = None;
+        let (mut masters, mut tls): (Vec<Master>, Option<Arc<Credentials>>) = (Vec::new(), None);
         for (index, Place { api, clients, peer, advertise }) in places.into_iter().enumerate() {
             let name = format!("m{}", index + 1);
             let data = directories[index].clone();
-            let mut arguments = arguments((&name, &data), (api, peer[0], advertise), &kubeconfig);
+            let mut arguments =
+                arguments((&name, &data), (api, peer[0], advertise), (&kubeconfig, scenario));
             arguments.extend((clients != api).then(|| format!("--tls-san={}", clients.ip())));
             if let Some(first) = masters.first() {
                 let token = token(binary, &first.data, "server").await?;
@@ -550,9 +555,9 @@ fn spawn(
 fn arguments(
     (name, data): (&str, &Path),
     (api, peer, advertise): (SocketAddr, SocketAddr, IpAddr),
-    kubeconfig: &Path,
+    (kubeconfig, scenario): (&Path, &Scenario),
 ) -> Vec<String> {
-    vec![
+    let mut arguments = vec![
         "server".to_owned(),
         format!("--name={name}"),
         format!("--data={}", data.display()),
@@ -560,7 +565,11 @@ fn arguments(
         format!("{PEER_LISTEN}{peer}"),
         format!("--advertise={advertise}"),
         format!("--kubeconfig={}", kubeconfig.display()),
-    ]
+    ];
+    if scenario.is_short_lived() {
+        arguments.push(format!("--certificate-lifetime={}s", SHORT_LIVED.as_secs()));
+    }
+    arguments
 }
 
 /// Whether each master has a program to run.

@@ -17,6 +17,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Evidence, Process, Report};
+use crate::check::disaster::Disaster;
 use crate::check::membership::Membership;
 use crate::check::watch::{Change, Gone, Kind, Relist, Revision, Sent, Watcher};
 use crate::history::{Operation, Outcome, Tick};
@@ -90,6 +91,8 @@ struct Short {
     contents: Vec<Told>,
     #[serde(default)]
     memberships: Vec<Membership>,
+    #[serde(default)]
+    disaster: Option<Disaster>,
     #[serde(default)]
     kube: Option<kube::Evidence>,
     #[serde(default)]
@@ -290,6 +293,7 @@ fn shorten(evidence: &Evidence) -> anyhow::Result<Short> {
         last: evidence.last.clone(),
         contents: evidence.contents.clone(),
         memberships: evidence.memberships.clone(),
+        disaster: evidence.disaster.clone(),
         kube: evidence.kube.clone(),
         left: evidence.left.clone(),
         processes: evidence.processes.clone(),
@@ -353,18 +357,12 @@ impl Changes {
     }
 }
 
-fn lengthen(short: Short) -> Result<Evidence, String> {
-    let change = |index: usize| {
-        let found = short.changes.get(index);
-        let found = found.ok_or_else(|| format!("is damaged: there is no change {index}"))?;
-        let ShortChange(revision, key, kind, digest) = found;
-        Ok::<_, String>((*revision, Change { key: key.clone(), kind: *kind, digest: *digest }))
-    };
-    let ShortOptions { binary, older, directory, names, seed, command, scenario } = short.options;
+fn long_options(short: ShortOptions) -> Result<Options, String> {
+    let ShortOptions { binary, older, directory, names, seed, command, scenario } = short;
     let scenario = read::text("its scenario", &scenario, seed).map_err(|error| {
         format!("is damaged, or of another version: {error}").replace('\n', "; ")
     })?;
-    let options = Options {
+    Ok(Options {
         binary,
         older,
         directory,
@@ -375,7 +373,17 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         command,
         say: |_| {},
         rewrite: None,
+    })
+}
+
+fn lengthen(short: Short) -> Result<Evidence, String> {
+    let change = |index: usize| {
+        let found = short.changes.get(index);
+        let found = found.ok_or_else(|| format!("is damaged: there is no change {index}"))?;
+        let ShortChange(revision, key, kind, digest) = found;
+        Ok::<_, String>((*revision, Change { key: key.clone(), kind: *kind, digest: *digest }))
     };
+    let options = long_options(short.options)?;
     let (mut watchers, mut arrivals, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     for watcher in short.watchers {
         let (mut sent, mut at) = (Vec::new(), Vec::new());
@@ -419,6 +427,7 @@ fn lengthen(short: Short) -> Result<Evidence, String> {
         last: short.last,
         contents: short.contents,
         memberships: short.memberships,
+        disaster: short.disaster,
         kube: short.kube,
         left: short.left,
         processes: short.processes,

@@ -136,6 +136,17 @@ pub enum Fault {
     Replace,
     /// The targets vote no more (`quorate masters demote`), and again at the end (`quorate masters promote`)
     Demote,
+    /// The cluster's authorities are changed (`quorate certs rotate-ca`); it ends when the old ones are gone
+    RotateCa,
+    /// Certificates live for seconds in the whole run; the targets are away until theirs have ended, and others have
+    /// been made twice
+    ShortLived,
+    /// A backup is saved now, and at the end of the run all masters are ended and taken back to it (`quorate backup
+    /// restore`)
+    Restore,
+    /// At the end of the run a majority loses its disks for good while clients write, and a survivor goes on (`quorate
+    /// masters recover`)
+    QuorumLost,
 }
 
 /// What the host must have for a fault.
@@ -247,6 +258,12 @@ pub struct Effect {
     pub replaced: BTreeSet<usize>,
     /// Who is a standby.
     pub demoted: BTreeSet<usize>,
+    /// The authorities are changed.
+    pub rotated: bool,
+    /// Who is away until its certificate has ended.
+    pub outlived: BTreeSet<usize>,
+    /// A backup is saved.
+    pub saved: bool,
     /// Percent of a processor that masters have.
     pub throttled: BTreeMap<usize, u8>,
     /// Clocks that are wrong.
@@ -292,6 +309,9 @@ impl Effect {
         self.leads = self.leads.or(other.leads);
         self.replaced.extend(&other.replaced);
         self.demoted.extend(&other.demoted);
+        self.rotated |= other.rotated;
+        self.outlived.extend(&other.outlived);
+        self.saved |= other.saved;
         self.throttled.extend(&other.throttled);
         self.clocks.extend(&other.clocks);
         self.disks.extend(&other.disks);
@@ -445,6 +465,10 @@ impl Fault {
             | Self::Transfer
             | Self::Replace
             | Self::Demote
+            | Self::RotateCa
+            | Self::ShortLived
+            | Self::Restore
+            | Self::QuorumLost
             | Self::Stop => Need::Nothing,
             Self::Memory => Need::Memory,
             Self::Downgrade | Self::Upgrade => Need::Older,
@@ -478,7 +502,7 @@ impl Fault {
     #[must_use]
     pub fn masters_min(self) -> usize {
         match self.need() {
-            Need::Nothing if matches!(self, Self::Replace | Self::Demote) => 3,
+            Need::Nothing if matches!(self, Self::Replace | Self::Demote | Self::QuorumLost) => 3,
             Need::Nothing
                 if matches!(
                     self,
@@ -510,19 +534,32 @@ impl Fault {
     pub fn has_target(self) -> bool {
         let meets_all = [Self::KillAll, Self::Bridge, Self::Ring, Self::MajoritiesRing];
         !meets_all.contains(&self)
-            && !matches!(self, Self::RollingRestart | Self::Swizzle | Self::Transfer)
+            && !matches!(
+                self,
+                Self::RollingRestart | Self::Swizzle | Self::Transfer | Self::RotateCa
+            )
+            && !self.ends_run()
     }
 
     /// Whether it ends as soon as what it is for has come about, and did not happen when that has not.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::FallBehind | Self::ExpiredWatches)
+        matches!(self, Self::FallBehind | Self::ExpiredWatches | Self::RotateCa | Self::ShortLived)
+    }
+
+    /// Whether it takes the whole cluster back, when all else is over: one scenario has one of these at most.
+    #[must_use]
+    pub fn ends_run(self) -> bool {
+        matches!(self, Self::Restore | Self::QuorumLost)
     }
 
     /// Whether it can meet a node agent.
     #[must_use]
     pub fn meets_agents(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::RestartLoop | Self::Isolate)
+        matches!(
+            self,
+            Self::Kill | Self::Pause | Self::RestartLoop | Self::Isolate | Self::ShortLived
+        )
     }
 
     /// Names of the fields that it takes beside `at`, `for`, `target`, `required`.
@@ -545,6 +582,7 @@ impl Fault {
             Self::Memory => &["mib"],
             Self::BitFlip | Self::TruncateTail => &["file"],
             Self::Certificates => &["certificate"],
+            Self::ShortLived => &["away"],
             _ => &[],
         }
     }

@@ -21,6 +21,9 @@ const STARTS: Span = Span(3000);
 /// How long a fault may take that ends when what it is for has come about.
 const COMES: Span = Span(20_000);
 
+/// The same of one that waits for certificates to end that live for [`SHORT_LIVED`](crate::limits::SHORT_LIVED).
+const OUTLIVES: Span = Span(75_000);
+
 /// What a generated scenario is made from. Same value, same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -47,7 +50,9 @@ pub fn generate(wish: &Wish) -> Scenario {
     let (mut joined, mut late) = (0, 0);
     for step in &mut schedule {
         step.at = Span(step.at.0 + late);
-        let least = if step.fault.waits() {
+        let least = if step.fault == Fault::ShortLived {
+            OUTLIVES
+        } else if step.fault.waits() {
             COMES
         } else if step.fault == Fault::SlowStart {
             STARTS
@@ -99,6 +104,8 @@ pub fn generate(wish: &Wish) -> Scenario {
         }
     }
     schedule.retain(|step| step.fault != Fault::Join || step.target.is_some());
+    let mut ends = false;
+    schedule.retain(|step| !step.fault.ends_run() || !std::mem::replace(&mut ends, true));
     Scenario {
         name: format!("seed-{}", wish.seed),
         description: "Drawn from its seed".into(),
@@ -128,7 +135,7 @@ mod tests {
             seed,
             masters: 5,
             lasts: Span(60_000),
-            faults: Fault::all().to_vec(),
+            faults: Fault::all().iter().copied().filter(|fault| !fault.ends_run()).collect(),
             workload: Workload::default(),
             places: Place::frequent(true, true),
         }
@@ -162,9 +169,14 @@ mod tests {
     #[test]
     fn every_kind_has_its_turn_however_short_the_time() {
         let scenario = generate(&Wish { lasts: Span(1), ..wish(3) });
-        assert_eq!(scenario.schedule.len(), Fault::all().len());
-        let others = Fault::all().iter().filter(|fault| **fault != Fault::Memory && !fault.waits());
+        let all = wish(3).faults;
+        assert_eq!(scenario.schedule.len(), all.len());
+        let others = all.iter().filter(|fault| **fault != Fault::Memory && !fault.waits());
         assert!(scenario.required().iter().eq(others));
+        let faults = vec![Fault::Kill, Fault::Restore];
+        let ending = generate(&Wish { faults, ..wish(3) });
+        let ends = ending.schedule.iter().filter(|step| step.fault.ends_run());
+        assert_eq!(ends.count(), 1, "however long the run is");
         let long = generate(&Wish { lasts: Span(600_000), ..wish(3) });
         let kills = long.schedule.iter().filter(|step| step.fault == Fault::Kill).count();
         let pauses = long.schedule.iter().filter(|step| step.fault == Fault::Pause).count();

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Availability, Expect, Verdict};
-use super::fault::machine::{Certificate, DiskCall, DiskError, HarmedFile};
-use super::fault::{Direction, Fault, Target};
+use super::fault::machine::{Away, Certificate, DiskCall, DiskError, HarmedFile};
+use super::fault::{Direction, Fault, Need, Target};
 use super::{Parameters, Scenario, Span, Step, span};
 use crate::limits::{DISK_ERRORS_MAX, MASTERS_MAX, MEMORY_MIB_MAX, SCENARIO_BYTES_MAX, STEPS_MAX};
 use workload::RawWorkload;
@@ -83,6 +83,7 @@ struct RawStep {
     mib: Option<Spanned<u64>>,
     file: Option<Text>,
     certificate: Option<Text>,
+    away: Option<Text>,
     required: Option<bool>,
 }
 
@@ -154,7 +155,7 @@ fn said(error: &serde_saphyr::Error) -> String {
 
 impl RawStep {
     /// Names and places of the details that are there.
-    fn given(&self) -> [(&'static str, Option<Location>); 15] {
+    fn given(&self) -> [(&'static str, Option<Location>); 16] {
         [
             ("delay", self.delay.as_ref().map(|raw| raw.referenced)),
             ("jitter", self.jitter.as_ref().map(|raw| raw.referenced)),
@@ -171,6 +172,7 @@ impl RawStep {
             ("mib", self.mib.as_ref().map(|raw| raw.referenced)),
             ("file", self.file.as_ref().map(|raw| raw.referenced)),
             ("certificate", self.certificate.as_ref().map(|raw| raw.referenced)),
+            ("away", self.away.as_ref().map(|raw| raw.referenced)),
         ]
     }
 }
@@ -250,6 +252,7 @@ impl Reader {
             self.refuse(raw.name.referenced, what);
         }
         self.joins(&schedule, raw.name.referenced);
+        self.ending(&schedule, raw.name.referenced);
         // Stable: those of one time begin in the order of the file.
         schedule.sort_by_key(|step| step.at);
         let description = raw.description.unwrap_or_default();
@@ -318,7 +321,7 @@ impl Reader {
                 let there = (self.masters, self.nodes);
                 self.read(path, text, |name| match target(name, there)? {
                     Target::Agent(_) if !fault.meets_agents() => Err(format!(
-                        "{fault} cannot meet a node agent; kill, pause, restart-loop and isolate can"
+                        "{fault} cannot meet a node agent; kill, pause, restart-loop, isolate and short-lived can"
                     )),
                     Target::Master(1..) if fault == Fault::Join => target(name, there).map(Some),
                     _ if fault == Fault::Join => {
@@ -350,6 +353,23 @@ impl Reader {
             {
                 self.refuse(at, format!("schedule: {target} joins twice"));
             }
+        }
+    }
+
+    /// One fault at most takes the whole cluster back, and moves directories that are no mounts.
+    fn ending(&mut self, schedule: &[Step], at: Location) {
+        let ends: Vec<Fault> =
+            schedule.iter().map(|step| step.fault).filter(|fault| fault.ends_run()).collect();
+        if let [first, second, ..] = ends.as_slice() {
+            self.refuse(at, format!("schedule: {first} ends the run, and so does {second}"));
+        }
+        let disks = schedule.iter().find(|step| step.need() == Need::Disks);
+        if let ([first, ..], Some(disk)) = (ends.as_slice(), disks) {
+            let what = format!(
+                "schedule: {first} moves directories aside, and with {} they are disks of their own",
+                disk.fault
+            );
+            self.refuse(at, what);
         }
     }
 
@@ -406,6 +426,8 @@ impl Reader {
         let certificate = raw.certificate.as_ref().and_then(|raw| {
             self.read(&path("certificate"), raw, |text| certificate(text).map(Some))
         });
+        let away = raw.away.as_ref();
+        let away = away.and_then(|raw| self.read(&path("away"), raw, |text| away_of(text)));
         Parameters {
             delay,
             jitter,
@@ -422,6 +444,7 @@ impl Reader {
             mib: mib.and_then(|mib| u32::try_from(mib).ok()),
             file,
             certificate,
+            away,
         }
     }
 
@@ -543,6 +566,14 @@ fn certificate(text: &str) -> Result<Certificate, String> {
     let found = Certificate::ALL.into_iter().find(|certificate| certificate.name() == text);
     let all = Certificate::ALL.map(Certificate::name).join(", ");
     found.ok_or_else(|| format!("{text:?} is none; {all}"))
+}
+
+fn away_of(text: &str) -> Result<Option<Away>, String> {
+    match text {
+        "paused" => Ok(Some(Away::Paused)),
+        "killed" => Ok(Some(Away::Killed)),
+        _ => Err(format!("{text:?} is none; paused or killed")),
+    }
 }
 
 fn direction(text: &str, fault: Fault) -> Result<Direction, String> {

@@ -156,6 +156,7 @@ pub fn good() -> Evidence {
         resources: vec![Resource::ConfigMaps; 2],
         contents: Vec::new(),
         memberships: ["m1", "m2", "m3"].map(membership).to_vec(),
+        disaster: None,
         kube: None,
         left: Some(Vec::new()),
         processes: vec![

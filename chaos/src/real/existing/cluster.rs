@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
-use hyper::Method;
 use serde_json::json;
 
 use super::hands;
 use super::{Act, Credentials, Existing, LOOK_EVERY};
-use crate::limits::FIT_MAX;
-use crate::real::client::{Connection, NoAnswer};
+use crate::limits::{FIT_MAX, FOLLOWED_MAX};
 use crate::real::cluster::{Cluster, TRANSFER, is_ready};
+use crate::real::members::{Asked, DEMOTE, PROMOTE, ask_any, insist};
 use crate::real::workload::lock;
 use crate::scenario::fault::{Effect, Need};
 
@@ -23,22 +22,51 @@ impl Existing {
     async fn hand_over(&mut self, heir: usize, now: &Effect) {
         let before = self.leader_beside(now).await;
         let body = json!({ "to": self.name(heir) });
-        let runs = |master: &usize| !now.down.contains(master) && !now.paused.contains(master);
-        let mut order: Vec<usize> = (0..self.masters.len()).filter(runs).collect();
-        order.sort_by_key(|master| *master == heir);
-        for master in order {
-            let opened = Connection::open(self.api(master), self.credentials()).await;
-            let Ok(mut connection) = opened else { continue };
-            match connection.call(Method::POST, TRANSFER, Some(&body)).await {
-                Ok(answer) if answer.code == 200 => {
-                    self.transfers += u64::from(before != Some(heir));
-                    return;
-                }
-                // Another may reach the leader.
-                Ok(_) | Err(NoAnswer::NotSent(_)) => {}
-                Err(NoAnswer::Unknown(_)) => return,
+        let asked = ask_any(self, now, (TRANSFER, body), heir).await;
+        self.transfers += u64::from(before != Some(heir) && matches!(asked, Asked::Done));
+    }
+
+    /// Makes masters standbys and voters again, by the API: nothing is done on any machine.
+    async fn change_votes(&mut self, from: &Effect, to: &Effect) {
+        for master in to.demoted.difference(&from.demoted).copied() {
+            let name = self.name(master).to_owned();
+            // Noted first: whoever breaks this off takes it back.
+            self.standbys.insert(master);
+            match insist(self, DEMOTE, (master, to), "standby").await {
+                Ok(()) => self.demotions += 1,
+                Err(why) => tracing::warn!(name, why, "it was not demoted"),
             }
         }
+        for master in from.demoted.difference(&to.demoted).copied() {
+            if let Err(why) = insist(self, PROMOTE, (master, to), "follower").await {
+                let name = self.name(master);
+                tracing::warn!(name, why, "it was not promoted");
+            }
+        }
+    }
+
+    /// Whether a master votes that was a standby.
+    async fn votes(&self, master: usize) -> bool {
+        matches!(self.role_of(self.name(master)).await.as_deref(), Some("leader" | "follower"))
+    }
+
+    /// Who is still a standby by this run, with what to do about it; it is tried once more.
+    pub(super) async fn standbys_left(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        for master in std::mem::take(&mut self.standbys) {
+            let promoted = match self.votes(master).await {
+                true => Ok(()),
+                false => insist(self, PROMOTE, (master, &Effect::default()), "follower").await,
+            };
+            if let Err(why) = promoted {
+                let name = self.name(master);
+                left.push(format!(
+                    "{name} is still a standby ({why}): `quorate masters promote {name}`"
+                ));
+                self.standbys.insert(master);
+            }
+        }
+        left
     }
 }
 
@@ -136,6 +164,7 @@ impl Cluster for Existing {
         if let Some((heir, _)) = to.leads.filter(|_| to.leads != from.leads) {
             self.hand_over(heir, to).await;
         }
+        self.change_votes(from, to).await;
         let wanted: Vec<Vec<hands::Act>> =
             (0..self.masters.len()).map(|master| self.acts_of(master, from, to)).collect();
         let at_most = self.at_most;
@@ -190,19 +219,39 @@ impl Cluster for Existing {
             for (index, lines) in seen.iter().enumerate() {
                 self.look_at(index, (lines, effect, &wanted[index]), &mut shown)?;
             }
+            let standbys = effect.demoted.intersection(&self.standbys);
+            shown.extend(standbys.map(|one| format!("{} was made a standby", self.name(*one))));
             Ok(shown.join("; "))
         })
         .await
     }
 
     fn met(&self, effect: &Effect) -> Option<u64> {
-        effect.leads.map(|_| self.transfers)
+        let demoted = (!effect.demoted.is_empty()).then_some(self.demotions);
+        effect.leads.map(|_| self.transfers).or(demoted)
     }
 
     async fn decided(&mut self, _: &Effect) {}
 
     fn told_after(&self, _: &Effect) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Who was a standby must vote again.
+    async fn follows(&mut self, done: &Effect, _: &Effect) -> Result<Vec<String>, String> {
+        let (begin, mut seen) = (Instant::now(), Vec::new());
+        for master in done.demoted.iter().copied().filter(|one| *one < self.masters.len()) {
+            let name = self.name(master).to_owned();
+            while !self.votes(master).await {
+                if begin.elapsed() > FOLLOWED_MAX {
+                    return Err(format!("{name} does not vote {FOLLOWED_MAX:?} after the fault"));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            self.standbys.remove(&master);
+            seen.push(format!("{name} votes again"));
+        }
+        Ok(seen)
     }
 
     async fn restore(&mut self) -> anyhow::Result<()> {
@@ -212,7 +261,10 @@ impl Cluster for Existing {
         });
         let done: anyhow::Result<Vec<_>> = join_all(undoing).await.into_iter().collect();
         done?;
-        self.shows(&Effect::default()).await.map(drop)
+        self.shows(&Effect::default()).await?;
+        let left = self.standbys_left().await;
+        anyhow::ensure!(left.is_empty(), "{}", left.join("; "));
+        Ok(())
     }
 
     async fn nothing_left(&mut self) -> anyhow::Result<()> {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::{Existing, KINDS};
+use super::{Existing, KINDS, why_not};
 use crate::limits::{BEAT_EVERY, GUARD_SLACK, KEEPER_SILENCE, TRIAL_NODES_MAX};
 use crate::real::Options;
-use crate::real::cluster::Cluster as _;
+use crate::real::cluster::{Cluster as _, TRANSFER};
 use crate::real::kube::change::REPLICAS_MAX;
 use crate::real::kube::{self, DEPLOYMENTS};
+use crate::real::members::{DEMOTE, PROMOTE};
 use crate::real::nemesis::{Nemesis, random_of};
 use crate::scenario::fault::{Effect, Target};
 use crate::scenario::{Fault, Scenario, Step};
@@ -42,7 +43,8 @@ pub fn allowed(
     for kind in kinds {
         anyhow::ensure!(
             KINDS.contains(&kind),
-            "{kind} cannot be done to a cluster that is already there; what can: {}",
+            "{kind} cannot be done to a cluster that is already there: {}; what can: {}",
+            why_not(kind),
             names(&KINDS)
         );
         anyhow::ensure!(
@@ -171,6 +173,15 @@ impl Existing {
         guards: &mut u64,
         text: &mut String,
     ) {
+        if let Some((heir, _)) = to.leads.filter(|_| to.leads != from.leads) {
+            let _ = writeln!(text, "# {at:.1} s: {TRANSFER} to {}, by the API", self.name(heir));
+        }
+        let changes = [(DEMOTE, &to.demoted, &from.demoted), (PROMOTE, &from.demoted, &to.demoted)];
+        for (path, these, but) in changes {
+            for master in these.difference(but) {
+                let _ = writeln!(text, "# {at:.1} s: {path} of {}, by the API", self.name(*master));
+            }
+        }
         for (index, master) in self.masters.iter().enumerate() {
             for act in self.acts_of(index, from, to) {
                 *guards += 1;
@@ -204,6 +215,10 @@ mod tests {
         assert_eq!(said(kill, &[Fault::Kill], false), "");
         let text = said("{at: 1s, for: 1s, fault: disk-full, target: any}", Fault::all(), true);
         assert!(text.contains("disk-full cannot be done"), "{text}");
+        let text = said("{at: 1s, for: 1s, fault: replace, target: any}", Fault::all(), true);
+        assert!(text.contains("there: it would remove a data directory that is not"), "{text}");
+        let demote = "{at: 1s, for: 1s, fault: demote, target: majority}";
+        assert!(said(demote, &KINDS, false).contains("--beyond-quorum"));
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::{Act, Masters};
+use crate::check::disaster::Disaster;
 use crate::limits::DECIDED_MAX;
 use crate::real::cluster::{Cluster, is_ready};
 use crate::real::kubeconfig::Credentials;
 use crate::real::network::Network;
+use crate::real::workload::Shared;
+use crate::scenario::Fault;
 use crate::scenario::fault::{Effect, Need};
 
 impl Cluster for Masters {
@@ -86,6 +89,19 @@ impl Cluster for Masters {
 
     async fn follows(&mut self, done: &Effect, now: &Effect) -> Result<Vec<String>, String> {
         self.has_followed(done, now).await
+    }
+
+    fn may_answer(&self, master: usize, now: &Effect) -> bool {
+        self.state(master).is_some() && !now.paused.contains(&master)
+    }
+
+    async fn end_in_disaster(
+        &mut self,
+        shared: &Shared,
+        fault: Fault,
+        seed: u64,
+    ) -> anyhow::Result<Option<Disaster>> {
+        Masters::end_in_disaster(self, shared, fault, seed).await
     }
 
     async fn restore(&mut self) -> anyhow::Result<()> {

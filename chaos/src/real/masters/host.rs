@@ -27,6 +27,8 @@ impl Masters {
         self.end_of_bad_disks(from, to).await?;
         self.end_of_hunger(from, to).await?;
         self.change_members(from, to).await?;
+        self.change_trust(from, to).await?;
+        self.save_backup(from, to).await?;
         // Who is taken out has ended, or is needed.
         let down = to.down.difference(&from.down).filter(|master| !to.replaced.contains(master));
         let (dark, killed): (Vec<usize>, Vec<usize>) =
@@ -52,6 +54,22 @@ impl Masters {
         for master in from.down.difference(&to.down) {
             self.restart(*master)?;
         }
+        self.change_links(from, to)?;
+        self.change_disks(from, to)?;
+        self.change_nuisances(to).await?;
+        let ids = to.throttled.iter().filter_map(|(master, percent)| {
+            let id = self.masters[*master].process.as_ref().and_then(Child::id)?;
+            Some((*master, (id, *percent)))
+        });
+        let ids = ids.collect();
+        if let Some(processors) = &mut self.processors {
+            processors.set(ids)?;
+        }
+        self.change_memory(to)
+    }
+
+    /// Who hangs, and which links are cut or slow.
+    fn change_links(&mut self, from: &Effect, to: &Effect) -> anyhow::Result<()> {
         for master in 0..self.masters.len() {
             let hung = from.paused.contains(&master) && !from.down.contains(&master);
             let hangs = to.paused.contains(&master) && !to.down.contains(&master);
@@ -82,17 +100,7 @@ impl Masters {
             None if to.toxics.is_empty() => {}
             None => bail!("there are no proxies"),
         }
-        self.change_disks(from, to)?;
-        self.change_nuisances(to).await?;
-        let ids = to.throttled.iter().filter_map(|(master, percent)| {
-            let id = self.masters[*master].process.as_ref().and_then(Child::id)?;
-            Some((*master, (id, *percent)))
-        });
-        let ids = ids.collect();
-        if let Some(processors) = &mut self.processors {
-            processors.set(ids)?;
-        }
-        self.change_memory(to)
+        Ok(())
     }
 
     /// Which clocks and disks go wrong, and who ends at which point of its code.
@@ -368,6 +376,8 @@ impl Masters {
             }
         }
         self.look_at_links(effect, &mut shown)?;
+        shown.extend(self.rotation_shown().filter(|_| effect.rotated));
+        shown.extend(self.saved_shown().filter(|_| effect.saved));
         for master in 0..self.count() {
             let name = self.name(master);
             if let Some(disks) = &self.disks {

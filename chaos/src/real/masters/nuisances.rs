@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::disaster::Saved;
+use super::trust::Trust;
 use super::verbs::Verbs;
 use super::waits::Behind;
 use super::{Broke, Masters};
@@ -35,6 +37,10 @@ pub(super) struct Nuisances {
     pub(super) behind: BTreeMap<usize, Behind>,
     /// What was done to the membership.
     pub(super) verbs: Verbs,
+    /// The backup that the run is taken back to at its end.
+    pub(super) saved: Option<Saved>,
+    /// A change of the authorities.
+    pub(super) trust: Trust,
     /// Whose certificates are no good.
     pub(super) spoilt: BTreeMap<usize, Spoilt>,
 }
@@ -89,6 +95,7 @@ impl Masters {
         self.nuisances.slow.clear();
         self.nuisances.flood.clear();
         self.nuisances.filler.set(Vec::new(), &self.tls);
+        self.nuisances.trust = Trust::default();
         self.nuisances.sleep.iter().for_each(|sleep| sleep.set(&BTreeSet::new()));
     }
 

@@ -2,26 +2,20 @@
 //! made a standby and a voter again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Act, Broke, Masters, token};
 use crate::limits::{LEADER_MAX, REFUSED_MAX, REMOVAL_MAX, REMOVED_MAX};
-use crate::real::client::{Connection, NoAnswer};
 use crate::real::cluster::{Cluster as _, TRANSFER};
+use crate::real::members::{Asked, DEMOTE, PAUSE, PROMOTE, ask_any, insist};
 use crate::scenario::fault::Effect;
 
-/// As `quorate masters remove`, `demote` and `promote` do it.
+/// As `quorate masters remove` does it.
 const REMOVE: &str = "/quorate/v1/masters/remove";
-const DEMOTE: &str = "/quorate/v1/masters/demote";
-const PROMOTE: &str = "/quorate/v1/masters/promote";
-
-/// Between two tries of what was refused.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What was done with verbs, and came of it.
 #[derive(Debug, Default)]
@@ -36,15 +30,6 @@ pub(super) struct Verbs {
     pub(super) emptied: BTreeSet<usize>,
 }
 
-/// What came of a request to change the masters.
-enum Asked {
-    Done,
-    /// Certainly not done, and why.
-    Denied(String),
-    /// Perhaps done.
-    Unknown(String),
-}
-
 impl Masters {
     /// Hands leadership over, and takes masters out.
     pub(super) async fn change_members(
@@ -55,7 +40,7 @@ impl Masters {
         if let Some((heir, _)) = to.leads.filter(|_| to.leads != from.leads) {
             let name = self.name(heir).to_owned();
             let before = self.leader_beside(to).await;
-            let asked = self.ask_any(to, (TRANSFER, json!({ "to": name })), heir).await;
+            let asked = ask_any(self, to, (TRANSFER, json!({ "to": name })), heir).await;
             // It may be down, or cut off: then nobody is made to follow it, which is as it should be.
             let is_new = before != Some(heir) && matches!(asked, Asked::Done);
             self.nuisances.verbs.transfers += u64::from(is_new);
@@ -79,7 +64,7 @@ impl Masters {
         if self.masters[..self.count].iter().any(|master| master.is_older) {
             return;
         }
-        match self.insist((DEMOTE, &name), (master, to), "standby").await {
+        match insist(self, DEMOTE, (master, to), "standby").await {
             Ok(()) => {
                 self.nuisances.verbs.demoted.insert(master, format!("{name} is a standby"));
             }
@@ -91,36 +76,9 @@ impl Masters {
     async fn promote(&mut self, master: usize, to: &Effect) {
         let name = self.name(master).to_owned();
         if self.nuisances.verbs.demoted.contains_key(&master)
-            && let Err(why) = self.insist((PROMOTE, &name), (master, to), "follower").await
+            && let Err(why) = insist(self, PROMOTE, (master, to), "follower").await
         {
             tracing::warn!(name, why, "it was not promoted");
-        }
-    }
-
-    /// Asks until it is done, or seen to be so.
-    async fn insist(
-        &self,
-        (path, name): (&str, &str),
-        (master, now): (usize, &Effect),
-        role: &str,
-    ) -> Result<(), String> {
-        let (begin, mut patience) = (Instant::now(), REMOVED_MAX);
-        loop {
-            let why = match self.ask_any(now, (path, json!({ "name": name })), master).await {
-                Asked::Done => return Ok(()),
-                Asked::Denied(why) => why,
-                Asked::Unknown(why) => {
-                    patience = REMOVAL_MAX;
-                    why
-                }
-            };
-            if self.role_of(name).await.as_deref() == Some(role) {
-                return Ok(());
-            }
-            if begin.elapsed() > patience {
-                return Err(why);
-            }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -144,32 +102,6 @@ impl Masters {
             self.nuisances.verbs.emptied.remove(&master);
         }
         Ok(())
-    }
-
-    /// Asks masters that run, that one last, until one does it.
-    async fn ask_any(&self, now: &Effect, (path, body): (&str, Value), last: usize) -> Asked {
-        let mut said = Asked::Denied("nobody runs who could be asked".to_owned());
-        let runs = |master: &usize| self.state(*master).is_some() && !now.paused.contains(master);
-        let mut order: Vec<usize> = (0..self.count).filter(runs).collect();
-        order.sort_by_key(|master| (*master == last, now.disturbs(*master)));
-        for master in order {
-            let name = self.name(master);
-            let Ok(mut connection) = Connection::open(self.api(master), &self.tls).await else {
-                continue;
-            };
-            match connection.call(Method::POST, path, Some(&body)).await {
-                Ok(answer) if answer.code == 200 => return Asked::Done,
-                Ok(answer) if [404, 409, 503].contains(&answer.code) => {
-                    said = Asked::Denied(format!("{name} answered {}", answer.body));
-                }
-                Ok(answer) => return Asked::Unknown(format!("{name} answered {}", answer.body)),
-                Err(NoAnswer::NotSent(_)) => {}
-                Err(NoAnswer::Unknown(error)) => {
-                    return Asked::Unknown(format!("{name}: {error:#}"));
-                }
-            }
-        }
-        said
     }
 
     /// What all masters but one say who run, and answer.
@@ -218,7 +150,7 @@ impl Masters {
         let mut others = to.clone();
         others.down.remove(&master);
         loop {
-            let asked = self.ask_any(&others, (REMOVE, json!({ "name": name })), master).await;
+            let asked = ask_any(self, &others, (REMOVE, json!({ "name": name })), master).await;
             let why = match asked {
                 Asked::Done => break,
                 Asked::Denied(why) => why,
@@ -296,7 +228,7 @@ impl Masters {
     }
 
     /// What a master of an empty directory needs to join, by one who is well.
-    async fn let_in(&mut self, master: usize, to: &Effect) -> anyhow::Result<()> {
+    pub(super) async fn let_in(&mut self, master: usize, to: &Effect) -> anyhow::Result<()> {
         let runs = |other: &usize| *other != master && self.masters[*other].process.is_some();
         let door = (0..self.count).filter(runs).min_by_key(|other| to.disturbs(*other));
         let door = &self.masters[door.context("nobody runs whom it could join")?];
@@ -334,7 +266,7 @@ impl Masters {
 }
 
 /// Takes away all that is in a directory; it may be a mount.
-fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
+pub(super) fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
     for found in std::fs::read_dir(directory)? {
         let path = found?.path();
         if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }

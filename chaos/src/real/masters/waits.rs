@@ -1,6 +1,6 @@
 //! What some faults wait for, and what has to follow when they are over: a snapshot to who had fallen behind, a new
 //! beginning to whose history was forgotten, a new certificate instead of one that is no good, a vote to who was taken
-//! out and joined anew.
+//! out and joined anew, new authorities at everybody.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,12 @@ impl Masters {
             shown.push(format!(
                 "{name} had entries up to {last}, and all others had forgotten those up to {purged}"
             ));
+        }
+        if !effect.outlived.is_empty() {
+            shown.push(self.certificates_have_ended(effect).await?);
+        }
+        if effect.rotated {
+            shown.push(self.rotation_is_over().await?);
         }
         for master in &effect.asleep {
             shown.push(self.history_is_gone(*master).await?);
@@ -97,8 +103,14 @@ impl Masters {
         now: &Effect,
     ) -> Result<Vec<String>, String> {
         let mut seen = Vec::new();
+        if !done.outlived.is_empty() {
+            self.all_are_believed()?;
+        }
+        if done.rotated {
+            seen.push(self.authorities_are_new(now).await?);
+        }
         let met = done.behind.iter().chain(&done.asleep).chain(done.certificates.keys());
-        let met = met.chain(&done.replaced).chain(&done.demoted);
+        let met = met.chain(&done.replaced).chain(&done.demoted).chain(&done.outlived);
         for master in met.copied().collect::<Vec<usize>>() {
             let begin = Instant::now();
             loop {
@@ -126,6 +138,7 @@ impl Masters {
         self.nuisances.behind.retain(|master, _| !done.behind.contains(master));
         self.nuisances.verbs.removed.retain(|master, _| !done.replaced.contains(master));
         self.nuisances.verbs.demoted.retain(|master, _| !done.demoted.contains(master));
+        self.nuisances.trust.forget(&done.outlived);
         self.nuisances.spoilt.retain(|master, _| !done.certificates.contains_key(master));
         Ok(seen)
     }
@@ -151,6 +164,9 @@ impl Masters {
         }
         if done.replaced.contains(&master) {
             return self.is_back(master).await;
+        }
+        if done.outlived.contains(&master) {
+            return self.has_another_certificate(master).await;
         }
         if done.demoted.contains(&master) {
             return self.votes_again(master).await;

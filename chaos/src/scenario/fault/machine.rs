@@ -208,6 +208,16 @@ impl Certificate {
     }
 }
 
+/// How somebody is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Away {
+    /// SIGSTOP: its process goes on afterwards.
+    Paused,
+    /// `kill -9`: it is started again afterwards.
+    Killed,
+}
+
 /// What a call fails with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

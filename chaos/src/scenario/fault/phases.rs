@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
-use super::machine::{Certificate, Clock, Damage, Disk, Harm, HarmedFile};
+use super::machine::{Away, Certificate, Clock, Damage, Disk, Harm, HarmedFile};
 use super::{Direction, Effect, Fault, Link, Phase, Toxic, place};
 use crate::limits::{API_FLOOD_MAX, CONNECTIONS_MAX, MEMORY_MIB, POWER_OFF, SLOW_WATCHERS_MAX};
 use crate::scenario::{Parameters, Span};
@@ -42,10 +42,8 @@ impl Fault {
             | Self::Link
             | Self::Bridge
             | Self::Ring
-            | Self::MajoritiesRing => {
-                at_once(Effect { cuts: self.cuts(met, with, random), ..Effect::default() })
-            }
-            Self::Pause
+            | Self::MajoritiesRing
+            | Self::Pause
             | Self::Stop
             | Self::ClientsCut
             | Self::FallBehind
@@ -54,11 +52,15 @@ impl Fault {
             | Self::DiskInodes
             | Self::Replace
             | Self::Demote
+            | Self::ShortLived
+            | Self::RotateCa
+            | Self::Restore
+            | Self::QuorumLost
+            | Self::Join
             | Self::Moved => at_once(self.marked(met, with, random)),
-            Self::Delay => at_once(toxic(met, delay(with))),
-            Self::Loss => at_once(toxic(met, Toxic::Loss(with.percent.unwrap_or(20)))),
-            Self::Slow => at_once(toxic(met, Toxic::Slow(with.kib_per_second.unwrap_or(64)))),
-            Self::HalfOpen => at_once(toxic(met, Toxic::HalfOpen)),
+            Self::Delay | Self::Loss | Self::Slow | Self::HalfOpen => {
+                at_once(toxic(met, self.toxic(with)))
+            }
             Self::Reset => strokes(lasts, 2 * every, |stroke| {
                 toxic(met, Toxic::Reset(u32::try_from(stroke).unwrap_or(u32::MAX)))
             }),
@@ -76,8 +78,6 @@ impl Fault {
             | Self::Throttle => at_once(self.want(targets, with)),
             Self::Rollback => rollback(targets, lasts),
             Self::Transfer => transfers(shuffled(count, random), lasts, every),
-            // Who is absent is no part of any effect: the nemesis knows.
-            Self::Join => at_once(Effect::default()),
             Self::BitFlip | Self::TruncateTail | Self::WipeLog => {
                 damage(self, targets, lasts, with.file, random)
             }
@@ -111,10 +111,29 @@ impl Fault {
             Self::Moved => Effect { moved: all, ..none },
             Self::Replace => Effect { down: all.clone(), replaced: all, ..none },
             Self::Demote => Effect { demoted: all, ..none },
-            _ => {
+            Self::RotateCa => Effect { rotated: true, ..none },
+            Self::Restore => Effect { saved: true, ..none },
+            // Who is absent is no part of any effect: the nemesis knows. What ends the run comes behind all of them.
+            Self::Join | Self::QuorumLost => none,
+            Self::ShortLived => match with.away.unwrap_or(Away::Paused) {
+                Away::Paused => Effect { paused: all.clone(), outlived: all, ..none },
+                Away::Killed => Effect { down: all.clone(), outlived: all, ..none },
+            },
+            Self::FallBehind => {
                 let cuts = Self::Isolate.cuts(met, with, random);
                 Effect { cuts, behind: all, ..none }
             }
+            _ => Effect { cuts: self.cuts(met, with, random), ..none },
+        }
+    }
+
+    /// What is wrong with links all the time.
+    fn toxic(self, with: &Parameters) -> Toxic {
+        match self {
+            Self::Loss => Toxic::Loss(with.percent.unwrap_or(20)),
+            Self::Slow => Toxic::Slow(with.kib_per_second.unwrap_or(64)),
+            Self::HalfOpen => Toxic::HalfOpen,
+            _ => Toxic::Delay(with.delay.unwrap_or(Span(50)), with.jitter.unwrap_or(Span(0))),
         }
     }
 
@@ -246,11 +265,6 @@ fn transfers(order: Vec<usize>, lasts: Span, every: u64) -> Vec<Phase> {
         Phase { after: Span(number * every), effect }
     };
     heirs.map(phase).collect()
-}
-
-/// What passes waits, and some of it longer.
-fn delay(with: &Parameters) -> Toxic {
-    Toxic::Delay(with.delay.unwrap_or(Span(50)), with.jitter.unwrap_or(Span(0)))
 }
 
 /// All targets at once, once until the end or each `every` for a moment.

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::machine::Harm;
+use super::machine::{Away, Harm};
 use super::*;
 use crate::scenario::Parameters;
 
@@ -159,5 +159,38 @@ fn a_start_is_slow_or_finds_a_bad_certificate() {
         assert!(all.iter().all(|phase| phase.effect.disturbs(1) && !phase.effect.disturbs(0)));
         assert_eq!(all[0].effect.disks, all[1].effect.disks);
         assert_eq!(all[0].effect.certificates, all[1].effect.certificates);
+    }
+}
+
+#[test]
+fn authorities_are_changed_for_all_and_disturb_nobody() {
+    let all = phases(Fault::RotateCa, &[0, 1, 2], 3, Parameters::default());
+    assert_eq!(all.len(), 1);
+    let effect = &all[0].effect;
+    assert!(effect.rotated && effect.clone().and(&Effect::default()).rotated);
+    assert!(effect.leaves_majority(3) && (0..3).all(|master| !effect.disturbs(master)));
+    assert!(Fault::RotateCa.waits() && !Fault::RotateCa.has_target());
+}
+
+#[test]
+fn who_outlives_its_certificate_hangs_or_does_not_run() {
+    let of = |away| {
+        let with = Parameters { away, ..Parameters::default() };
+        phases(Fault::ShortLived, &[1], 3, with)[0].effect.clone()
+    };
+    let (hangs, dead) = (of(None), of(Some(Away::Killed)));
+    assert!(hangs.paused.contains(&1) && hangs.down.is_empty());
+    assert!(dead.down.contains(&1) && dead.paused.is_empty());
+    assert!([&hangs, &dead].iter().all(|effect| effect.outlived == [1].into()));
+    assert!(hangs.leaves_majority(3) && dead.leaves_majority(3));
+}
+
+#[test]
+fn what_ends_a_run_disturbs_nobody_before() {
+    for fault in Fault::all().iter().filter(|fault| fault.ends_run()) {
+        let all = phases(*fault, &[0, 1, 2], 3, Parameters::default());
+        assert!(!fault.has_target() && all.len() == 1, "{fault}");
+        assert!((0..3).all(|master| !all[0].effect.disturbs(master)), "{fault}");
+        assert_eq!(all[0].effect.saved, *fault == Fault::Restore, "a backup is saved under load");
     }
 }

@@ -98,6 +98,8 @@ fn who_forgets_needs_somebody_who_does_not() {
         "fault: fall-behind, target: minority",
         "fault: expired-watches, target: majority",
         "fault: certificates, target: all, certificate: early",
+        "fault: short-lived, target: leader, away: killed",
+        "fault: rotate-ca",
         "fault: clients-cut, target: all",
     ] {
         let scenario = text("s.yaml", &step(right), 1).unwrap();
@@ -113,6 +115,8 @@ fn who_forgets_needs_somebody_who_does_not() {
             "schedule[0].certificate: \"bad\" is none; expired, ending, early, missing",
         ),
         ("fault: kill, certificate: early", "schedule[0].certificate: kill has no such detail"),
+        ("fault: short-lived, away: gone", "schedule[0].away: \"gone\" is none; paused or killed"),
+        ("fault: rotate-ca, target: m1", "schedule[0].target: rotate-ca meets all masters"),
         ("fault: api-flood, times: 0", "schedule[0].times: 0 is not between 1 and"),
     ] {
         let error = refused(&step(wrong));
@@ -387,4 +391,15 @@ fn node_agents_are_met_where_there_are_some() {
     assert!(refused(two, "fault: kill, target: n3").contains("a node agent, n1 to n2"));
     assert!(refused(two, "fault: disk-full, target: n1").contains("cannot meet a node agent"));
     assert!(refused("set", "fault: kill, target: n1").contains("\"n1\" is nobody"));
+}
+
+#[test]
+fn a_run_ends_once_and_on_directories_that_can_be_moved() {
+    let of = |faults: &str| format!("name: s\nmasters: 3\nschedule:\n{faults}");
+    let restore = "- {at: 1s, for: 1s, fault: restore}\n";
+    text("s.yaml", &of(restore), 1).unwrap();
+    let twice = of(&format!("{restore}- {{at: 3s, for: 1s, fault: quorum-lost}}\n"));
+    assert!(refused(&twice).contains("restore ends the run, and so does quorum-lost"));
+    let full = of(&format!("{restore}- {{at: 3s, for: 1s, fault: disk-full}}\n"));
+    assert!(refused(&full).contains("restore moves directories aside, and with disk-full"));
 }
