@@ -117,7 +117,7 @@ impl Masters {
     pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
         let until = Instant::now() + MEMBERSHIP_TIMEOUT;
         loop {
-            let leader = self.leader_elsewhere().await?.unwrap_or(self.id());
+            let leader = self.leader_elsewhere().await?.unwrap_or_else(|| self.id());
             let goes = change.goes().filter(|_| !change.meant().1.dry_run);
             if goes.is_none() || goes != name_of(&self.raft, leader).as_deref() {
                 return self.ask_leader(leader, change).await;
@@ -424,7 +424,7 @@ mod tests {
             assert_eq!(both.goes(), Some("m1"));
         }
         assert_eq!(remove.meant(), (&remove, Go::AHEAD));
-        assert_eq!(tried(remove.clone()).meant().1, Go::DRY_RUN);
+        assert_eq!(tried(remove).meant().1, Go::DRY_RUN);
         let lead = Change::Lead { to: Some("m1".to_owned()) };
         assert_eq!(lead.goes(), None);
         let written = serde_json::to_string(&forced(lead.clone())).unwrap();

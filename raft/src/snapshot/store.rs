@@ -178,9 +178,9 @@ impl SnapshotStore {
         let path = self.directory.join(file::name(header.last_log_id.map(Into::into)));
         let temporary = path.with_extension("tmp");
         points::pass(Point::SnapshotBeforeWrite);
-        let made = file::write(&temporary, header, state).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => NotMade::Outdated(error),
-            _ => NotMade::Io(error),
+        let made = file::write(&temporary, header, state).map_err(|error| {
+            let damaged = error.kind() == io::ErrorKind::InvalidData;
+            if damaged { NotMade::Outdated(error) } else { NotMade::Io(error) }
         });
         let replaced = self.replaced();
         let made = made.and_then(|()| {
