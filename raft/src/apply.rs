@@ -2,14 +2,14 @@
 //! only then lets writers be answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use quorate_mutants::{self as mutants, Mutant};
 use quorate_points::{self as points, Point};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::error::Fatal;
 use crate::host::{Host, Worker as HostWorker};
@@ -71,7 +71,9 @@ pub(crate) struct Applied {
     /// The last entry that Raft has handed over.
     handed: AtomicU64,
     /// This master's state is known to be damaged: nobody gets it.
-    damaged: AtomicBool,
+    damaged: watch::Sender<bool>,
+    /// Somebody has met with damage: the state is to be looked at.
+    suspect: Notify,
     index: watch::Sender<LogIndex>,
 }
 
@@ -82,7 +84,8 @@ impl Applied {
             state_bytes: AtomicU64::new(0),
             quota_bytes: AtomicU64::new(0),
             handed: AtomicU64::new(0),
-            damaged: AtomicBool::new(false),
+            damaged: watch::Sender::new(false),
+            suspect: Notify::new(),
             index: watch::Sender::new(LogIndex(0)),
         }
     }
@@ -108,11 +111,21 @@ impl Applied {
 
     /// Whether this master's own state may be given to others.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
+        *self.damaged.borrow()
     }
 
     pub(crate) fn set_damaged(&self, damaged: bool) {
-        self.damaged.store(damaged, Ordering::Relaxed);
+        self.damaged.send_replace(damaged);
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn when_damaged(&self) {
+        // The sender is here.
+        drop(self.damaged.subscribe().wait_for(|damaged| *damaged).await);
+    }
+
+    pub(crate) fn suspect(&self) -> &Notify {
+        &self.suspect
     }
 
     /// See [`StateMachine::quota_bytes`].

@@ -56,6 +56,8 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is taken when the log is larger than this and than the state. On disk a log takes about
 /// three times its size (garbage of the engine), so this decides what a small cluster takes in all.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// So long a snapshot waits for a damaged state to be healed, before it is tried again of what is there.
+pub const SNAPSHOT_DAMAGE_PAUSE: Duration = Duration::from_secs(10);
 /// A snapshot whose state was found damaged, or was replaced, while it was written is made again of the next one; so
 /// often in all, then this master ends, and starts from what its disk has.
 pub const SNAPSHOT_TRIES_MAX: u32 = 10;

@@ -70,6 +70,12 @@ pub(crate) fn write(machine: &Machine, out: &mut dyn Write) -> io::Result<()> {
     for (name, resource) in view.resources() {
         write_resource(name, resource, out)?;
     }
+    // None may have come or gone that nobody has written: who reads it would refuse it.
+    let objects = view.resources().flat_map(|(_, resource)| resource.iter());
+    if objects.fold(0_u128, |sum, object| sum.wrapping_add(object.hash())) != view.hash {
+        let problem = "the objects in memory are not those that were written";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::alarms::{self, Alarm};
 use crate::consensus::PublishedViews;
 use crate::limits::{LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
-use crate::masters::{GroupError, Masters, ask, of_membership};
+use crate::masters::{GroupError, Masters, about_of, ask, of_membership};
 use crate::replicated::forward::method;
 
 /// Between two tries to have leadership handed over.
@@ -110,13 +110,24 @@ enum Denied {
 
 impl Masters {
     /// Changes the group, wherever the leader is. A leader that is to vote no more hands over first: it could end
-    /// before it has said what came of it.
+    /// before it has said what came of it. What is begun goes on when who asked has gone.
     ///
     /// # Errors
     /// [`GroupError`].
     pub async fn change(&self, change: &Change) -> Result<Changed, GroupError> {
+        let (masters, change) = (self.clone(), change.clone());
+        let work = tokio::spawn(async move { masters.change_it(&change).await });
+        work.await.unwrap_or_else(|error| Err(GroupError::Unknown(error.to_string())))
+    }
+
+    async fn change_it(&self, change: &Change) -> Result<Changed, GroupError> {
         let until = Instant::now() + MEMBERSHIP_TIMEOUT;
         loop {
+            if Instant::now() >= until {
+                let why =
+                    "leadership could not be handed over for good, and nothing else was changed";
+                return Err(GroupError::Unavailable(why.to_owned()));
+            }
             let leader = self.leader_elsewhere().await?.unwrap_or_else(|| self.id());
             let goes = change.goes().filter(|_| !change.meant().1.dry_run);
             if goes.is_none() || goes != name_of(&self.raft, leader).as_deref() {
@@ -124,7 +135,10 @@ impl Masters {
             }
             // What is refused is refused before anything happens.
             self.ask_leader(leader, &Change::Try(Box::new(change.clone()))).await?;
-            match self.ask_leader(leader, &Change::Lead { to: None }).await {
+            let lead = Change::Lead { to: None };
+            let force = change.meant().1.force;
+            let lead = if force { Change::Force(Box::new(lead)) } else { lead };
+            match self.ask_leader(leader, &lead).await {
                 Ok(changed) => {
                     tracing::info!(
                         heir = changed.leader,
@@ -146,12 +160,7 @@ impl Masters {
                 LeadershipState::Follower { leader: Some((now, _)) } => *now != leader,
                 LeadershipState::Follower { leader: None } => false,
             });
-            let moved = tokio::time::timeout(LEADER_KNOWN_TIMEOUT, other).await.is_ok();
-            if !moved && Instant::now() >= until {
-                let why =
-                    "it could not hand leadership over, which it must before it votes no more";
-                return Err(GroupError::Unavailable(why.to_owned()));
-            }
+            drop(tokio::time::timeout(LEADER_KNOWN_TIMEOUT, other).await);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -167,8 +176,9 @@ impl Masters {
     /// Who could lead: it votes, answers, is up to date, and has no alarm that speaks against it; the one that is most
     /// up to date. On the leader only.
     pub async fn fit_to_lead(&self) -> Option<String> {
-        let fit = fit_to_lead(&self.raft, &self.published).await?;
-        name_of(&self.raft, fit)
+        let heirs = heirs(&self.raft, &self.published).await;
+        let fit = heirs.into_iter().find(|heir| heir.against().is_none())?;
+        name_of(&self.raft, fit.id)
     }
 }
 
@@ -223,18 +233,18 @@ async fn carry_out(
     match raft.reform(reform.clone(), go).await {
         Ok(voters) => {
             let leader = if go.dry_run && leads_and_goes {
-                raft.transfer_target(None).await.map_err(of_transfer)?
+                hand_over(raft, published, None, go).await?.leader
             } else {
-                raft.id()
+                name_of(raft, raft.id())
             };
-            Ok(Changed { leader: name_of(raft, leader), voters: Some(voters) })
+            Ok(Changed { leader, voters: Some(voters) })
         }
         // Asked by a master that does not see to it itself.
         Err(MembershipError::Leads(_)) => {
-            let leader = raft.transfer_leader(None).await.map_err(of_transfer)?;
-            tracing::info!(%leader, "handed leadership over: this master is to vote no more");
+            let leader = hand_over(raft, published, None, go).await?.leader.unwrap_or_default();
+            tracing::info!(leader, "handed leadership over: this master is to vote no more");
             // Boxed: its answer is made by the same code, on the other master.
-            Box::pin(ask_for(raft, leader, change)).await
+            Box::pin(ask_for(raft, number_of(raft, &leader)?, change)).await
         }
         Err(error) => {
             let forced = Go { dry_run: true, force: true };
@@ -267,6 +277,12 @@ fn hinted(error: GroupError, hint: bool) -> GroupError {
 const FORCE: &str =
     "With --force it is done all the same: nothing is lost by that, but writes may wait";
 
+/// The alarm that speaks against leading, or voting.
+fn against(alarms: &BTreeSet<Alarm>) -> Option<Alarm> {
+    let mut ill = alarms.iter().filter(|alarm| alarm.unfit_to_lead() || **alarm == Alarm::Corrupt);
+    ill.next_back().copied()
+}
+
 /// Refuses who is named to lead or to vote and is not fit for it.
 async fn fit(
     raft: &RaftNode,
@@ -274,11 +290,10 @@ async fn fit(
     (name, to): (&str, &str),
     go: Go,
 ) -> Result<(), GroupError> {
-    let ill = alarms::of(raft, published, number_of(raft, name)?).await.unwrap_or_default();
-    let against = |alarm: &&Alarm| alarm.unfit_to_lead() || **alarm == Alarm::Corrupt;
-    let Some(alarm) = ill.iter().find(against) else { return Ok(()) };
-    let why =
-        format!("master {name:?} is not fit to {to}, it has the alarm {alarm}: {}", alarm.advice());
+    let alarms = alarms::of(raft, published, number_of(raft, name)?).await.unwrap_or_default();
+    let Some(alarm) = against(&alarms) else { return Ok(()) };
+    let advice = alarm.advice();
+    let why = format!("master {name:?} is not fit to {to}, it has the alarm {alarm}: {advice}");
     match alarm {
         Alarm::Corrupt => Err(GroupError::Refused(why)),
         _ if go.force => Ok(()),
@@ -293,25 +308,30 @@ async fn others_are_sound(
     gone: NodeId,
 ) -> Result<(), GroupError> {
     let members = raft.members();
-    let alarms = members
-        .iter()
-        .filter(|known| known.id != gone)
-        .map(|known| async move { Some((known, alarms::of(raft, published, known.id).await?)) });
-    let others: Vec<_> = join_all(alarms).await.into_iter().flatten().collect();
-    one_is_sound(&name_of(raft, gone).unwrap_or_default(), &others)
+    let asked = members.iter().map(|known| async move {
+        Some((known, about_of(raft, published, known.id).await?.damaged))
+    });
+    let known: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+    one_is_sound(gone, &known)
 }
 
-fn one_is_sound(name: &str, others: &[(&MemberStatus, BTreeSet<Alarm>)]) -> Result<(), GroupError> {
+/// Each with whether its state is damaged.
+fn one_is_sound(gone: NodeId, known: &[(&MemberStatus, bool)]) -> Result<(), GroupError> {
+    let (gone, others): (Vec<_>, Vec<_>) = known.iter().partition(|(known, _)| known.id == gone);
     // With nobody there it is the quorum that is missing, or the last voter.
-    if others.is_empty() || others.iter().any(|(_, alarms)| !alarms.contains(&Alarm::Corrupt)) {
+    let no_help = gone.iter().any(|(_, damaged)| *damaged) || others.is_empty();
+    if no_help || others.iter().any(|(_, damaged)| !damaged) {
         return Ok(());
     }
-    let names: Vec<String> =
-        others.iter().map(|(known, _)| format!("{:?}", known.member.name)).collect();
+    let quoted = |list: &[(&MemberStatus, bool)]| {
+        let names = list.iter().map(|(known, _)| format!("{:?}", known.member.name));
+        names.collect::<Vec<_>>().join(", ")
+    };
     Err(GroupError::Refused(format!(
-        "master {name:?} has the only copy that is not damaged: {} have the alarm CORRUPT. Wait until they have taken \
-         its state, `quorate masters list` shows their alarms; or let a new master join first",
-        names.join(", ")
+        "master {} has the only copy that is not damaged: {} have the alarm CORRUPT. Wait until they have taken its \
+         state, `quorate masters list` shows their alarms; or let a new master join first",
+        quoted(&gone),
+        quoted(&others)
     )))
 }
 
@@ -330,7 +350,7 @@ async fn hand_over(
             }
             Some(to)
         }
-        None => fit_to_lead(raft, published).await,
+        None => choose(raft, heirs(raft, published).await, go.force)?,
     };
     let leader = match to {
         Some(to) if to == raft.id() && leads => to,
@@ -340,8 +360,23 @@ async fn hand_over(
     Ok(Changed { leader: name_of(raft, leader), voters: Some(voters_of(raft)) })
 }
 
-/// See [`Masters::fit_to_lead`].
-async fn fit_to_lead(raft: &RaftNode, published: &PublishedViews) -> Option<NodeId> {
+/// A voter that is up to date, and could lead.
+struct Heir {
+    id: NodeId,
+    /// `None`: it does not answer.
+    alarms: Option<BTreeSet<Alarm>>,
+}
+
+impl Heir {
+    /// What speaks against it.
+    fn against(&self) -> Option<String> {
+        let Some(alarms) = &self.alarms else { return Some("does not answer".to_owned()) };
+        against(alarms).map(|alarm| format!("has the alarm {alarm}"))
+    }
+}
+
+/// Those who are most up to date come first.
+async fn heirs(raft: &RaftNode, published: &PublishedViews) -> Vec<Heir> {
     let members = raft.members();
     let level = |known: &&MemberStatus| {
         let lag = known.lag.is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
@@ -349,13 +384,30 @@ async fn fit_to_lead(raft: &RaftNode, published: &PublishedViews) -> Option<Node
     };
     let mut level: Vec<_> = members.iter().filter(level).collect();
     level.sort_by_key(|known| known.lag);
-    let asked = level.iter().map(|known| alarms::of(raft, published, known.id));
-    let ill = |alarm: &Alarm| alarm.unfit_to_lead() || *alarm == Alarm::Corrupt;
-    let fit = level
-        .iter()
-        .zip(join_all(asked).await)
-        .find(|(_, alarms)| alarms.as_ref().is_some_and(|alarms| !alarms.iter().any(ill)));
-    fit.map(|(known, _)| known.id)
+    let asked = level.iter().map(|known| async move {
+        Heir { id: known.id, alarms: alarms::of(raft, published, known.id).await }
+    });
+    join_all(asked).await
+}
+
+/// Whom leadership goes to when nobody is named. By force also somebody with a full or a slow disk; nobody who is
+/// damaged. `None`: nobody is up to date, which Raft tells.
+fn choose(raft: &RaftNode, heirs: Vec<Heir>, force: bool) -> Result<Option<NodeId>, GroupError> {
+    let damaged =
+        |heir: &Heir| heir.alarms.as_ref().is_none_or(|alarms| alarms.contains(&Alarm::Corrupt));
+    let fit = heirs.iter().find(|heir| heir.against().is_none());
+    let forced = || heirs.iter().find(|heir| force && !damaged(heir));
+    if let Some(heir) = fit.or_else(forced) {
+        return Ok(Some(heir.id));
+    }
+    if heirs.is_empty() {
+        return Ok(None);
+    }
+    let why = heirs.iter().filter_map(|heir| {
+        Some(format!("{:?} {}", name_of(raft, heir.id).unwrap_or_default(), heir.against()?))
+    });
+    let why = format!("nobody else is fit to lead: {}", why.collect::<Vec<_>>().join(", "));
+    Err(hinted(GroupError::Refused(why), heirs.iter().any(|heir| !damaged(heir))))
 }
 
 fn voters_of(raft: &RaftNode) -> usize {
@@ -398,7 +450,8 @@ pub(crate) async fn serve(
     body: &[u8],
 ) -> Result<Bytes, Refused> {
     let change = serde_json::from_slice(body).map_err(|error| {
-        Refused(format!("the change does not decode, upgrade this master: {error}"))
+        let own = name_of(raft, raft.id()).unwrap_or_default();
+        Refused(format!("the change does not decode, upgrade master {own:?}: {error}"))
     })?;
     let said: Said = match carry_out(raft, published, &change).await {
         Ok(changed) => Ok(changed),
@@ -433,21 +486,23 @@ mod tests {
 
     #[test]
     fn the_last_copy_that_is_not_damaged_stays() {
-        let known = |name: &str| MemberStatus {
-            id: NodeId(1),
-            member: Member { name: name.to_owned(), ..Member::default() },
+        let known = |id: u64| MemberStatus {
+            id: NodeId(id),
+            member: Member { name: format!("m{id}"), ..Member::default() },
             voter: true,
             matched: None,
             lag: None,
             last_contact: None,
         };
-        let (second, third) = (known("m2"), known("m3"));
-        let (ill, well) = (BTreeSet::from([Alarm::Corrupt]), BTreeSet::from([Alarm::SlowDisk]));
-        assert!(one_is_sound("m1", &[]).is_ok());
-        assert!(one_is_sound("m1", &[(&second, ill.clone()), (&third, well)]).is_ok());
-        let error = one_is_sound("m1", &[(&second, ill.clone()), (&third, ill)]).unwrap_err();
+        let (first, second, third) = (known(1), known(2), known(3));
+        let go = |known: &[(&MemberStatus, bool)]| one_is_sound(NodeId(1), known);
+        assert!(go(&[(&first, false)]).is_ok());
+        assert!(go(&[(&first, false), (&second, true), (&third, false)]).is_ok());
+        assert!(go(&[(&first, true), (&second, true)]).is_ok(), "its copy is no better");
+        let error = go(&[(&first, false), (&second, true), (&third, true)]).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("the only copy that is not damaged: \"m2\", \"m3\" have"), "{said}");
+        let why = "\"m1\" has the only copy that is not damaged: \"m2\", \"m3\" have";
+        assert!(said.contains(why), "{said}");
     }
 
     #[test]

@@ -64,12 +64,16 @@ pub struct About {
     /// Its virtual addresses; nothing from a version that knows none.
     #[serde(default)]
     pub vips: Vips,
+    /// Its state is damaged, and not healed yet.
+    #[serde(default)]
+    pub damaged: bool,
 }
 
 impl About {
     fn own(published: &PublishedViews) -> Self {
         let vips = published.vips.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), vips }
+        let damaged = published.integrity.is_damaged();
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), vips, damaged }
     }
 }
 
@@ -241,11 +245,7 @@ impl Masters {
 
     /// What a master says of itself; `None` when it does not answer, or is of a version that cannot.
     pub async fn about(&self, node: NodeId) -> Option<About> {
-        if node == self.id() {
-            return Some(About::own(&self.published));
-        }
-        let said = self.raft.call(node, method::ABOUT, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
-        serde_json::from_slice(&said).ok()
+        about_of(&self.raft, &self.published, node).await
     }
 
     /// Asks another master about its certificates and keys; the binary's own words.
@@ -333,6 +333,19 @@ impl Masters {
     pub async fn shutdown(&self) {
         self.raft.shutdown().await;
     }
+}
+
+/// See [`Masters::about`].
+pub(crate) async fn about_of(
+    raft: &RaftNode,
+    published: &PublishedViews,
+    node: NodeId,
+) -> Option<About> {
+    if node == raft.id() {
+        return Some(About::own(published));
+    }
+    let said = raft.call(node, method::ABOUT, Bytes::new(), ALARMS_TIMEOUT).await.ok()?;
+    serde_json::from_slice(&said).ok()
 }
 
 pub(crate) async fn ask(

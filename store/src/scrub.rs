@@ -127,8 +127,12 @@ impl Scrubber {
         let work = async {
             let mut round = 0_u64;
             loop {
-                let told = tokio::time::timeout(interval, self.told.recv()).await;
-                if let Ok(Some(told)) = told {
+                let told = tokio::select! {
+                    told = self.told.recv() => told,
+                    () = self.raft.suspected() => None,
+                    () = tokio::time::sleep(interval) => None,
+                };
+                if let Some(told) = told {
                     self.heal(told.into()).await;
                     continue;
                 }

@@ -75,6 +75,11 @@ impl RaftNode {
         renewing.await.map_err(io::Error::other)?
     }
 
+    /// Waits until somebody has met with damage in the state: it should be looked at soon.
+    pub async fn suspected(&self) {
+        self.inner.applied.suspect().notified().await;
+    }
+
     /// Ends this master: what is above has found that it must not go on. [`RaftNode::fatal`] tells why.
     pub fn give_up(&self, why: String) {
         self.inner.fatal.send_modify(|fatal| {
@@ -181,9 +186,12 @@ impl Inner {
         let snapshots = self.snapshots.clone();
         let installed =
             in_background(&*self.host, "raft-heal", move || snapshots.replace(&path).map(drop));
-        if let Err(error) = installed.await {
-            tracing::warn!(%error, "the state that was taken over is not kept as a file");
-        }
+        // Without it the files would still be those of the damaged state.
+        installed.await.map_err(|error| {
+            HealError::Fetch(format!(
+                "the state that was taken over cannot be kept as a file: {error}"
+            ))
+        })?;
         Ok(LogIndex(index.max(applied)))
     }
 

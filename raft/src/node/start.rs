@@ -207,9 +207,14 @@ async fn assemble(
     let applied = apply.applied.clone();
     // Weak: the thread ends with the last sender.
     let applying = apply.commands.downgrade();
-    let machine =
-        MachineStore::new(apply.commands, applied, snapshots.clone(), host.clone(), meters.clone());
-    let factory = Factory { peers: peers.clone(), host: host.clone(), meters };
+    let machine = MachineStore::new(
+        apply.commands,
+        applied.clone(),
+        snapshots.clone(),
+        host.clone(),
+        meters.clone(),
+    );
+    let factory = Factory { peers: peers.clone(), host: host.clone(), meters, applied };
     let log_store = log.clone();
     let raft = Raft::new(config.node_id, raft_config, factory, log, machine)
         .await

@@ -212,9 +212,8 @@ impl RaftNode {
 impl Inner {
     async fn reform(&self, reform: &Reform, go: Go) -> Result<usize, MembershipError> {
         let goes = reform.goes();
-        let wait = if go == Go::AHEAD { PROMOTE_WAIT_MAX } else { PROMOTE_STABLE };
         let comes = reform.comes(&self.members_of(&self.leader_metrics()?));
-        match self.wait_caught_up(&comes, wait).await {
+        match self.wait_caught_up(&comes, PROMOTE_WAIT_MAX).await {
             Err(MembershipError::NotCaughtUp { .. }) if go.force => {}
             level => level?,
         }

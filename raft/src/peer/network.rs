@@ -29,6 +29,7 @@ use tonic::{Code, Request, Status};
 use super::client::{NotConnected, Peers, Purpose};
 use super::link::PeerChannel;
 use super::wire;
+use crate::apply::Applied;
 use crate::host::{Host, Worker};
 use crate::limits::{
     APPEND_ANSWER_MAX, PEER_BACKOFF, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_INSTALL_MAX, SNAPSHOT_STALL_MAX,
@@ -43,6 +44,7 @@ pub(crate) struct Factory {
     pub(crate) peers: Peers,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) meters: Meters,
+    pub(crate) applied: Arc<Applied>,
 }
 
 /// One target, one purpose.
@@ -54,13 +56,15 @@ pub(crate) struct Client {
     purpose: Purpose,
     host: Arc<dyn Host>,
     meters: Meters,
+    applied: Arc<Applied>,
 }
 
 impl Factory {
     fn client(&self, target: NodeId, node: &Member, purpose: Purpose) -> Client {
         let (peers, address) = (self.peers.clone(), node.peer_address.clone());
         let (host, meters, name) = (self.host.clone(), self.meters.clone(), node.name.clone());
-        Client { peers, target, name, address, purpose, host, meters }
+        let applied = self.applied.clone();
+        Client { peers, target, name, address, purpose, host, meters, applied }
     }
 }
 
@@ -250,6 +254,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
+            () = self.applied.when_damaged() => {
+                let why = NetworkError::from_string("the state of this master is damaged");
+                Err(RPCError::Network(why).into())
+            }
             sent = send => sent.map_err(Into::into),
         }
     }

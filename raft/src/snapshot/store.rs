@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quorate_points::{self as points, Point};
@@ -21,8 +22,10 @@ pub(crate) struct SnapshotStore {
     cluster_id: String,
     /// Oldest first.
     files: Mutex<Vec<SnapshotFile>>,
-    /// How often a state from another master has taken the place of this one's. Locked while a file takes its place.
-    replaced: Mutex<u64>,
+    /// How often another state has taken the place of this master's.
+    generation: AtomicU64,
+    /// Held while a file takes its place.
+    placing: Mutex<()>,
 }
 
 /// Why a snapshot was not made.
@@ -89,8 +92,9 @@ impl SnapshotStore {
             fs::rename(&error.path, error.path.with_extension("damaged")).map_err(io)?;
         }
         let cluster_id = cluster_id.to_owned();
-        let (files, replaced) = (Mutex::new(files), Mutex::new(0));
-        Ok(Self { directory: path.to_owned(), cluster_id, files, replaced })
+        let (files, placing) = (Mutex::new(files), Mutex::new(()));
+        let generation = AtomicU64::new(0);
+        Ok(Self { directory: path.to_owned(), cluster_id, files, generation, placing })
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<SnapshotFile>> {
@@ -135,9 +139,13 @@ impl SnapshotStore {
                 Err(error) => return Err(error),
                 Ok(_) => {}
             }
+            let _placing = self.placing();
+            // One that was replaced meanwhile is gone, or good.
+            if !file.path.exists() || file::verify(&file.path, &self.cluster_id).is_ok() {
+                continue;
+            }
             let mut known = self.files();
-            // One that was replaced meanwhile is gone, not damaged.
-            if !known.iter().any(|other| other.path == file.path) || !file.path.exists() {
+            if !known.iter().any(|other| other.path == file.path) {
                 continue;
             }
             fs::rename(&file.path, file.path.with_extension("damaged"))?;
@@ -159,13 +167,13 @@ impl SnapshotStore {
         Ok(())
     }
 
-    fn replaced(&self) -> MutexGuard<'_, u64> {
-        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn placing(&self) -> MutexGuard<'_, ()> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Which state this master has: another one whenever that of another master takes its place.
     pub(crate) fn generation(&self) -> u64 {
-        *self.replaced()
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Encodes a state, of that generation, into a new file. Blocks for as long as that takes.
@@ -182,10 +190,10 @@ impl SnapshotStore {
             let damaged = error.kind() == io::ErrorKind::InvalidData;
             if damaged { NotMade::Outdated(error) } else { NotMade::Io(error) }
         });
-        let replaced = self.replaced();
+        let _placing = self.placing();
         let made = made.and_then(|()| {
             let other = || NotMade::Outdated(io::Error::other("another state has taken its place"));
-            if *replaced == generation { Ok(()) } else { Err(other()) }
+            if self.generation() == generation { Ok(()) } else { Err(other()) }
         });
         if let Err(error) = made {
             drop(fs::remove_file(&temporary));
@@ -196,15 +204,16 @@ impl SnapshotStore {
 
     /// Checks a complete file and makes it the newest. Blocks.
     pub(crate) fn install(&self, from: &Path) -> io::Result<SnapshotFile> {
-        let _placing = self.replaced();
+        let _placing = self.placing();
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.place(from, SNAPSHOTS_KEPT)
     }
 
     /// The same of one that takes the place of a damaged state: those before it may show that, and are removed; none
     /// that is being made counts any more. Blocks.
     pub(crate) fn replace(&self, from: &Path) -> io::Result<SnapshotFile> {
-        let mut replaced = self.replaced();
-        *replaced += 1;
+        let _placing = self.placing();
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.place(from, 1)
     }
 
