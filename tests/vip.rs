@@ -398,7 +398,14 @@ fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     vip.masters[1] = vip.run(1, &["--vip", BOTH, "--listen", "[::]:7443"]);
     vip.masters[0].says("others are at 10.0.0.11:7443");
     assert!(vip.masters[1].stop().success());
+    step("a process that was killed has left addresses, one of an earlier setting");
+    for left in [V4, "10.0.0.99"] {
+        let left =
+            format!("addr add {left}/32 dev eth0 valid_lft 600 preferred_lft 0 label eth0:qvip");
+        vip.field.ip("m1", &left);
+    }
     vip.again(1);
+    assert!(!vip.field.has("m1", V4) && !vip.field.has("m1", "10.0.0.99"), "what was left is gone");
     until("that is over, too", PATIENCE, || !alarm(&vip));
 
     let refused = |vip: &Vip, wrapped: &[&str], more: &[&str]| {
