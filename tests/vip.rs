@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::caller::{Caller, User, call, make_map};
+use common::caller::{Caller, User, call, make_map, watch};
 use common::documented::value;
 use common::field::Field;
 use common::process::{Process, run_to_end};
@@ -274,17 +274,21 @@ fn clients_find_the_next_leader_when_one_hangs() {
 /// The next one has it about when this one gives it up, and nothing of it is left.
 #[test]
 fn clients_find_the_next_leader_when_one_stops_or_hands_over() {
-    let (mut vip, _, caller) = three();
+    let (mut vip, user, caller) = three();
     let gap = |from, write| Gap { any: caller.longest_gap(from), write };
     let (mut stopped, mut handed) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let leader = vip.settled();
         caller.goes_on();
+        let watch = watch(&vip.field, "client", &user, at(V4));
         let (from, failed) = (Instant::now(), caller.failed());
         vip.quorate(leader, &["masters", "transfer-leader", &name((leader + 1) % 3)]);
         until("the other has it", PATIENCE, || vip.settled() == (leader + 1) % 3);
         caller.goes_on();
         handed.push(gap(from, Duration::ZERO));
+        // Otherwise it would wait for ever: nothing that it says or hears finds its way.
+        let ended = watch.recv_timeout(PATIENCE).expect("the watch is ended, to begin anew");
+        step(&format!("a watch was ended after {:?}", ended - from));
         step(&format!("handed over: {} calls failed", caller.failed() - failed));
     }
     for _ in 0..3 {
