@@ -344,6 +344,10 @@ fn tells_of_itself(vip: &Vip, user: &User, leader: usize) {
         let events = vip.get(user, EVENTS);
         events["items"].as_array().unwrap().iter().any(|event| event["message"] == wanted.as_str())
     });
+    until("its object says so, too", PATIENCE, || {
+        let object = vip.get(user, &format!("/apis/quorate.io/v1/masters/{}", name(leader)));
+        object["status"]["virtualAddresses"] == serde_json::json!([V4, V6])
+    });
     let metrics = vip.get(user, "/metrics");
     let metrics = metrics.as_str().unwrap();
     assert_eq!(value(metrics, "quorate_vip_held"), Some(2.0), "{metrics}");
