@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::caller::{Caller, User, call, make_map};
+use common::caller::{Caller, User, call, make_map, watch};
 use common::documented::value;
 use common::field::Field;
 use common::process::{Process, run_to_end};
@@ -274,17 +274,21 @@ fn clients_find_the_next_leader_when_one_hangs() {
 /// The next one has it about when this one gives it up, and nothing of it is left.
 #[test]
 fn clients_find_the_next_leader_when_one_stops_or_hands_over() {
-    let (mut vip, _, caller) = three();
+    let (mut vip, user, caller) = three();
     let gap = |from, write| Gap { any: caller.longest_gap(from), write };
     let (mut stopped, mut handed) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let leader = vip.settled();
         caller.goes_on();
+        let watch = watch(&vip.field, "client", &user, at(V4));
         let (from, failed) = (Instant::now(), caller.failed());
         vip.quorate(leader, &["masters", "transfer-leader", &name((leader + 1) % 3)]);
         until("the other has it", PATIENCE, || vip.settled() == (leader + 1) % 3);
         caller.goes_on();
         handed.push(gap(from, Duration::ZERO));
+        // Otherwise it would wait for ever: nothing that it says or hears finds its way.
+        let ended = watch.recv_timeout(PATIENCE).expect("the watch is ended, to begin anew");
+        step(&format!("a watch was ended after {:?}", ended - from));
         step(&format!("handed over: {} calls failed", caller.failed() - failed));
     }
     for _ in 0..3 {
@@ -339,6 +343,10 @@ fn tells_of_itself(vip: &Vip, user: &User, leader: usize) {
     until("an event says who has it", PATIENCE, || {
         let events = vip.get(user, EVENTS);
         events["items"].as_array().unwrap().iter().any(|event| event["message"] == wanted.as_str())
+    });
+    until("its object says so, too", PATIENCE, || {
+        let object = vip.get(user, &format!("/apis/quorate.io/v1/masters/{}", name(leader)));
+        object["status"]["virtualAddresses"] == serde_json::json!([V4, V6])
     });
     let metrics = vip.get(user, "/metrics");
     let metrics = metrics.as_str().unwrap();
@@ -398,7 +406,14 @@ fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     vip.masters[1] = vip.run(1, &["--vip", BOTH, "--listen", "[::]:7443"]);
     vip.masters[0].says("others are at 10.0.0.11:7443");
     assert!(vip.masters[1].stop().success());
+    step("a process that was killed has left addresses, one of an earlier setting");
+    for left in [V4, "10.0.0.99"] {
+        let left =
+            format!("addr add {left}/32 dev eth0 valid_lft 600 preferred_lft 0 label eth0:qvip");
+        vip.field.ip("m1", &left);
+    }
     vip.again(1);
+    assert!(!vip.field.has("m1", V4) && !vip.field.has("m1", "10.0.0.99"), "what was left is gone");
     until("that is over, too", PATIENCE, || !alarm(&vip));
 
     let refused = |vip: &Vip, wrapped: &[&str], more: &[&str]| {

@@ -49,7 +49,8 @@ pub(crate) async fn keep(
         if look.is_multiple_of(LOOKS_PER_QUESTION) {
             ask(&masters, &status, &mut told).await;
         }
-        let wanted = wanted(&status, &told);
+        let held = masters.vips().held.iter().map(ToString::to_string).collect();
+        let wanted = wanted(&status, &told, held);
         for write in writes(&lead, &wanted, &clock) {
             carry_out(&lead, &admit, write).await;
         }
@@ -69,8 +70,12 @@ async fn ask(masters: &Masters, status: &Status, told: &mut BTreeMap<NodeId, Tol
     }
 }
 
-/// The objects without what the API server adds, by name.
-fn wanted(status: &Status, told: &BTreeMap<NodeId, Told>) -> BTreeMap<String, Value> {
+/// The objects without what the API server adds, by name. `held` are the virtual addresses that the leader has.
+fn wanted(
+    status: &Status,
+    told: &BTreeMap<NodeId, Told>,
+    held: Vec<String>,
+) -> BTreeMap<String, Value> {
     let object = |known: &MemberStatus| {
         let own = known.id == status.id;
         let none = Told::default();
@@ -109,6 +114,9 @@ fn wanted(status: &Status, told: &BTreeMap<NodeId, Told>) -> BTreeMap<String, Va
         });
         if !alarms.is_empty() {
             object["status"]["alarms"] = json!(alarms);
+        }
+        if own && !held.is_empty() {
+            object["status"]["virtualAddresses"] = json!(held);
         }
         if let Some(version) = &told.version {
             object["status"]["version"] = json!(version);

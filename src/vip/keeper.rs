@@ -139,6 +139,8 @@ impl Keeper {
                     self.leave(&held, if polite { GRACE } else { Duration::ZERO }).await;
                 }
                 None if may && !stops && Instant::now() >= self.retry_at => self.take().await,
+                // What was wrong is the next leader's to say.
+                None if !leads => self.fine(),
                 None => {}
             }
             if stops && self.held.is_none() {
@@ -181,6 +183,7 @@ impl Keeper {
         if !self.masters.holds_lease() {
             return;
         }
+        self.connections.arrive(ip);
         if let Err(error) = self.netlink.hold(link.index, &self.place).await {
             return self.trouble(format!("it cannot be set on {}: {error}", self.place.interface));
         }
@@ -264,9 +267,9 @@ impl Keeper {
                     self.announce(&mut held);
                 }
             }
-            Ok(Said::Has(_) | Said::Asks) => {
+            Ok(said) => {
                 // The kernel of the one before may answer, too: the last word is this one's.
-                let contested = now.duration_since(held.since) < CONTESTED;
+                let contested = said != Said::Asks || now.duration_since(held.since) < CONTESTED;
                 if contested && pause >= DEFEND_INTERVAL {
                     self.announce(&mut held);
                 }
@@ -283,8 +286,6 @@ impl Keeper {
         if let Err(error) = self.netlink.leave(held.link.index, &self.place).await {
             tracing::warn!(address = %ip, %error, "the virtual address goes only when its time is over");
         }
-        // Who came in meanwhile would wait for answers that find no way.
-        self.connections.leave(ip, Duration::ZERO).await;
         tracing::info!(address = %ip, "this master no longer holds the virtual address");
         self.masters.note_vips(|vips| {
             vips.held.remove(&ip);

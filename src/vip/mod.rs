@@ -71,7 +71,7 @@ impl Prepared {
 
     /// Holds the addresses whenever this master leads, until `stop`.
     pub fn keep(self, users: &Users, tasks: &TaskTracker, stop: &CancellationToken) {
-        let Users { masters, store, connections } = users;
+        let Users { masters, store, .. } = users;
         masters.note_vips(|vips| {
             vips.set = self.places.iter().map(|place| place.net.addr()).collect();
             vips.links = self.places.iter().map(|place| place.mac).collect();
@@ -79,7 +79,6 @@ impl Prepared {
         let others = Others::default();
         tasks.spawn(others.clone().follow(masters.clone(), stop.clone()));
         for place in self.places {
-            connections.add(place.net.addr());
             let keeper = Keeper::new(place, self.netlink.clone(), others.clone(), users);
             tasks.spawn(keeper.run(store.leadership(), stop.clone()));
         }

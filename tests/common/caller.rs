@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::field::Field;
 use super::{PATIENCE, until};
@@ -54,13 +55,13 @@ impl User {
         Self { tls: Arc::new(tls) }
     }
 
-    /// One call on a connection of its own: the answer's code and body.
-    pub async fn call(
+    /// A connection of its own, with a request on it.
+    async fn ask(
         &self,
         to: SocketAddr,
         (method, path): (&str, &str),
         body: &str,
-    ) -> std::io::Result<(u16, String)> {
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
         // The certificate must be good for the address itself.
@@ -76,6 +77,17 @@ impl User {
         );
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await?;
+        Ok(stream)
+    }
+
+    /// One call: the answer's code and body.
+    pub async fn call(
+        &self,
+        to: SocketAddr,
+        what: (&str, &str),
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
+        let mut stream = self.ask(to, what, body).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -221,6 +233,29 @@ pub fn call(
     let answer = told.recv().unwrap();
     thread.join().unwrap();
     answer
+}
+
+/// Begins a watch on a machine; the thread ends when its connection does, and says when that was.
+pub fn watch(
+    field: &Field,
+    machine: &str,
+    user: &User,
+    to: SocketAddr,
+) -> std::sync::mpsc::Receiver<Instant> {
+    let user = user.clone();
+    let (tell, told) = std::sync::mpsc::sync_channel(2);
+    let path = format!("{}?watch=true", MAP.rsplit_once('/').unwrap().0);
+    drop(on(field, machine, async move {
+        let mut stream = user.ask(to, ("GET", &path), "").await.unwrap();
+        let mut buffer = [0; 4096];
+        // The first bytes: it is there.
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        tell.send(Instant::now()).unwrap();
+        while let Ok(1..) = stream.read(&mut buffer).await {}
+        tell.send(Instant::now()).unwrap();
+    }));
+    told.recv_timeout(PATIENCE).expect("the watch begins");
+    told
 }
 
 /// Runs something on a thread of its own, on that machine.

@@ -118,13 +118,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: CancellationToken,
 ) {
     let tls = tls.now();
-    let shaking_hands = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream));
-    let shaken = tokio::select! {
-        shaken = shaking_hands => shaken,
-        // Nothing that was asked for is lost.
-        () = stop.cancelled() => return,
-    };
-    let stream = match shaken {
+    let shaking_hands = tls.acceptor.accept(stream);
+    let stream = match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, shaking_hands).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "TLS handshake failed");

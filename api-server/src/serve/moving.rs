@@ -34,10 +34,20 @@ pub(super) struct Guest {
     _counted: TaskTrackerToken,
 }
 
+impl Stay {
+    /// Who comes in now has come too late.
+    fn over() -> Self {
+        let stay = Self::default();
+        stay.leave.cancel();
+        stay.cut.cancel();
+        stay
+    }
+}
+
 impl MovingAddresses {
-    /// From now on connections at this address are counted.
-    pub fn add(&self, address: IpAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default();
+    /// The address is here from now on: connections there are counted.
+    pub fn arrive(&self, address: IpAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, Stay::default());
     }
 
     /// A new connection; `None` where the address stays.
@@ -48,12 +58,13 @@ impl MovingAddresses {
         Some(Guest { leave, cut, _counted: connections.token() })
     }
 
-    /// Ends all connections at the address: those that have not come to their end within `grace` are cut.
+    /// Ends all connections at the address: those that have not come to their end within `grace` are cut. Until it
+    /// arrives again, those that still come in are cut at once: their answers would find no way.
     pub async fn leave(&self, address: IpAddr, grace: Duration) {
         let stay = {
             let mut stays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(stay) = stays.get_mut(&address) else { return };
-            std::mem::take(stay)
+            std::mem::replace(stay, Stay::over())
         };
         stay.connections.close();
         stay.leave.cancel();
@@ -70,14 +81,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_leave_in_time_is_cut_and_who_comes_later_is_not() {
+    async fn who_does_not_leave_in_time_is_cut_and_who_comes_too_late_at_once() {
         let (moving, address) = (MovingAddresses::default(), IpAddr::from([10, 0, 0, 9]));
         assert!(moving.enter(address).is_none(), "it stays");
-        moving.add(address);
+        moving.arrive(address);
         let grace = Duration::from_millis(80);
         let began = tokio::time::Instant::now();
         moving.leave(address, grace).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "nobody was there");
+        moving.arrive(address);
         let polite = moving.enter(address).unwrap();
         let slow = moving.enter("::ffff:10.0.0.9".parse().unwrap()).unwrap();
         let leaves = tokio::spawn(async move {
@@ -91,6 +103,8 @@ mod tests {
         moving.leave(address, grace).await;
         assert!(!leaves.await.unwrap(), "it went before anybody was cut");
         assert!(cut.await.unwrap() - began >= grace);
+        assert!(moving.enter(address).unwrap().cut.is_cancelled(), "it is gone");
+        moving.arrive(address);
         let later = moving.enter(address).unwrap();
         assert!(!later.leave.is_cancelled() && !later.cut.is_cancelled());
     }
