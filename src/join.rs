@@ -440,7 +440,7 @@ struct OtherCluster;
 /// Calls until it succeeds, is refused, or time is up. `told` gets one line whenever the reason for
 /// another try is a new one.
 async fn patiently<T, F: Future<Output = anyhow::Result<Result<T, Status>>>>(
-    told: &mut dyn FnMut(&str),
+    told: &mut (dyn FnMut(&str) + Send),
     mut call: impl FnMut() -> F,
 ) -> anyhow::Result<T> {
     let began = tokio::time::Instant::now();
@@ -500,7 +500,7 @@ pub async fn join_master(
     token: &JoinToken,
     member: &Member,
     wish: &NetworkWish,
-    told: &mut dyn FnMut(&str),
+    told: &mut (dyn FnMut(&str) + Send),
 ) -> anyhow::Result<Admission> {
     let reply = patiently(told, || async {
         let (mut client, _) = dial(server, token).await?;
@@ -582,7 +582,7 @@ pub async fn join_node(
     servers: &[String],
     token: &JoinToken,
     name: &str,
-    told: &mut dyn FnMut(&str),
+    told: &mut (dyn FnMut(&str) + Send),
 ) -> anyhow::Result<NodeCredentials> {
     check_name(name)?;
     let (key_pem, csr_pem) = authority::request(&format!("system:node:{name}"))?;

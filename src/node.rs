@@ -196,7 +196,12 @@ impl Node {
         let mut config = Config::new(name, data.path());
         // Beside a master the certificate is made at each start.
         let kept = data.cluster()?.is_none().then(|| data.pki());
-        config.renewal = Some(Arc::new(NodeRenewal::new(name, kept, &credentials)));
+        let is_agent = kept.is_some();
+        let mut renewal = NodeRenewal::new(name, kept, &credentials);
+        if is_agent {
+            renewal = renewal.joining_again(options, &credentials.masters);
+        }
+        config.renewal = Some(Arc::new(renewal));
         config.masters = credentials.masters;
         config.tls = Some(Tls {
             ca_pem: credentials.ca_pem,

@@ -13,7 +13,8 @@ use quorate_proto::join::RenewNodeRequest;
 use quorate_proto::join::join_client::JoinClient;
 use tonic::transport::Channel;
 
-use crate::join::NodeCredentials;
+use crate::config::Options;
+use crate::join::{self, NodeCredentials};
 
 /// Files of a node's `pki` directory.
 pub const CA: &str = "node-ca.crt";
@@ -38,6 +39,8 @@ pub struct NodeRenewal {
     /// Where it is kept; `None`: the next start gets another one anyway.
     directory: Option<PathBuf>,
     now: Mutex<Held>,
+    /// How it joined, and where the masters are, to join again.
+    joined: Option<(Options, Vec<String>)>,
 }
 
 struct Held {
@@ -68,20 +71,34 @@ impl NodeRenewal {
     pub fn new(name: &str, directory: Option<PathBuf>, now: &NodeCredentials) -> Self {
         let certificate_pem = now.certificate_pem.clone();
         let held = Held { certificate_pem, mark: now.mark, renewed: None };
-        Self { name: name.to_owned(), directory, now: Mutex::new(held) }
+        Self { name: name.to_owned(), directory, now: Mutex::new(held), joined: None }
     }
 
-    async fn renewed(&self, master: Channel) -> anyhow::Result<Tls> {
-        let (key_pem, csr_pem) = authority::request(&format!("system:node:{}", self.name))?;
-        let reply = JoinClient::new(master).renew_node(RenewNodeRequest { csr_pem }).await;
-        let reply = reply.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
-        let credentials = NodeCredentials {
-            ca_pem: reply.cluster_ca_pem,
-            certificate_pem: reply.certificate_pem,
-            key_pem,
-            masters: reply.masters,
-            mark: reply.credentials_mark,
-        };
+    /// When its certificate has ended it joins again with the token that these options then name, at these masters.
+    pub fn joining_again(self, options: &Options, masters: &[String]) -> Self {
+        Self { joined: Some((options.clone(), masters.to_vec())), ..self }
+    }
+
+    /// As at a start after the end of the certificate.
+    async fn joined_again(&self) -> anyhow::Result<Tls> {
+        let name = &self.name;
+        let (options, masters) = self.joined.as_ref().with_context(|| {
+            format!("the certificate of node {name:?} has expired: start it again")
+        })?;
+        let token = options.join_token()?.with_context(|| {
+            format!(
+                "the certificate of node {name:?} has expired: start once with --server and --token"
+            )
+        })?;
+        let mut told = |why: &str| tracing::info!(why, "joining again");
+        let joined = join::join_node(masters, &token, name, &mut told).await;
+        self.take(joined.with_context(|| {
+            format!("the certificate of node {name:?} has expired, and it cannot join again")
+        })?)
+    }
+
+    /// Keeps and uses a new one.
+    fn take(&self, credentials: NodeCredentials) -> anyhow::Result<Tls> {
         anyhow::ensure!(
             authority::ends_at(&credentials.certificate_pem).is_some(),
             "the master's answer holds no certificate"
@@ -96,6 +113,20 @@ impl NodeRenewal {
         let NodeCredentials { ca_pem, certificate_pem, key_pem, .. } = credentials;
         Ok(Tls { ca_pem, certificate_pem, key_pem })
     }
+
+    async fn renewed(&self, master: Channel) -> anyhow::Result<Tls> {
+        let (key_pem, csr_pem) = authority::request(&format!("system:node:{}", self.name))?;
+        let reply = JoinClient::new(master).renew_node(RenewNodeRequest { csr_pem }).await;
+        let reply = reply.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+        let credentials = NodeCredentials {
+            ca_pem: reply.cluster_ca_pem,
+            certificate_pem: reply.certificate_pem,
+            key_pem,
+            masters: reply.masters,
+            mark: reply.credentials_mark,
+        };
+        self.take(credentials)
+    }
 }
 
 #[async_trait]
@@ -107,6 +138,17 @@ impl Renewal for NodeRenewal {
 
     async fn renew(&self, master: Channel) -> Result<Tls, String> {
         self.renewed(master).await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn again(&self) -> Option<Result<Tls, String>> {
+        let ended = {
+            let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+            authority::has_ended(&now.certificate_pem, Timestamp::now())
+        };
+        match ended {
+            true => Some(self.joined_again().await.map_err(|error| format!("{error:#}"))),
+            false => None,
+        }
     }
 }
 
@@ -181,6 +223,33 @@ mod tests {
         assert_eq!((found.key_pem, found.mark), (second.key_pem.clone(), 9));
         let renewal = NodeRenewal::new("n", None, &second);
         assert!(!renewal.is_due(9) && renewal.is_due(10));
+    }
+
+    #[tokio::test]
+    async fn who_has_outlived_its_certificate_says_what_to_do() {
+        let now = Timestamp::now();
+        let ca = Authority::generate("c", now).unwrap();
+        let subject = Subject::Client { name: "system:node:n".to_owned(), group: String::new() };
+        let of = |made: Timestamp| {
+            let issued = ca.issue_for(&subject, made, 60).unwrap();
+            NodeCredentials {
+                ca_pem: ca.certificate_pem().to_owned(),
+                certificate_pem: issued.certificate_pem,
+                key_pem: issued.key_pem,
+                masters: Vec::new(),
+                mark: 0,
+            }
+        };
+        let good = NodeRenewal::new("n", None, &of(now));
+        assert!(good.again().await.is_none());
+        let ended = of(now - jiff::SignedDuration::from_secs(120));
+        let again =
+            |renewal: NodeRenewal| async move { renewal.again().await.unwrap().err().unwrap() };
+        let said = again(NodeRenewal::new("n", None, &ended)).await;
+        assert_eq!(said, "the certificate of node \"n\" has expired: start it again");
+        let without = NodeRenewal::new("n", None, &ended);
+        let said = again(without.joining_again(&Options::default(), &[])).await;
+        assert!(said.ends_with("has expired: start once with --server and --token"), "{said}");
     }
 
     #[test]

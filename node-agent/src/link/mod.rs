@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use connect::Dialer;
@@ -28,9 +29,9 @@ pub(crate) use outbox::{Acked, Outbox, PodKey};
 pub use renewal::Renewal;
 pub(crate) use session::Hooks;
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::desired::Desired;
-use crate::limits::{RECONNECT_BACKOFF_MAX, TOKEN_TIMEOUT};
+use crate::limits::{RECONNECT_BACKOFF_MAX, RENEWAL_RETRY, TOKEN_TIMEOUT};
 
 /// What a service account token is asked for with.
 #[derive(Debug, Clone)]
@@ -91,6 +92,17 @@ impl Link {
     }
 }
 
+/// Under which what is wrong with the certificate is told; no URL.
+const EXPIRED: &str = "certificate";
+
+/// Another certificate instead of one whose time is over; after a try that failed not before `again_at`.
+async fn joined_again(config: &Config, again_at: &mut Instant) -> Option<Result<Tls, String>> {
+    let renewal = config.renewal.as_ref().filter(|_| Instant::now() >= *again_at)?;
+    let again = renewal.again().await?;
+    *again_at = Instant::now() + RENEWAL_RETRY;
+    Some(again)
+}
+
 /// Keeps the stream alive until cancelled: dials the masters in turn, the next one at once when one is lost.
 pub(crate) async fn run(
     config: Arc<Config>,
@@ -103,7 +115,26 @@ pub(crate) async fn run(
     let mut failures: u32 = 0;
     let mut told: BTreeMap<String, String> = BTreeMap::new();
     let instance = quorate_chance::uuid();
+    let mut again_at = Instant::now();
     loop {
+        let again = joined_again(&config, &mut again_at);
+        let again = tokio::select! {
+            again = again => again,
+            () = stop.cancelled() => return,
+        };
+        match again {
+            Some(Ok(tls)) => {
+                tracing::info!("the node's certificate had expired: it has another one");
+                dialer.renew(tls);
+                told.clear();
+            }
+            // The masters' clocks decide, not this one: they are asked all the same.
+            Some(Err(why)) if told.get(EXPIRED) != Some(&why) => {
+                tracing::warn!(why, "masters may not take this node's certificate");
+                told.insert(EXPIRED.to_owned(), why);
+            }
+            Some(Err(_)) | None => {}
+        }
         let url = dialer.next_url();
         let attempt = session::run(&dialer, &url, &instance, &config, &desired, &link, &hooks);
         let outcome = tokio::select! {
