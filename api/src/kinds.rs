@@ -3,9 +3,12 @@
 
 use serde_json::Value;
 
-use crate::defaults::{apps, core, discovery, pod, rbac, service};
+use crate::defaults::{apps, batch, core, discovery, pod, rbac, service};
 use crate::field::Error;
-use crate::strategy::{kinds as prepare, service as prepare_service};
+use crate::strategy::{
+    batch as prepare_batch, kinds as prepare, service as prepare_service,
+    workload as prepare_workload,
+};
 use crate::validation::{self, meta};
 use crate::warnings;
 
@@ -176,6 +179,60 @@ static KINDS: &[Kind] = &[
         defaults: apps::replica_set,
         create: prepare::create_replica_set,
         update: prepare::update_replica_set,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "DaemonSet",
+        warnings: warnings::daemon_set,
+        validate: validation::workload_set::daemon_set,
+        validate_update: validation::workload_set::daemon_set_update,
+        validate_status: validation::workload_set::daemon_set_status,
+        defaults: apps::daemon_set,
+        create: prepare_workload::create_daemon_set,
+        update: prepare_workload::update_daemon_set,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "StatefulSet",
+        warnings: warnings::stateful_set,
+        validate: validation::workload_set::stateful_set,
+        validate_update: validation::workload_set::stateful_set_update,
+        validate_status: validation::workload_set::stateful_set_status,
+        defaults: apps::stateful_set,
+        create: prepare_workload::create_stateful_set,
+        update: prepare_workload::update_stateful_set,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "ControllerRevision",
+        validate: validation::workload_set::revision,
+        validate_update: validation::workload_set::revision_update,
+        ..PLAIN
+    },
+    Kind {
+        group: "batch",
+        kind: "Job",
+        warnings: warnings::job,
+        validate: validation::job::create,
+        validate_update: validation::job::update,
+        validate_status: validation::job_status::update,
+        defaults: batch::job,
+        create: prepare_batch::create_job,
+        update: prepare_batch::update,
+        ..PLAIN
+    },
+    Kind {
+        group: "batch",
+        kind: "CronJob",
+        warnings: warnings::cron_job,
+        validate: validation::cron_job::create,
+        validate_update: validation::cron_job::update,
+        defaults: batch::cron_job,
+        create: prepare_batch::start_empty,
+        update: prepare_batch::update,
         ..PLAIN
     },
     Kind {

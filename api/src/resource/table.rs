@@ -32,6 +32,7 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("events.k8s.io", &["v1"]),
     group("authentication.k8s.io", &["v1"]),
     group("authorization.k8s.io", &["v1"]),
+    group("batch", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
@@ -146,6 +147,10 @@ const SERVICE: GroupVersionKind = gvk("", "v1", "Service");
 const BINDING: GroupVersionKind = gvk("", "v1", "Binding");
 const DEPLOYMENT: GroupVersionKind = gvk("apps", "v1", "Deployment");
 const REPLICA_SET: GroupVersionKind = gvk("apps", "v1", "ReplicaSet");
+const CRON_JOB: GroupVersionKind = gvk("batch", "v1", "CronJob");
+const JOB: GroupVersionKind = gvk("batch", "v1", "Job");
+const DAEMON_SET: GroupVersionKind = gvk("apps", "v1", "DaemonSet");
+const STATEFUL_SET: GroupVersionKind = gvk("apps", "v1", "StatefulSet");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -198,6 +203,11 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .with_categories(&["all"])
         .with_subresources(&[sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE)]),
 
+    stored(gvk("apps", "v1", "ControllerRevision"), ("controllerrevisions", "controllerrevision"), &[],
+        ids::APPS_V1_CONTROLLERREVISION, ids::APPS_V1_CONTROLLERREVISIONLIST),
+    stored(DAEMON_SET, ("daemonsets", "daemonset"), &["ds"], ids::APPS_V1_DAEMONSET, ids::APPS_V1_DAEMONSETLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", DAEMON_SET, ids::APPS_V1_DAEMONSET, GET_PATCH_UPDATE)]),
     stored(DEPLOYMENT, ("deployments", "deployment"), &["deploy"],
         ids::APPS_V1_DEPLOYMENT, ids::APPS_V1_DEPLOYMENTLIST)
         .with_categories(&["all"])
@@ -211,6 +221,13 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .with_subresources(&[
             sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
             sub("status", REPLICA_SET, ids::APPS_V1_REPLICASET, GET_PATCH_UPDATE),
+        ]),
+    stored(STATEFUL_SET, ("statefulsets", "statefulset"), &["sts"],
+        ids::APPS_V1_STATEFULSET, ids::APPS_V1_STATEFULSETLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", STATEFUL_SET, ids::APPS_V1_STATEFULSET, GET_PATCH_UPDATE),
         ]),
 
     stored(gvk("events.k8s.io", "v1", "Event"), ("events", "event"), &["ev"],
@@ -233,6 +250,13 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::AUTHORIZATION_V1_SELFSUBJECTRULESREVIEW),
     review(gvk(AUTHZ, "v1", "SubjectAccessReview"), ("subjectaccessreviews", "subjectaccessreview"),
         ids::AUTHORIZATION_V1_SUBJECTACCESSREVIEW),
+
+    stored(CRON_JOB, ("cronjobs", "cronjob"), &["cj"], ids::BATCH_V1_CRONJOB, ids::BATCH_V1_CRONJOBLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", CRON_JOB, ids::BATCH_V1_CRONJOB, GET_PATCH_UPDATE)]),
+    stored(JOB, ("jobs", "job"), &[], ids::BATCH_V1_JOB, ids::BATCH_V1_JOBLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", JOB, ids::BATCH_V1_JOB, GET_PATCH_UPDATE)]),
 
     stored(gvk(RBAC, "v1", "ClusterRoleBinding"), ("clusterrolebindings", "clusterrolebinding"), &[],
         ids::RBAC_V1_CLUSTERROLEBINDING, ids::RBAC_V1_CLUSTERROLEBINDINGLIST).in_cluster(),

@@ -62,6 +62,11 @@ const REPLICA_SET: &[Selectable] = &[
     NAMESPACE,
     Selectable { name: "status.replicas", path: &["status", "replicas"], missing: "0" },
 ];
+const JOB: &[Selectable] = &[
+    NAME,
+    NAMESPACE,
+    Selectable { name: "status.successful", path: &["status", "succeeded"], missing: "0" },
+];
 const CORE_EVENT: &[Selectable] = &[
     NAME,
     NAMESPACE,
@@ -105,6 +110,7 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("", "Event") => CORE_EVENT,
         ("events.k8s.io", "Event") => NEW_EVENT,
         ("apps", "ReplicaSet") => REPLICA_SET,
+        ("batch", "Job") => JOB,
         _ => OTHER,
     }
 }

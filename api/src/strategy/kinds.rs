@@ -23,7 +23,14 @@ pub(super) fn raise_generation(new: &mut Value, old: &Value) {
     set_generation(new, generation.saturating_add(1));
 }
 
-fn changed(new: &Value, old: &Value, name: &str) -> bool {
+/// The generation rises with a change of this field.
+pub(super) fn raise_if_changed(new: &mut Value, old: &Value, name: &str) {
+    if changed(new, old, name) {
+        raise_generation(new, old);
+    }
+}
+
+pub(super) fn changed(new: &Value, old: &Value, name: &str) -> bool {
     !tree::same(tree::get(new, name), tree::get(old, name))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::tree;
 
 mod access;
+mod batch;
 mod core;
 pub mod duration;
 mod master;
@@ -117,6 +118,11 @@ static PRINTERS: &[Printer] = &[
     printer!("discovery.k8s.io", "EndpointSlice", network::SLICE, network::slice),
     printer!("apps", "Deployment", workload::DEPLOYMENT, workload::deployment),
     printer!("apps", "ReplicaSet", workload::REPLICA_SET, workload::replica_set),
+    printer!("apps", "DaemonSet", workload::DAEMON_SET, workload::daemon_set),
+    printer!("apps", "StatefulSet", workload::STATEFUL_SET, workload::stateful_set),
+    printer!("apps", "ControllerRevision", workload::REVISION, workload::revision),
+    printer!("batch", "Job", batch::JOB, batch::job),
+    printer!("batch", "CronJob", batch::CRON_JOB, batch::cron_job),
     printer!("autoscaling", "Scale", workload::SCALE, workload::scale),
     printer!("coordination.k8s.io", "Lease", core::LEASE, core::lease),
     printer!(RBAC, "Role", access::ROLE, access::role),

@@ -286,6 +286,69 @@ fn columns_are_upstreams() {
     }
 }
 
+#[test]
+fn jobs() {
+    let job = |status: Value| {
+        json!({"spec": {"completions": 3, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}, "status": status})
+    };
+    let check_job = |status: Value, want: &str| {
+        check("batch", "Job", job(status), &format!("x | {want} | 10m | c | i | a=b"));
+    };
+    check_job(json!({}), "Running | 0/3 | ");
+    check_job(json!({"startTime": CREATED, "succeeded": 1}), "Running | 1/3 | 10m");
+    check_job(
+        json!({"startTime": CREATED, "completionTime": "2026-01-01T00:01:05Z", "succeeded": 3,
+            "conditions": [{"type": "Complete", "status": "True"}]}),
+        "Complete | 3/3 | 65s",
+    );
+    check_job(
+        json!({"conditions": [{"type": "Suspended", "status": "True"}]}),
+        "Suspended | 0/3 | ",
+    );
+    check(
+        "batch",
+        "Job",
+        json!({"spec": {"parallelism": 2}, "status": {"succeeded": 1}}),
+        "x | Running | 1/1 of 2 |  | 10m |  |  | <none>",
+    );
+    check(
+        "batch",
+        "CronJob",
+        json!({"spec": {"schedule": "@hourly", "suspend": true}, "status": {"active": [{}],
+            "lastScheduleTime": "2026-01-01T00:05:00Z"}}),
+        "x | @hourly | <none> | True | 1 | 5m | 10m |  |  | <none>",
+    );
+}
+
+#[test]
+fn sets_and_revisions() {
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"spec": {"nodeSelector": {"k": "v"}, "containers": [{"name": "c", "image": "i"}]}}});
+    check(
+        "apps",
+        "DaemonSet",
+        json!({"spec": spec, "status": {"desiredNumberScheduled": 5, "currentNumberScheduled": 4,
+            "numberReady": 3, "updatedNumberScheduled": 2, "numberAvailable": 1}}),
+        "x | 5 | 4 | 3 | 2 | 1 | k=v | 10m | c | i | a=b",
+    );
+    check(
+        "apps",
+        "StatefulSet",
+        json!({"spec": spec, "status": {"readyReplicas": 2}}),
+        "x | 2/3 | 10m | c | i",
+    );
+    let owner =
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "controller": true});
+    check(
+        "apps",
+        "ControllerRevision",
+        json!({"revision": 7, "metadata": {"ownerReferences": [owner]}}),
+        "x | daemonset.apps/d | 7 | 10m",
+    );
+    check("apps", "ControllerRevision", json!({"revision": 7}), "x | <none> | 7 | 10m");
+}
+
 proptest! {
     #[test]
     fn any_object_has_a_row(object in any_object()) {

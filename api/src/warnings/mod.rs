@@ -15,10 +15,12 @@ mod address;
 mod network;
 mod pod;
 mod secret;
+mod workload;
 
 pub(crate) use network::{endpoint_slice, endpoints, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
+pub(crate) use workload::{cron_job, daemon_set, job, stateful_set};
 
 /// Where warnings are collected.
 pub(crate) type Warnings = Vec<String>;

@@ -1,0 +1,29 @@
+//! Defaults of volumes, of claims for them, and of the kinds in `storage.k8s.io/v1`.
+
+use serde_json::Value;
+
+use super::pod;
+use crate::tree;
+
+/// `SetDefaults_PersistentVolumeClaim`.
+pub(crate) fn claim(object: &mut Value) {
+    if let Some(status) = tree::child_mut(object, "status") {
+        tree::default_text(status, "phase", "Pending");
+        for list in ["capacity", "allocatedResources"] {
+            pod::round_list(status, list);
+        }
+    }
+    if let Some(spec) = tree::child_mut(object, "spec") {
+        claim_spec(spec);
+    }
+}
+
+/// `SetDefaults_PersistentVolumeClaimSpec`, and amounts in whole units.
+pub(crate) fn claim_spec(spec: &mut Value) {
+    tree::default(spec, "volumeMode", "Filesystem");
+    if let Some(resources) = tree::child_mut(spec, "resources") {
+        for list in ["limits", "requests"] {
+            pod::round_list(resources, list);
+        }
+    }
+}
