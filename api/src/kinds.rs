@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use crate::defaults::{apps, batch, core, discovery, pod, rbac, service};
+use crate::defaults::{apps, batch, core, discovery, pod, rbac, service, storage};
 use crate::field::Error;
 use crate::strategy::{
     batch as prepare_batch, kinds as prepare, service as prepare_service,
-    workload as prepare_workload,
+    storage as prepare_storage, workload as prepare_workload,
 };
 use crate::validation::{self, meta};
 use crate::warnings;
@@ -182,6 +182,67 @@ static KINDS: &[Kind] = &[
         ..PLAIN
     },
     Kind {
+        kind: "LimitRange",
+        validate: validation::quota::limit_range,
+        validate_update: validation::quota::limit_range_update,
+        defaults: core::limit_range,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ResourceQuota",
+        validate: validation::quota::quota,
+        validate_update: validation::quota::quota_update,
+        validate_status: validation::quota::quota_status,
+        defaults: core::quota,
+        create: prepare::no_status,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PodTemplate",
+        warnings: warnings::pod_template,
+        validate: validation::replication::pod_template,
+        validate_update: validation::replication::pod_template_update,
+        defaults: core::pod_template,
+        create: prepare::first_generation,
+        update: prepare_workload::update_pod_template,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ReplicationController",
+        warnings: warnings::replica_set,
+        validate: validation::replication::controller,
+        validate_update: validation::replication::controller_update,
+        validate_status: validation::workload::replica_set_status,
+        defaults: core::replication_controller,
+        create: prepare_workload::create_replication_controller,
+        update: prepare_workload::update,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PersistentVolume",
+        warnings: warnings::persistent_volume,
+        validate: validation::persistent_volume::create,
+        validate_update: validation::persistent_volume::update,
+        defaults: storage::volume,
+        create: prepare_storage::create_volume,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PersistentVolumeClaim",
+        warnings: warnings::claim,
+        validate: validation::claim::create,
+        validate_update: validation::claim::update,
+        validate_status: validation::claim::status,
+        defaults: storage::claim,
+        create: prepare_storage::create_claim,
+        update: prepare_storage::update_claim,
+        ..PLAIN
+    },
+    Kind {
         group: "apps",
         kind: "DaemonSet",
         warnings: warnings::daemon_set,
@@ -202,7 +263,7 @@ static KINDS: &[Kind] = &[
         validate_status: validation::workload_set::stateful_set_status,
         defaults: apps::stateful_set,
         create: prepare_workload::create_stateful_set,
-        update: prepare_workload::update_stateful_set,
+        update: prepare_workload::update,
         ..PLAIN
     },
     Kind {

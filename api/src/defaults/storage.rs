@@ -5,6 +5,21 @@ use serde_json::Value;
 use super::pod;
 use crate::tree;
 
+/// `SetDefaults_PersistentVolume`, and the functions of each source.
+pub(crate) fn volume(object: &mut Value) {
+    if let Some(status) = tree::child_mut(object, "status") {
+        tree::default_text(status, "phase", "Pending");
+    }
+    let Some(spec) = tree::child_mut(object, "spec") else { return };
+    tree::default_text(spec, "persistentVolumeReclaimPolicy", "Retain");
+    tree::default(spec, "volumeMode", "Filesystem");
+    pod::round_list(spec, "capacity");
+    if let Some(source) = tree::existing_mut(spec, "hostPath") {
+        tree::default(source, "type", "");
+    }
+    super::volume::remote(spec);
+}
+
 /// `SetDefaults_PersistentVolumeClaim`.
 pub(crate) fn claim(object: &mut Value) {
     if let Some(status) = tree::child_mut(object, "status") {

@@ -151,6 +151,10 @@ const CRON_JOB: GroupVersionKind = gvk("batch", "v1", "CronJob");
 const JOB: GroupVersionKind = gvk("batch", "v1", "Job");
 const DAEMON_SET: GroupVersionKind = gvk("apps", "v1", "DaemonSet");
 const STATEFUL_SET: GroupVersionKind = gvk("apps", "v1", "StatefulSet");
+const CLAIM: GroupVersionKind = gvk("", "v1", "PersistentVolumeClaim");
+const VOLUME: GroupVersionKind = gvk("", "v1", "PersistentVolume");
+const CONTROLLER: GroupVersionKind = gvk("", "v1", "ReplicationController");
+const QUOTA: GroupVersionKind = gvk("", "v1", "ResourceQuota");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -167,6 +171,8 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::CORE_V1_ENDPOINTS, ids::CORE_V1_ENDPOINTSLIST),
     stored(gvk("", "v1", "Event"), ("events", "event"), &["ev"],
         ids::CORE_V1_EVENT, ids::CORE_V1_EVENTLIST),
+    stored(gvk("", "v1", "LimitRange"), ("limitranges", "limitrange"), &["limits"],
+        ids::CORE_V1_LIMITRANGE, ids::CORE_V1_LIMITRANGELIST),
     stored(NAMESPACE, ("namespaces", "namespace"), &["ns"],
         ids::CORE_V1_NAMESPACE, ids::CORE_V1_NAMESPACELIST)
         .in_cluster()
@@ -178,6 +184,15 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     stored(NODE, ("nodes", "node"), &["no"], ids::CORE_V1_NODE, ids::CORE_V1_NODELIST)
         .in_cluster()
         .with_subresources(&[sub("status", NODE, ids::CORE_V1_NODE, GET_PATCH_UPDATE)]),
+    stored(CLAIM, ("persistentvolumeclaims", "persistentvolumeclaim"), &["pvc"],
+        ids::CORE_V1_PERSISTENTVOLUMECLAIM, ids::CORE_V1_PERSISTENTVOLUMECLAIMLIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("status", CLAIM, ids::CORE_V1_PERSISTENTVOLUMECLAIM, GET_PATCH_UPDATE)]),
+    stored(VOLUME, ("persistentvolumes", "persistentvolume"), &["pv"],
+        ids::CORE_V1_PERSISTENTVOLUME, ids::CORE_V1_PERSISTENTVOLUMELIST)
+        .in_cluster()
+        .delete_returns_object()
+        .with_subresources(&[sub("status", VOLUME, ids::CORE_V1_PERSISTENTVOLUME, GET_PATCH_UPDATE)]),
     stored(POD, ("pods", "pod"), &["po"], ids::CORE_V1_POD, ids::CORE_V1_PODLIST)
         .delete_returns_object()
         .with_categories(&["all"])
@@ -192,6 +207,20 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
             sub("resize", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
             sub("status", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
         ]),
+    stored(gvk("", "v1", "PodTemplate"), ("podtemplates", "podtemplate"), &[],
+        ids::CORE_V1_PODTEMPLATE, ids::CORE_V1_PODTEMPLATELIST)
+        .delete_returns_object(),
+    stored(CONTROLLER, ("replicationcontrollers", "replicationcontroller"), &["rc"],
+        ids::CORE_V1_REPLICATIONCONTROLLER, ids::CORE_V1_REPLICATIONCONTROLLERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", CONTROLLER, ids::CORE_V1_REPLICATIONCONTROLLER, GET_PATCH_UPDATE),
+        ]),
+    stored(QUOTA, ("resourcequotas", "resourcequota"), &["quota"],
+        ids::CORE_V1_RESOURCEQUOTA, ids::CORE_V1_RESOURCEQUOTALIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("status", QUOTA, ids::CORE_V1_RESOURCEQUOTA, GET_PATCH_UPDATE)]),
     stored(gvk("", "v1", "Secret"), ("secrets", "secret"), &[],
         ids::CORE_V1_SECRET, ids::CORE_V1_SECRETLIST),
     stored(gvk("", "v1", "ServiceAccount"), ("serviceaccounts", "serviceaccount"), &["sa"],

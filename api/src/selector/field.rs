@@ -109,7 +109,7 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("", "Service") => SERVICE,
         ("", "Event") => CORE_EVENT,
         ("events.k8s.io", "Event") => NEW_EVENT,
-        ("apps", "ReplicaSet") => REPLICA_SET,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => REPLICA_SET,
         ("batch", "Job") => JOB,
         _ => OTHER,
     }

@@ -39,6 +39,11 @@ pub(crate) fn first_generation(object: &mut Value) {
     set_generation(object, 1);
 }
 
+/// A kind that starts without a status, and has no generation.
+pub(crate) fn no_status(object: &mut Value) {
+    tree::set(object, "status", json!({}));
+}
+
 /// The default of the status subresource: the spec stays.
 pub(crate) fn status_only(new: &mut Value, old: &Value) {
     tree::copy(old, new, "spec");

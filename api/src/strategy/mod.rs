@@ -10,6 +10,7 @@ pub(crate) mod batch;
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;
+pub(crate) mod storage;
 mod subresource;
 pub(crate) mod workload;
 

@@ -28,6 +28,17 @@ fn set_template_generation(object: &mut Value, generation: i64) {
     }
 }
 
+/// A replication controller starts at generation 1 without a status.
+pub(crate) fn create_replication_controller(object: &mut Value) {
+    empty_status(object, ids::CORE_V1_REPLICATIONCONTROLLERSTATUS);
+    first_generation(object);
+}
+
+/// The generation of a pod template follows the template.
+pub(crate) fn update_pod_template(new: &mut Value, old: &Value) {
+    raise_if_changed(new, old, "template");
+}
+
 /// A daemon set starts at generation 1 without a status.
 pub(crate) fn create_daemon_set(object: &mut Value) {
     empty_status(object, ids::APPS_V1_DAEMONSETSTATUS);
@@ -51,8 +62,8 @@ pub(crate) fn create_stateful_set(object: &mut Value) {
     first_generation(object);
 }
 
-/// A stateful set's generation follows its spec.
-pub(crate) fn update_stateful_set(new: &mut Value, old: &Value) {
+/// The generation of stateful sets and replication controllers follows their spec.
+pub(crate) fn update(new: &mut Value, old: &Value) {
     keep_status(new, old);
     if changed(new, old, "spec") {
         raise_generation(new, old);

@@ -16,6 +16,7 @@ mod master;
 mod network;
 mod node;
 mod pod;
+mod storage;
 mod workload;
 
 /// One column of a table, as `metav1.TableColumnDefinition`.
@@ -118,6 +119,11 @@ static PRINTERS: &[Printer] = &[
     printer!("discovery.k8s.io", "EndpointSlice", network::SLICE, network::slice),
     printer!("apps", "Deployment", workload::DEPLOYMENT, workload::deployment),
     printer!("apps", "ReplicaSet", workload::REPLICA_SET, workload::replica_set),
+    printer!("", "ResourceQuota", core::QUOTA, core::quota),
+    printer!("", "PodTemplate", workload::POD_TEMPLATE, workload::pod_template),
+    printer!("", "ReplicationController", workload::REPLICA_SET, workload::replication_controller),
+    printer!("", "PersistentVolume", storage::VOLUME, storage::volume),
+    printer!("", "PersistentVolumeClaim", storage::CLAIM, storage::claim),
     printer!("apps", "DaemonSet", workload::DAEMON_SET, workload::daemon_set),
     printer!("apps", "StatefulSet", workload::STATEFUL_SET, workload::stateful_set),
     printer!("apps", "ControllerRevision", workload::REVISION, workload::revision),

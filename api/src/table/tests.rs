@@ -349,6 +349,49 @@ fn sets_and_revisions() {
     check("apps", "ControllerRevision", json!({"revision": 7}), "x | <none> | 7 | 10m");
 }
 
+#[test]
+fn quotas_volumes_and_controllers() {
+    check(
+        "",
+        "ResourceQuota",
+        json!({"status": {"hard": {"limits.cpu": "2", "pods": "10", "requests.cpu": "1"}, "used": {"pods": "3"}}}),
+        "x | pods: 3/10, requests.cpu: 0/1 | limits.cpu: 0/2 | 10m",
+    );
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    check("", "PodTemplate", json!({"template": template}), "x | c | i | a=b");
+    check(
+        "",
+        "ReplicationController",
+        json!({"spec": {"replicas": 3, "selector": {"a": "b"}, "template": template},
+            "status": {"replicas": 2, "readyReplicas": 1}}),
+        "x | 3 | 2 | 1 | 10m | c | i | a=b",
+    );
+    check(
+        "",
+        "PersistentVolume",
+        json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "n", "name": "c"},
+            "storageClassName": "s", "volumeMode": "Block"}, "status": {"phase": "Bound"}}),
+        "x | 1Gi | RWO,RWX | Retain | Bound | n/c | s | <unset> |  | 10m | Block",
+    );
+    let claim = |spec: Value| {
+        json!({"spec": spec, "status": {"phase": "Pending", "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOncePod"]}})
+    };
+    check(
+        "",
+        "PersistentVolumeClaim",
+        claim(json!({"volumeMode": "Filesystem"})),
+        "x | Pending |  |  |  |  | <unset> | 10m | Filesystem",
+    );
+    check(
+        "",
+        "PersistentVolumeClaim",
+        claim(json!({"volumeName": "v", "storageClassName": "s"})),
+        "x | Pending | v | 1Gi | RWOP | s | <unset> | 10m | <unset>",
+    );
+}
+
 proptest! {
     #[test]
     fn any_object_has_a_row(object in any_object()) {

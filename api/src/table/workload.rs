@@ -47,6 +47,12 @@ pub(super) static STATEFUL_SET: &[Column] = &[
     text("Containers").wide().described("Names of each container in the template."),
     text("Images").wide().described("Images referenced by each container in the template."),
 ];
+pub(super) static POD_TEMPLATE: &[Column] = &[
+    NAME,
+    text("Containers").described("Names of each container in the template."),
+    text("Images").described("Images referenced by each container in the template."),
+    text("Pod Labels").described("The labels for the pod template."),
+];
 pub(super) static REVISION: &[Column] =
     &[NAME, text("Controller").described("Controller of the object"), text("Revision"), AGE];
 pub(super) static SCALE: &[Column] =
@@ -90,6 +96,19 @@ pub(super) fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
         images,
         json!(object::format(tree::get(spec, "selector"))),
     ]
+}
+
+pub(super) fn replication_controller(controller: &Value, now: Timestamp) -> Vec<Value> {
+    let mut row = replica_set(controller, now);
+    row.pop();
+    row.push(json!(labels(tree::at(controller, &["spec", "selector"]))));
+    row
+}
+
+pub(super) fn pod_template(object: &Value, _: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(object);
+    let pod_labels = tree::at(object, &["template", "metadata", "labels"]);
+    vec![json!(name(object)), names, images, json!(labels(pod_labels))]
 }
 
 pub(super) fn daemon_set(set: &Value, now: Timestamp) -> Vec<Value> {

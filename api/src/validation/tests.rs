@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 mod batch;
+mod core_more;
 mod more;
 mod rare;
 mod resize;

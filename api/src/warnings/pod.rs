@@ -56,7 +56,7 @@ const ANNOTATIONS: [(&str, &str); 3] = [
         "non-functional in v1.11+; use the \"sysctls\" field instead",
     ),
 ];
-const VOLUMES: [(&str, &str); 9] = [
+pub(super) const VOLUMES: [(&str, &str); 9] = [
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -233,7 +233,7 @@ fn node_labels(spec: &Value, path: &Path<'_>, warnings: &mut Warnings) {
 }
 
 /// Values are only looked at where validation does not refuse them.
-fn node_term(term: &Value, values: bool, path: &Path<'_>, warnings: &mut Warnings) {
+pub(super) fn node_term(term: &Value, values: bool, path: &Path<'_>, warnings: &mut Warnings) {
     let list = path.child("matchExpressions");
     for (i, expression) in tree::list(term, "matchExpressions").iter().enumerate() {
         let path = list.index(i);

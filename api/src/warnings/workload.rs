@@ -16,6 +16,13 @@ pub(crate) fn daemon_set(object: &Value, old: Option<&Value>, warnings: &mut War
     }
 }
 
+/// A new pod template, or one whose generation rises.
+pub(crate) fn pod_template(object: &Value, old: Option<&Value>, warnings: &mut Warnings) {
+    if rises(object, old) {
+        template(tree::get(object, "template"), Path::new("template"), warnings);
+    }
+}
+
 /// A new stateful set, or one whose generation rises.
 pub(crate) fn stateful_set(object: &Value, old: Option<&Value>, warnings: &mut Warnings) {
     if !rises(object, old) {
@@ -37,7 +44,7 @@ pub(crate) fn stateful_set(object: &Value, old: Option<&Value>, warnings: &mut W
 }
 
 /// A claim for a fraction of a byte.
-fn claim_spec(spec: &Value, path: &Path<'_>, warnings: &mut Warnings) {
+pub(super) fn claim_spec(spec: &Value, path: &Path<'_>, warnings: &mut Warnings) {
     let requests = tree::at(spec, &["resources", "requests"]);
     let storage = tree::text(requests, "storage");
     if Quantity::parse(storage).is_ok_and(|quantity| !quantity.is_whole()) {

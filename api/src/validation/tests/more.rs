@@ -4,6 +4,12 @@ use super::*;
 
 /// Group and kind, as in the table of kinds.
 pub(super) const MORE: &[(&str, &str)] = &[
+    ("", "LimitRange"),
+    ("", "ResourceQuota"),
+    ("", "PodTemplate"),
+    ("", "ReplicationController"),
+    ("", "PersistentVolume"),
+    ("", "PersistentVolumeClaim"),
     ("apps", "ControllerRevision"),
     ("apps", "DaemonSet"),
     ("apps", "StatefulSet"),
@@ -20,6 +26,16 @@ pub(super) fn valid(_: &str, kind: &str) -> Value {
     match kind {
         "ControllerRevision" => json!({"data": {"a": "b"}, "revision": 1}),
         "DaemonSet" | "StatefulSet" => workload,
+        "LimitRange" => json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}}),
+        "ResourceQuota" => json!({"spec": {"hard": {"pods": "10", "count/jobs.batch": "3"}}}),
+        "PodTemplate" => json!({"template": workload["spec"]["template"]}),
+        "ReplicationController" => json!({"spec": {"template": workload["spec"]["template"]}}),
+        "PersistentVolume" => {
+            json!({"spec": {"capacity": {"storage": "1Gi"}, "hostPath": {"path": "/d"},
+            "accessModes": ["ReadWriteOnce"]}})
+        }
+        "PersistentVolumeClaim" => json!({"spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}),
         "Job" => json!({"spec": {"template": {"spec": once}}}),
         "CronJob" => json!({"spec": {"schedule": "* * * * *",
             "jobTemplate": {"spec": {"template": {"spec": once}}}}}),
