@@ -5,8 +5,38 @@
 
 use serde_json::{Value, json};
 
+use crate::resource::{ResourceDef, Storage};
+
 use crate::selector::object::{format, label_selector};
 use crate::tree;
+
+pub mod autoscaler;
+
+/// Turns an object as it is kept into one of the resource that is served.
+#[must_use]
+pub fn to_served(def: &ResourceDef, mut object: Value) -> Value {
+    match def.storage {
+        Storage::Own | Storage::Virtual => object,
+        Storage::As { group: "autoscaling", .. } => autoscaler::to_v1(&object),
+        Storage::As { .. } => {
+            event_from_core(&mut object);
+            object
+        }
+    }
+}
+
+/// Turns an object of the resource that is served into one as it is kept.
+#[must_use]
+pub fn to_stored(def: &ResourceDef, mut object: Value) -> Value {
+    match def.storage {
+        Storage::Own | Storage::Virtual => object,
+        Storage::As { group: "autoscaling", .. } => autoscaler::to_v2(&object),
+        Storage::As { .. } => {
+            event_to_core(&mut object);
+            object
+        }
+    }
+}
 
 /// What the two groups call the same fields of an event: core first.
 const EVENT_FIELDS: [(&str, &str); 7] = [

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::defaults::{apps, batch, core, discovery, pod, rbac, service, storage};
+use crate::defaults::{apps, autoscaling, batch, core, discovery, pod, rbac, service, storage};
 use crate::field::Error;
 use crate::strategy::{
     batch as prepare_batch, kinds as prepare, service as prepare_service,
@@ -271,6 +271,28 @@ static KINDS: &[Kind] = &[
         kind: "ControllerRevision",
         validate: validation::workload_set::revision,
         validate_update: validation::workload_set::revision_update,
+        ..PLAIN
+    },
+    Kind {
+        group: "autoscaling",
+        kind: "HorizontalPodAutoscaler",
+        validate: validation::autoscaler::create,
+        validate_update: validation::autoscaler::update,
+        validate_status: validation::autoscaler::status,
+        defaults: autoscaling::autoscaler,
+        create: prepare_workload::create_autoscaler,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        group: "policy",
+        kind: "PodDisruptionBudget",
+        validate: validation::autoscaler::budget,
+        validate_update: validation::autoscaler::budget_update,
+        validate_status: validation::autoscaler::budget_status,
+        create: prepare_workload::create_budget,
+        update: prepare_workload::update,
+        unconditional_update: false,
         ..PLAIN
     },
     Kind {

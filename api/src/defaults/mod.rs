@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{kinds, resource, schema};
 
 pub(crate) mod apps;
+pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod core;
 pub(crate) mod discovery;

@@ -32,7 +32,9 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("events.k8s.io", &["v1"]),
     group("authentication.k8s.io", &["v1"]),
     group("authorization.k8s.io", &["v1"]),
+    group("autoscaling", &["v2", "v1"]),
     group("batch", &["v1"]),
+    group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
@@ -134,8 +136,13 @@ impl ResourceDef {
         self
     }
 
-    const fn kept_as(mut self, group: &'static str, plural: &'static str) -> Self {
-        self.storage = Storage::As { group, version: "v1", plural };
+    const fn kept_as(
+        mut self,
+        group: &'static str,
+        version: &'static str,
+        plural: &'static str,
+    ) -> Self {
+        self.storage = Storage::As { group, version, plural };
         self
     }
 }
@@ -155,6 +162,9 @@ const CLAIM: GroupVersionKind = gvk("", "v1", "PersistentVolumeClaim");
 const VOLUME: GroupVersionKind = gvk("", "v1", "PersistentVolume");
 const CONTROLLER: GroupVersionKind = gvk("", "v1", "ReplicationController");
 const QUOTA: GroupVersionKind = gvk("", "v1", "ResourceQuota");
+const AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
+const OLD_AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v1", "HorizontalPodAutoscaler");
+const BUDGET: GroupVersionKind = gvk("policy", "v1", "PodDisruptionBudget");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -261,7 +271,7 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
 
     stored(gvk("events.k8s.io", "v1", "Event"), ("events", "event"), &["ev"],
         ids::EVENTS_V1_EVENT, ids::EVENTS_V1_EVENTLIST)
-        .kept_as("", "events"),
+        .kept_as("", "v1", "events"),
 
     review(gvk(AUTHN, "v1", "SelfSubjectReview"), ("selfsubjectreviews", "selfsubjectreview"),
         ids::AUTHENTICATION_V1_SELFSUBJECTREVIEW),
@@ -280,12 +290,30 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     review(gvk(AUTHZ, "v1", "SubjectAccessReview"), ("subjectaccessreviews", "subjectaccessreview"),
         ids::AUTHORIZATION_V1_SUBJECTACCESSREVIEW),
 
+    stored(AUTOSCALER, ("horizontalpodautoscalers", "horizontalpodautoscaler"), &["hpa"],
+        ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALER, ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("status", AUTOSCALER, ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALER, GET_PATCH_UPDATE),
+        ]),
+    stored(OLD_AUTOSCALER, ("horizontalpodautoscalers", "horizontalpodautoscaler"), &["hpa"],
+        ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALER, ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("status", OLD_AUTOSCALER, ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALER, GET_PATCH_UPDATE),
+        ])
+        .kept_as("autoscaling", "v2", "horizontalpodautoscalers"),
+
     stored(CRON_JOB, ("cronjobs", "cronjob"), &["cj"], ids::BATCH_V1_CRONJOB, ids::BATCH_V1_CRONJOBLIST)
         .with_categories(&["all"])
         .with_subresources(&[sub("status", CRON_JOB, ids::BATCH_V1_CRONJOB, GET_PATCH_UPDATE)]),
     stored(JOB, ("jobs", "job"), &[], ids::BATCH_V1_JOB, ids::BATCH_V1_JOBLIST)
         .with_categories(&["all"])
         .with_subresources(&[sub("status", JOB, ids::BATCH_V1_JOB, GET_PATCH_UPDATE)]),
+
+    stored(BUDGET, ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"],
+        ids::POLICY_V1_PODDISRUPTIONBUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGETLIST)
+        .with_subresources(&[sub("status", BUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGET, GET_PATCH_UPDATE)]),
 
     stored(gvk(RBAC, "v1", "ClusterRoleBinding"), ("clusterrolebindings", "clusterrolebinding"), &[],
         ids::RBAC_V1_CLUSTERROLEBINDING, ids::RBAC_V1_CLUSTERROLEBINDINGLIST).in_cluster(),

@@ -39,6 +39,21 @@ pub(crate) fn update_pod_template(new: &mut Value, old: &Value) {
     raise_if_changed(new, old, "template");
 }
 
+/// An autoscaler starts without a status; it has no generation.
+pub(crate) fn create_autoscaler(object: &mut Value) {
+    if crate::convert::autoscaler::is_v1(object) {
+        empty_status(object, ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALERSTATUS);
+    } else {
+        empty_status(object, ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALERSTATUS);
+    }
+}
+
+/// A disruption budget starts at generation 1 without a status.
+pub(crate) fn create_budget(object: &mut Value) {
+    empty_status(object, ids::POLICY_V1_PODDISRUPTIONBUDGETSTATUS);
+    first_generation(object);
+}
+
 /// A daemon set starts at generation 1 without a status.
 pub(crate) fn create_daemon_set(object: &mut Value) {
     empty_status(object, ids::APPS_V1_DAEMONSETSTATUS);

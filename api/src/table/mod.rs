@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::tree;
 
 mod access;
+mod autoscaling;
 mod batch;
 mod core;
 pub mod duration;
@@ -127,6 +128,13 @@ static PRINTERS: &[Printer] = &[
     printer!("apps", "DaemonSet", workload::DAEMON_SET, workload::daemon_set),
     printer!("apps", "StatefulSet", workload::STATEFUL_SET, workload::stateful_set),
     printer!("apps", "ControllerRevision", workload::REVISION, workload::revision),
+    printer!(
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+        autoscaling::AUTOSCALER,
+        autoscaling::autoscaler
+    ),
+    printer!("policy", "PodDisruptionBudget", autoscaling::BUDGET, autoscaling::budget),
     printer!("batch", "Job", batch::JOB, batch::job),
     printer!("batch", "CronJob", batch::CRON_JOB, batch::cron_job),
     printer!("autoscaling", "Scale", workload::SCALE, workload::scale),

@@ -392,6 +392,32 @@ fn quotas_volumes_and_controllers() {
     );
 }
 
+#[test]
+fn autoscalers_and_budgets() {
+    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "minReplicas": 1, "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 80}}},
+            {"type": "Pods", "pods": {"target": {"averageValue": "5"}}},
+            {"type": "Object", "object": {"target": {"value": "5"}}}]});
+    let status = json!({"currentReplicas": 2, "currentMetrics":
+        [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 30}}}]});
+    let kind = "HorizontalPodAutoscaler";
+    check(
+        "autoscaling",
+        kind,
+        json!({"spec": spec, "status": status}),
+        "x | Deployment/d | cpu: 30%/80%, <unknown>/5 + 1 more... | 1 | 3 | 2 | 10m",
+    );
+    let old = json!({"apiVersion": "autoscaling/v1", "spec": {"scaleTargetRef": {"kind": "K", "name": "d"},
+        "maxReplicas": 3, "targetCPUUtilizationPercentage": 50}});
+    check("autoscaling", kind, old, "x | K/d | cpu: <unknown>/50% | <unset> | 3 | 0 | 10m");
+    check(
+        "policy",
+        "PodDisruptionBudget",
+        json!({"spec": {"minAvailable": 2}, "status": {"disruptionsAllowed": 1}}),
+        "x | 2 | N/A | 1 | 10m",
+    );
+}
+
 proptest! {
     #[test]
     fn any_object_has_a_row(object in any_object()) {

@@ -12,6 +12,7 @@ use crate::{kinds, tree};
 
 pub(crate) mod access;
 mod affinity;
+pub(crate) mod autoscaler;
 pub(crate) mod claim;
 mod container;
 pub(crate) mod core;

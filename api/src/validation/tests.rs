@@ -9,6 +9,7 @@ use crate::tree;
 use proptest::prelude::*;
 use serde_json::json;
 
+mod autoscaler;
 mod batch;
 mod core_more;
 mod more;

@@ -52,7 +52,8 @@ fn number(value: &Value) -> i64 {
     }
 }
 
-fn not_over_100_percent(value: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// A percentage of no more than all.
+pub(super) fn not_over_100_percent(value: &Value, path: &Path<'_>, errors: &mut Errors) {
     if value.as_str().is_some_and(|text| text.ends_with('%')) && number(value) > 100 {
         errors.push(Error::invalid(path, value.clone(), "must not be greater than 100%"));
     }

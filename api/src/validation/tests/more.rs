@@ -13,6 +13,8 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("apps", "ControllerRevision"),
     ("apps", "DaemonSet"),
     ("apps", "StatefulSet"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("policy", "PodDisruptionBudget"),
     ("batch", "Job"),
     ("batch", "CronJob"),
 ];
@@ -26,6 +28,9 @@ pub(super) fn valid(_: &str, kind: &str) -> Value {
     match kind {
         "ControllerRevision" => json!({"data": {"a": "b"}, "revision": 1}),
         "DaemonSet" | "StatefulSet" => workload,
+        "HorizontalPodAutoscaler" => json!({"spec": {"maxReplicas": 3,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
+        "PodDisruptionBudget" => json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}}),
         "LimitRange" => json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}}),
         "ResourceQuota" => json!({"spec": {"hard": {"pods": "10", "count/jobs.batch": "3"}}}),
         "PodTemplate" => json!({"template": workload["spec"]["template"]}),
