@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::defaults::{apps, autoscaling, batch, core, discovery, pod, rbac, service, storage};
+use crate::defaults::{
+    apps, autoscaling, batch, core, discovery, networking, pod, rbac, service, storage,
+};
 use crate::field::Error;
 use crate::strategy::{
     batch as prepare_batch, kinds as prepare, service as prepare_service,
@@ -60,6 +62,8 @@ const PLAIN: Kind = Kind {
     unconditional_update: true,
 };
 
+const NETWORKING: &str = "networking.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 static KINDS: &[Kind] = &[
@@ -292,6 +296,115 @@ static KINDS: &[Kind] = &[
         validate_status: validation::autoscaler::budget_status,
         create: prepare_workload::create_budget,
         update: prepare_workload::update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "Ingress",
+        warnings: warnings::ingress,
+        validate: validation::ingress::create,
+        validate_update: validation::ingress::update,
+        validate_status: validation::ingress::status,
+        create: prepare_workload::create_ingress,
+        update: prepare_workload::update,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "IngressClass",
+        validate: validation::ingress::class,
+        validate_update: validation::ingress::class_update,
+        defaults: networking::ingress_class,
+        create: prepare::first_generation,
+        update: prepare_workload::update_spec_only,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "NetworkPolicy",
+        warnings: warnings::network_policy,
+        validate: validation::network_policy::create,
+        validate_update: validation::network_policy::update,
+        defaults: networking::network_policy,
+        create: prepare::first_generation,
+        update: prepare_workload::update_spec_only,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "IPAddress",
+        validate: validation::network_policy::address,
+        validate_update: validation::network_policy::address_update,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "ServiceCIDR",
+        validate: validation::network_policy::range,
+        validate_update: validation::network_policy::range_update,
+        create: prepare::no_status,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "StorageClass",
+        validate: validation::storage::class,
+        validate_update: validation::storage::class_update,
+        defaults: storage::class,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "VolumeAttributesClass",
+        validate: validation::storage::attributes,
+        validate_update: validation::storage::attributes_update,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "VolumeAttachment",
+        validate: validation::attachment::create,
+        validate_update: validation::attachment::update,
+        validate_status: validation::attachment::update,
+        create: prepare_storage::create_attachment,
+        update: prepare::keep_status,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSIDriver",
+        validate: validation::storage::driver,
+        validate_update: validation::storage::driver_update,
+        defaults: storage::driver,
+        update: prepare_workload::update_spec_only,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSINode",
+        validate: validation::storage::node,
+        validate_update: validation::storage::node_update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSIStorageCapacity",
+        validate: validation::storage::capacity,
+        validate_update: validation::storage::capacity_update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: "node.k8s.io",
+        kind: "RuntimeClass",
+        validate: validation::storage::runtime,
+        validate_update: validation::storage::runtime_update,
+        defaults: storage::runtime,
         unconditional_update: false,
         ..PLAIN
     },

@@ -1,6 +1,6 @@
 //! Defaults of volumes, of claims for them, and of the kinds in `storage.k8s.io/v1`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod;
 use crate::tree;
@@ -40,5 +40,31 @@ pub(crate) fn claim_spec(spec: &mut Value) {
         for list in ["limits", "requests"] {
             pod::round_list(resources, list);
         }
+    }
+}
+
+/// `SetDefaults_StorageClass`.
+pub(crate) fn class(object: &mut Value) {
+    tree::default(object, "reclaimPolicy", "Delete");
+    tree::default(object, "volumeBindingMode", "Immediate");
+}
+
+/// `SetDefaults_CSIDriver`.
+pub(crate) fn driver(object: &mut Value) {
+    let Some(spec) = tree::child_mut(object, "spec") else { return };
+    tree::default(spec, "attachRequired", true);
+    for name in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+        tree::default(spec, name, false);
+    }
+    tree::default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    if tree::list(spec, "volumeLifecycleModes").is_empty() {
+        tree::set(spec, "volumeLifecycleModes", json!(["Persistent"]));
+    }
+}
+
+/// Amounts of a runtime class in thousandths, rounded up.
+pub(crate) fn runtime(object: &mut Value) {
+    if let Some(overhead) = tree::existing_mut(object, "overhead") {
+        pod::round_list(overhead, "podFixed");
     }
 }

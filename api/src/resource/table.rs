@@ -34,10 +34,13 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("authorization.k8s.io", &["v1"]),
     group("autoscaling", &["v2", "v1"]),
     group("batch", &["v1"]),
+    group("networking.k8s.io", &["v1"]),
     group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
+    group("storage.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
+    group("node.k8s.io", &["v1"]),
     group("discovery.k8s.io", &["v1"]),
     group("quorate.io", &["v1"]),
 ];
@@ -165,6 +168,11 @@ const QUOTA: GroupVersionKind = gvk("", "v1", "ResourceQuota");
 const AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
 const OLD_AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v1", "HorizontalPodAutoscaler");
 const BUDGET: GroupVersionKind = gvk("policy", "v1", "PodDisruptionBudget");
+const NETWORKING: &str = "networking.k8s.io";
+const INGRESS: GroupVersionKind = gvk(NETWORKING, "v1", "Ingress");
+const SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1", "ServiceCIDR");
+const STORAGE: &str = "storage.k8s.io";
+const ATTACHMENT: GroupVersionKind = gvk(STORAGE, "v1", "VolumeAttachment");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -311,6 +319,19 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .with_categories(&["all"])
         .with_subresources(&[sub("status", JOB, ids::BATCH_V1_JOB, GET_PATCH_UPDATE)]),
 
+    stored(gvk(NETWORKING, "v1", "IngressClass"), ("ingressclasses", "ingressclass"), &[],
+        ids::NETWORKING_V1_INGRESSCLASS, ids::NETWORKING_V1_INGRESSCLASSLIST).in_cluster(),
+    stored(INGRESS, ("ingresses", "ingress"), &["ing"], ids::NETWORKING_V1_INGRESS, ids::NETWORKING_V1_INGRESSLIST)
+        .with_subresources(&[sub("status", INGRESS, ids::NETWORKING_V1_INGRESS, GET_PATCH_UPDATE)]),
+    stored(gvk(NETWORKING, "v1", "IPAddress"), ("ipaddresses", "ipaddress"), &["ip"],
+        ids::NETWORKING_V1_IPADDRESS, ids::NETWORKING_V1_IPADDRESSLIST).in_cluster(),
+    stored(gvk(NETWORKING, "v1", "NetworkPolicy"), ("networkpolicies", "networkpolicy"), &["netpol"],
+        ids::NETWORKING_V1_NETWORKPOLICY, ids::NETWORKING_V1_NETWORKPOLICYLIST),
+    stored(SERVICE_CIDR, ("servicecidrs", "servicecidr"), &[],
+        ids::NETWORKING_V1_SERVICECIDR, ids::NETWORKING_V1_SERVICECIDRLIST)
+        .in_cluster()
+        .with_subresources(&[sub("status", SERVICE_CIDR, ids::NETWORKING_V1_SERVICECIDR, GET_PATCH_UPDATE)]),
+
     stored(BUDGET, ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"],
         ids::POLICY_V1_PODDISRUPTIONBUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGETLIST)
         .with_subresources(&[sub("status", BUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGET, GET_PATCH_UPDATE)]),
@@ -323,11 +344,32 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::RBAC_V1_ROLEBINDING, ids::RBAC_V1_ROLEBINDINGLIST),
     stored(gvk(RBAC, "v1", "Role"), ("roles", "role"), &[], ids::RBAC_V1_ROLE, ids::RBAC_V1_ROLELIST),
 
+    stored(gvk(STORAGE, "v1", "CSIDriver"), ("csidrivers", "csidriver"), &[],
+        ids::STORAGE_V1_CSIDRIVER, ids::STORAGE_V1_CSIDRIVERLIST).in_cluster().delete_returns_object(),
+    stored(gvk(STORAGE, "v1", "CSINode"), ("csinodes", "csinode"), &[],
+        ids::STORAGE_V1_CSINODE, ids::STORAGE_V1_CSINODELIST).in_cluster().delete_returns_object(),
+    stored(gvk(STORAGE, "v1", "CSIStorageCapacity"), ("csistoragecapacities", "csistoragecapacity"), &[],
+        ids::STORAGE_V1_CSISTORAGECAPACITY, ids::STORAGE_V1_CSISTORAGECAPACITYLIST),
+    stored(gvk(STORAGE, "v1", "StorageClass"), ("storageclasses", "storageclass"), &["sc"],
+        ids::STORAGE_V1_STORAGECLASS, ids::STORAGE_V1_STORAGECLASSLIST).in_cluster().delete_returns_object(),
+    stored(ATTACHMENT, ("volumeattachments", "volumeattachment"), &[],
+        ids::STORAGE_V1_VOLUMEATTACHMENT, ids::STORAGE_V1_VOLUMEATTACHMENTLIST)
+        .in_cluster()
+        .delete_returns_object()
+        .with_subresources(&[sub("status", ATTACHMENT, ids::STORAGE_V1_VOLUMEATTACHMENT, GET_PATCH_UPDATE)]),
+    stored(gvk(STORAGE, "v1", "VolumeAttributesClass"), ("volumeattributesclasses", "volumeattributesclass"), &["vac"],
+        ids::STORAGE_V1_VOLUMEATTRIBUTESCLASS, ids::STORAGE_V1_VOLUMEATTRIBUTESCLASSLIST)
+        .in_cluster()
+        .delete_returns_object(),
+
     stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
         ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),
 
     stored(gvk("coordination.k8s.io", "v1", "Lease"), ("leases", "lease"), &[],
         ids::COORDINATION_V1_LEASE, ids::COORDINATION_V1_LEASELIST),
+
+    stored(gvk("node.k8s.io", "v1", "RuntimeClass"), ("runtimeclasses", "runtimeclass"), &[],
+        ids::NODE_V1_RUNTIMECLASS, ids::NODE_V1_RUNTIMECLASSLIST).in_cluster(),
 
     stored(gvk("discovery.k8s.io", "v1", "EndpointSlice"), ("endpointslices", "endpointslice"), &[],
         ids::DISCOVERY_V1_ENDPOINTSLICE, ids::DISCOVERY_V1_ENDPOINTSLICELIST),

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::kinds::keep_status;
+use super::workload::empty_status;
+use crate::schema::ids;
 use crate::tree;
 
 /// A volume starts pending, from the time on that it is made.
@@ -59,4 +61,9 @@ fn data_sources(spec: &mut Value) {
         tree::remove(&mut source, "namespace");
         tree::set(spec, old, source);
     }
+}
+
+/// An attachment starts without a status.
+pub(crate) fn create_attachment(object: &mut Value) {
+    empty_status(object, ids::STORAGE_V1_VOLUMEATTACHMENTSTATUS);
 }

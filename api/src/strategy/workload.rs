@@ -54,6 +54,17 @@ pub(crate) fn create_budget(object: &mut Value) {
     first_generation(object);
 }
 
+/// An ingress starts at generation 1 without a status.
+pub(crate) fn create_ingress(object: &mut Value) {
+    empty_status(object, ids::NETWORKING_V1_INGRESSSTATUS);
+    first_generation(object);
+}
+
+/// The generation of a kind without a status follows its spec.
+pub(crate) fn update_spec_only(new: &mut Value, old: &Value) {
+    raise_if_changed(new, old, "spec");
+}
+
 /// A daemon set starts at generation 1 without a status.
 pub(crate) fn create_daemon_set(object: &mut Value) {
     empty_status(object, ids::APPS_V1_DAEMONSETSTATUS);

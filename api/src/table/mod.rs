@@ -15,6 +15,7 @@ mod core;
 pub mod duration;
 mod master;
 mod network;
+mod networking;
 mod node;
 mod pod;
 mod storage;
@@ -98,6 +99,8 @@ pub(crate) struct Printer {
 static GENERIC: &[Column] =
     &[NAME, Column { name: "Age", kind: "date", format: "", priority: 0, description: AGE_TEXT }];
 
+const NETWORKING: &str = "networking.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 macro_rules! printer {
@@ -135,6 +138,18 @@ static PRINTERS: &[Printer] = &[
         autoscaling::autoscaler
     ),
     printer!("policy", "PodDisruptionBudget", autoscaling::BUDGET, autoscaling::budget),
+    printer!(NETWORKING, "Ingress", networking::INGRESS, networking::ingress),
+    printer!(NETWORKING, "IngressClass", networking::CLASS, networking::class),
+    printer!(NETWORKING, "NetworkPolicy", networking::POLICY, networking::policy),
+    printer!(NETWORKING, "IPAddress", networking::ADDRESS, networking::address),
+    printer!(NETWORKING, "ServiceCIDR", networking::RANGE, networking::range),
+    printer!("node.k8s.io", "RuntimeClass", storage::RUNTIME, storage::runtime),
+    printer!(STORAGE, "StorageClass", storage::STORAGE_CLASS, storage::storage_class),
+    printer!(STORAGE, "VolumeAttributesClass", storage::ATTRIBUTES, storage::attributes),
+    printer!(STORAGE, "VolumeAttachment", storage::ATTACHMENT, storage::attachment),
+    printer!(STORAGE, "CSIDriver", storage::DRIVER, storage::driver),
+    printer!(STORAGE, "CSINode", storage::NODE, storage::node),
+    printer!(STORAGE, "CSIStorageCapacity", storage::CAPACITY, storage::capacity),
     printer!("batch", "Job", batch::JOB, batch::job),
     printer!("batch", "CronJob", batch::CRON_JOB, batch::cron_job),
     printer!("autoscaling", "Scale", workload::SCALE, workload::scale),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{AGE, Column, NAME, age, name, text};
+use super::{AGE, Column, NAME, age, boolean, integer, name, text};
 use crate::tree;
 use crate::validation::claim::CLASS;
 
@@ -109,4 +109,108 @@ pub(super) fn claim(claim: &Value, now: Timestamp) -> Vec<Value> {
         age(claim, now),
         json!(or_unset(spec, "volumeMode")),
     ]
+}
+
+pub(super) static STORAGE_CLASS: &[Column] = &[
+    NAME,
+    text("Provisioner"),
+    text("ReclaimPolicy"),
+    text("VolumeBindingMode"),
+    text("AllowVolumeExpansion"),
+    AGE,
+];
+pub(super) static ATTRIBUTES: &[Column] = &[NAME, text("DriverName"), AGE];
+pub(super) static ATTACHMENT: &[Column] = &[
+    NAME,
+    Column { format: "name", ..text("Attacher") },
+    text("PV"),
+    text("Node"),
+    boolean("Attached"),
+    AGE,
+];
+pub(super) static DRIVER: &[Column] = &[
+    NAME,
+    boolean("AttachRequired"),
+    boolean("PodInfoOnMount"),
+    boolean("StorageCapacity"),
+    text("TokenRequests"),
+    boolean("RequiresRepublish"),
+    text("Modes"),
+    AGE,
+];
+pub(super) static NODE: &[Column] =
+    &[NAME, integer("Drivers").described("Number of drivers that a node has"), AGE];
+pub(super) static CAPACITY: &[Column] = &[NAME, text("StorageClassName"), text("Capacity")];
+pub(super) static RUNTIME: &[Column] = &[NAME, text("Handler"), AGE];
+
+/// The annotations that make a class the default one.
+const DEFAULT: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
+
+pub(super) fn storage_class(class: &Value, now: Timestamp) -> Vec<Value> {
+    let annotations = tree::at(class, &["metadata", "annotations"]);
+    let default = DEFAULT.iter().any(|annotation| tree::text(annotations, annotation) == "true");
+    let shown = format!("{}{}", name(class), if default { " (default)" } else { "" });
+    let policy = tree::text_opt(class, "reclaimPolicy").unwrap_or("Delete");
+    vec![
+        json!(shown),
+        json!(tree::text(class, "provisioner")),
+        json!(policy),
+        json!(or_unset(class, "volumeBindingMode")),
+        json!(tree::flag(class, "allowVolumeExpansion")),
+        age(class, now),
+    ]
+}
+
+pub(super) fn attributes(class: &Value, now: Timestamp) -> Vec<Value> {
+    vec![json!(name(class)), json!(tree::text(class, "driverName")), age(class, now)]
+}
+
+pub(super) fn attachment(attachment: &Value, now: Timestamp) -> Vec<Value> {
+    let spec = tree::get(attachment, "spec");
+    vec![
+        json!(name(attachment)),
+        json!(tree::text(spec, "attacher")),
+        json!(tree::text(tree::get(spec, "source"), "persistentVolumeName")),
+        json!(tree::text(spec, "nodeName")),
+        json!(tree::flag(tree::get(attachment, "status"), "attached")),
+        age(attachment, now),
+    ]
+}
+
+pub(super) fn driver(driver: &Value, now: Timestamp) -> Vec<Value> {
+    let spec = tree::get(driver, "spec");
+    let joined = |texts: Vec<&str>, otherwise: &str| match texts.is_empty() {
+        true => otherwise.to_owned(),
+        false => texts.join(","),
+    };
+    let requests = tree::list(spec, "tokenRequests");
+    let audiences = requests.iter().map(|request| tree::text(request, "audience")).collect();
+    let modes = tree::texts(spec, "volumeLifecycleModes").collect();
+    vec![
+        json!(name(driver)),
+        json!(tree::flag_opt(spec, "attachRequired").unwrap_or(true)),
+        json!(tree::flag(spec, "podInfoOnMount")),
+        json!(tree::flag(spec, "storageCapacity")),
+        json!(joined(audiences, "<unset>")),
+        json!(tree::flag(spec, "requiresRepublish")),
+        json!(joined(modes, "<none>")),
+        age(driver, now),
+    ]
+}
+
+pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
+    let drivers = tree::list(tree::get(node, "spec"), "drivers").len();
+    vec![json!(name(node)), json!(drivers), age(node, now)]
+}
+
+pub(super) fn capacity(capacity: &Value, _: Timestamp) -> Vec<Value> {
+    let amount = tree::text_opt(capacity, "capacity").unwrap_or("<unset>");
+    vec![json!(name(capacity)), json!(tree::text(capacity, "storageClassName")), json!(amount)]
+}
+
+pub(super) fn runtime(class: &Value, now: Timestamp) -> Vec<Value> {
+    vec![json!(name(class)), json!(tree::text(class, "handler")), age(class, now)]
 }

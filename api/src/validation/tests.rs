@@ -13,8 +13,10 @@ mod autoscaler;
 mod batch;
 mod core_more;
 mod more;
+mod networking;
 mod rare;
 mod resize;
+mod storage;
 mod workload_set;
 
 const RBAC: &str = "rbac.authorization.k8s.io";

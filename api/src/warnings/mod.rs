@@ -18,7 +18,7 @@ mod secret;
 mod storage;
 mod workload;
 
-pub(crate) use network::{endpoint_slice, endpoints, service};
+pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
 pub(crate) use storage::{claim, persistent_volume};
