@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn selectors_of_scales() {
-        let of = |workload: Value| scale_selector(&workload).unwrap().to_string();
+        let of = |workload: Value| scale_selector(&workload).unwrap();
         assert_eq!(of(json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}})), "a=b");
         let controller = json!({"kind": "ReplicationController", "spec": {"selector": {"a": "b"}}});
         assert_eq!(of(controller), "a=b");

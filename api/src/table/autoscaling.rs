@@ -33,7 +33,8 @@ pub(super) fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
     let object = &to_v2(object);
     let (spec, status) = (tree::get(object, "spec"), tree::get(object, "status"));
     let target = tree::get(spec, "scaleTargetRef");
-    let min = tree::int_opt(spec, "minReplicas").map_or("<unset>".to_owned(), |n| n.to_string());
+    let min =
+        tree::int_opt(spec, "minReplicas").map_or_else(|| "<unset>".to_owned(), |n| n.to_string());
     vec![
         json!(name(object)),
         json!(format!("{}/{}", tree::text(target, "kind"), tree::text(target, "name"))),
@@ -86,8 +87,8 @@ fn target(metric: &Value, status: &Value) -> String {
         _ if average => format!("{}: {}", tree::text(spec, "name"), amount("averageValue")),
         _ => {
             let percent = |holder| tree::int_opt(holder, "averageUtilization");
-            let now = percent(current).map_or(UNKNOWN.to_owned(), |n| format!("{n}%"));
-            let wanted = percent(wanted).map_or("<auto>".to_owned(), |n| format!("{n}%"));
+            let now = percent(current).map_or_else(|| UNKNOWN.to_owned(), |n| format!("{n}%"));
+            let wanted = percent(wanted).map_or_else(|| "<auto>".to_owned(), |n| format!("{n}%"));
             format!("{}: {now}/{wanted}", tree::text(spec, "name"))
         }
     }
