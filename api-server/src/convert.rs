@@ -1,25 +1,7 @@
-//! Kinds that are kept as another kind's objects: `events.k8s.io/v1` events are core events with
-//! other field names (upstream's `pkg/apis/events/v1` conversion).
+//! Kinds that are kept as another kind's objects, or in another version: events of `events.k8s.io/v1` are core events with
+//! other field names, autoscalers of `autoscaling/v1` are kept as v2.
 
-use quorate_api::convert::{event_from_core, event_to_core};
-use quorate_api::resource::{ResourceDef, Storage};
-use serde_json::Value;
-
-/// Turns an object as it is stored into one of the kind that is served.
-pub(crate) fn to_served(def: &ResourceDef, mut object: Value) -> Value {
-    if def.storage != Storage::Own {
-        event_from_core(&mut object);
-    }
-    object
-}
-
-/// Turns an object of the kind that is served into one as it is stored.
-pub(crate) fn to_stored(def: &ResourceDef, mut object: Value) -> Value {
-    if def.storage != Storage::Own {
-        event_to_core(&mut object);
-    }
-    object
-}
+pub(crate) use quorate_api::convert::{to_served, to_stored};
 
 #[cfg(test)]
 mod tests {

@@ -531,3 +531,89 @@ async fn fields_that_can_be_selected() {
         assert_eq!(body["message"].as_str().unwrap_or_default(), want, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_select_their_own_pods_and_leave_them() {
+    let world = World::start().await;
+    let path = "/apis/batch/v1/namespaces/default/jobs";
+    let template =
+        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1"}]}});
+    let spec = json!({"metadata": {"generateName": "j-"}, "spec": {"template": template}});
+    let mut job = object("batch/v1", "Job", "", spec);
+    job["metadata"].as_object_mut().unwrap().remove("name");
+    let job = world.create(path, job).await;
+    let (name, uid) = (&job["metadata"]["name"], &job["metadata"]["uid"]);
+    assert!(name.as_str().unwrap().starts_with("j-"), "{job}");
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&labels["batch.kubernetes.io/job-name"], &labels["controller-uid"]), (name, uid));
+    assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], *uid);
+    let one = format!("{path}/{}", name.as_str().unwrap());
+    let warned = warnings(&world, "DELETE", &one, Value::Null).await;
+    assert!(warned[0].contains("child pods are preserved by default"), "{warned:?}");
+    let (_, left) = world.call("GET", &one, Value::Null).await;
+    assert_eq!(left["metadata"]["finalizers"], json!(["orphan"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn autoscalers_are_one_in_both_versions() {
+    let world = World::start().await;
+    let [v1, v2] = ["v1", "v2"]
+        .map(|v| format!("/apis/autoscaling/{v}/namespaces/default/horizontalpodautoscalers"));
+    let spec = json!({"spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}});
+    let old = object("autoscaling/v1", "HorizontalPodAutoscaler", "h", spec);
+    let old = world.create(&v1, old).await;
+    assert_eq!(old["spec"]["targetCPUUtilizationPercentage"], 50);
+    let (code, mut new) = world.call("GET", &format!("{v2}/h"), Value::Null).await;
+    assert_eq!((code.as_u16(), &new["apiVersion"]), (200, &json!("autoscaling/v2")), "{new}");
+    assert_eq!(new["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
+    let pods = json!({"type": "Pods", "pods": {"metric": {"name": "m"},
+        "target": {"type": "AverageValue", "averageValue": "5"}}});
+    new["spec"]["metrics"].as_array_mut().unwrap().push(pods);
+    let (code, new) = world.call("PUT", &format!("{v2}/h"), new).await;
+    assert_eq!(code, 200, "{new}");
+    let (_, list) = world.call("GET", &v1, Value::Null).await;
+    let old = &list["items"][0];
+    assert_eq!(old["spec"]["targetCPUUtilizationPercentage"], 50, "{list}");
+    let others = &old["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"];
+    assert!(others.as_str().unwrap().contains(r#""targetAverageValue":"5""#), "{old}");
+    // What one version says goes through the other unharmed.
+    let (code, old) = world.call("PUT", &format!("{v1}/h"), old.clone()).await;
+    assert_eq!(code, 200, "{old}");
+    let (_, again) = world.call("GET", &format!("{v2}/h"), Value::Null).await;
+    let types = |object: &Value| -> Vec<Value> {
+        let metrics = object["spec"]["metrics"].as_array().unwrap();
+        metrics.iter().map(|metric| metric["type"].clone()).collect()
+    };
+    assert_eq!(types(&again), ["Pods", "Resource"], "{again}");
+    let missing = object("autoscaling/v2", "HorizontalPodAutoscaler", "i", json!({}));
+    refused(
+        &world,
+        ("POST", &v2),
+        missing,
+        422,
+        "HorizontalPodAutoscaler.autoscaling \"i\" is invalid: [spec.maxReplicas: Invalid value: 0: must be greater \
+         than 0, spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`, \
+         spec.scaleTargetRef.kind: Required value, spec.scaleTargetRef.name: Required value]",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_controllers_scale() {
+    let world = World::start().await;
+    let path = format!("{NS}/replicationcontrollers");
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    let controller =
+        object("v1", "ReplicationController", "r", json!({"spec": {"template": template}}));
+    world.create(&path, controller).await;
+    let one = format!("{path}/r/scale");
+    let (_, mut scale) = world.call("GET", &one, Value::Null).await;
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!(1), &json!("a=b"))
+    );
+    scale["spec"]["replicas"] = json!(3);
+    let (code, scale) = world.call("PUT", &one, scale).await;
+    assert_eq!((code.as_u16(), &scale["spec"]["replicas"]), (200, &json!(3)), "{scale}");
+}

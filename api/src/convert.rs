@@ -5,8 +5,38 @@
 
 use serde_json::{Value, json};
 
+use crate::resource::{ResourceDef, Storage};
+
 use crate::selector::object::{format, label_selector};
 use crate::tree;
+
+pub mod autoscaler;
+
+/// Turns an object as it is kept into one of the resource that is served.
+#[must_use]
+pub fn to_served(def: &ResourceDef, mut object: Value) -> Value {
+    match def.storage {
+        Storage::Own | Storage::Virtual => object,
+        Storage::As { group: "autoscaling", .. } => autoscaler::to_v1(&object),
+        Storage::As { .. } => {
+            event_from_core(&mut object);
+            object
+        }
+    }
+}
+
+/// Turns an object of the resource that is served into one as it is kept.
+#[must_use]
+pub fn to_stored(def: &ResourceDef, mut object: Value) -> Value {
+    match def.storage {
+        Storage::Own | Storage::Virtual => object,
+        Storage::As { group: "autoscaling", .. } => autoscaler::to_v2(&object),
+        Storage::As { .. } => {
+            event_to_core(&mut object);
+            object
+        }
+    }
+}
 
 /// What the two groups call the same fields of an event: core first.
 const EVENT_FIELDS: [(&str, &str); 7] = [
@@ -43,6 +73,17 @@ fn rename(object: &mut Value, from: &str, to: &str) {
     }
 }
 
+/// The selector of a workload's pods, as a Scale says it; none for one that selects everything or nothing. That of
+/// replication controllers is a plain map.
+#[must_use]
+pub fn scale_selector(workload: &Value) -> Option<String> {
+    let plain = tree::text(workload, "kind") == "ReplicationController";
+    let wanted = tree::at(workload, &["spec", "selector"]).clone();
+    let wanted = if plain { json!({"matchLabels": wanted}) } else { wanted };
+    let some = label_selector(&wanted).is_ok_and(|selector| !selector.requirements().is_empty());
+    some.then(|| format(&wanted))
+}
+
 /// The `autoscaling/v1` Scale of a deployment, replica set or another workload with
 /// `spec.replicas`, `spec.selector` and `status.replicas`.
 #[must_use]
@@ -53,10 +94,9 @@ pub fn scale_of(workload: &Value) -> Value {
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         tree::copy(metadata, &mut own, name);
     }
-    let wanted = tree::get(spec, "selector");
     let mut counted = json!({"replicas": tree::int(status, "replicas")});
-    if label_selector(wanted).is_ok_and(|s| !s.requirements().is_empty()) {
-        tree::set(&mut counted, "selector", format(wanted));
+    if let Some(selector) = scale_selector(workload) {
+        tree::set(&mut counted, "selector", selector);
     }
     json!({
         "apiVersion": "autoscaling/v1",
@@ -119,6 +159,14 @@ mod tests {
         let mut event = read("events.k8s.io.v1.Event.json");
         event_to_core(&mut event);
         assert_eq!(keys(&event), keys(&read("core.v1.Event.json")));
+    }
+
+    #[test]
+    fn selectors_of_scales() {
+        let of = |workload: Value| scale_selector(&workload).unwrap();
+        assert_eq!(of(json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}})), "a=b");
+        let controller = json!({"kind": "ReplicationController", "spec": {"selector": {"a": "b"}}});
+        assert_eq!(of(controller), "a=b");
     }
 
     #[test]

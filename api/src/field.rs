@@ -180,6 +180,11 @@ impl Error {
         Error::new(Kind::Invalid, path, Some(bad.into()), detail)
     }
 
+    /// Something is wrong that is no one value's fault.
+    pub fn invalid_whole(path: &Path<'_>, detail: impl Into<String>) -> Error {
+        Error::new(Kind::Invalid, path, None, detail)
+    }
+
     /// The value has the wrong type.
     pub fn type_invalid(
         path: &Path<'_>,

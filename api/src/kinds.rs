@@ -3,9 +3,14 @@
 
 use serde_json::Value;
 
-use crate::defaults::{apps, core, discovery, pod, rbac, service};
+use crate::defaults::{
+    apps, autoscaling, batch, core, discovery, networking, pod, rbac, service, storage,
+};
 use crate::field::Error;
-use crate::strategy::{kinds as prepare, service as prepare_service};
+use crate::strategy::{
+    batch as prepare_batch, kinds as prepare, service as prepare_service,
+    storage as prepare_storage, workload as prepare_workload,
+};
 use crate::validation::{self, meta};
 use crate::warnings;
 
@@ -57,6 +62,8 @@ const PLAIN: Kind = Kind {
     unconditional_update: true,
 };
 
+const NETWORKING: &str = "networking.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 static KINDS: &[Kind] = &[
@@ -176,6 +183,252 @@ static KINDS: &[Kind] = &[
         defaults: apps::replica_set,
         create: prepare::create_replica_set,
         update: prepare::update_replica_set,
+        ..PLAIN
+    },
+    Kind {
+        kind: "LimitRange",
+        validate: validation::quota::limit_range,
+        validate_update: validation::quota::limit_range_update,
+        defaults: core::limit_range,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ResourceQuota",
+        validate: validation::quota::quota,
+        validate_update: validation::quota::quota_update,
+        validate_status: validation::quota::quota_status,
+        defaults: core::quota,
+        create: prepare::no_status,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PodTemplate",
+        warnings: warnings::pod_template,
+        validate: validation::replication::pod_template,
+        validate_update: validation::replication::pod_template_update,
+        defaults: core::pod_template,
+        create: prepare::first_generation,
+        update: prepare_workload::update_pod_template,
+        create_on_update: true,
+        ..PLAIN
+    },
+    Kind {
+        kind: "ReplicationController",
+        warnings: warnings::replica_set,
+        validate: validation::replication::controller,
+        validate_update: validation::replication::controller_update,
+        validate_status: validation::workload::replica_set_status,
+        defaults: core::replication_controller,
+        create: prepare_workload::create_replication_controller,
+        update: prepare_workload::update,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PersistentVolume",
+        warnings: warnings::persistent_volume,
+        validate: validation::persistent_volume::create,
+        validate_update: validation::persistent_volume::update,
+        defaults: storage::volume,
+        create: prepare_storage::create_volume,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        kind: "PersistentVolumeClaim",
+        warnings: warnings::claim,
+        validate: validation::claim::create,
+        validate_update: validation::claim::update,
+        validate_status: validation::claim::status,
+        defaults: storage::claim,
+        create: prepare_storage::create_claim,
+        update: prepare_storage::update_claim,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "DaemonSet",
+        warnings: warnings::daemon_set,
+        validate: validation::workload_set::daemon_set,
+        validate_update: validation::workload_set::daemon_set_update,
+        validate_status: validation::workload_set::daemon_set_status,
+        defaults: apps::daemon_set,
+        create: prepare_workload::create_daemon_set,
+        update: prepare_workload::update_daemon_set,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "StatefulSet",
+        warnings: warnings::stateful_set,
+        validate: validation::workload_set::stateful_set,
+        validate_update: validation::workload_set::stateful_set_update,
+        validate_status: validation::workload_set::stateful_set_status,
+        defaults: apps::stateful_set,
+        create: prepare_workload::create_stateful_set,
+        update: prepare_workload::update,
+        ..PLAIN
+    },
+    Kind {
+        group: "apps",
+        kind: "ControllerRevision",
+        validate: validation::workload_set::revision,
+        validate_update: validation::workload_set::revision_update,
+        ..PLAIN
+    },
+    Kind {
+        group: "autoscaling",
+        kind: "HorizontalPodAutoscaler",
+        validate: validation::autoscaler::create,
+        validate_update: validation::autoscaler::update,
+        validate_status: validation::autoscaler::status,
+        defaults: autoscaling::autoscaler,
+        create: prepare_workload::create_autoscaler,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        group: "policy",
+        kind: "PodDisruptionBudget",
+        validate: validation::autoscaler::budget,
+        validate_update: validation::autoscaler::budget_update,
+        validate_status: validation::autoscaler::budget_status,
+        create: prepare_workload::create_budget,
+        update: prepare_workload::update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "Ingress",
+        warnings: warnings::ingress,
+        validate: validation::ingress::create,
+        validate_update: validation::ingress::update,
+        validate_status: validation::ingress::status,
+        create: prepare_workload::create_ingress,
+        update: prepare_workload::update,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "IngressClass",
+        validate: validation::ingress::class,
+        validate_update: validation::ingress::class_update,
+        defaults: networking::ingress_class,
+        create: prepare::first_generation,
+        update: prepare_workload::update_spec_only,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "NetworkPolicy",
+        warnings: warnings::network_policy,
+        validate: validation::network_policy::create,
+        validate_update: validation::network_policy::update,
+        defaults: networking::network_policy,
+        create: prepare::first_generation,
+        update: prepare_workload::update_spec_only,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "IPAddress",
+        validate: validation::network_policy::address,
+        validate_update: validation::network_policy::address_update,
+        ..PLAIN
+    },
+    Kind {
+        group: NETWORKING,
+        kind: "ServiceCIDR",
+        validate: validation::network_policy::range,
+        validate_update: validation::network_policy::range_update,
+        create: prepare::no_status,
+        update: prepare::keep_status,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "StorageClass",
+        validate: validation::storage::class,
+        validate_update: validation::storage::class_update,
+        defaults: storage::class,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "VolumeAttributesClass",
+        validate: validation::storage::attributes,
+        validate_update: validation::storage::attributes_update,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "VolumeAttachment",
+        validate: validation::attachment::create,
+        validate_update: validation::attachment::update,
+        validate_status: validation::attachment::update,
+        create: prepare_storage::create_attachment,
+        update: prepare::keep_status,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSIDriver",
+        validate: validation::storage::driver,
+        validate_update: validation::storage::driver_update,
+        defaults: storage::driver,
+        update: prepare_workload::update_spec_only,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSINode",
+        validate: validation::storage::node,
+        validate_update: validation::storage::node_update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: STORAGE,
+        kind: "CSIStorageCapacity",
+        validate: validation::storage::capacity,
+        validate_update: validation::storage::capacity_update,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: "node.k8s.io",
+        kind: "RuntimeClass",
+        validate: validation::storage::runtime,
+        validate_update: validation::storage::runtime_update,
+        defaults: storage::runtime,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: "batch",
+        kind: "Job",
+        warnings: warnings::job,
+        validate: validation::job::create,
+        validate_update: validation::job::update,
+        validate_status: validation::job_status::update,
+        defaults: batch::job,
+        create: prepare_batch::create_job,
+        update: prepare_batch::update,
+        ..PLAIN
+    },
+    Kind {
+        group: "batch",
+        kind: "CronJob",
+        warnings: warnings::cron_job,
+        validate: validation::cron_job::create,
+        validate_update: validation::cron_job::update,
+        defaults: batch::cron_job,
+        create: prepare_batch::start_empty,
+        update: prepare_batch::update,
         ..PLAIN
     },
     Kind {

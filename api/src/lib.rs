@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod convert;
+pub mod cron;
 pub mod defaults;
 pub mod discovery;
 pub mod document;

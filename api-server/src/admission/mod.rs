@@ -199,9 +199,10 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
     model::apply_defaults(draft.def, &mut draft.object);
-    model::prepare_create(draft.def, &mut draft.object);
+    // Strategies know name and uid: jobs have them in their labels.
     stamp::created(&mut draft.object, ctx.now);
     name(&mut draft)?;
+    model::prepare_create(draft.def, &mut draft.object);
     let claims = service_address::allocate(ctx, &mut draft)?;
     let errors = model::validate_create(draft.def, &draft.object);
     refuse(&draft, &errors)?;

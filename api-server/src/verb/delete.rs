@@ -177,7 +177,7 @@ fn plan_any(def: &ResourceDef, old: &Value, options: &DeleteOptions, now: Timest
         }
         return DeletePlan::Mark(object);
     }
-    set_finalizers(&mut object, options);
+    set_finalizers(&mut object, options, orphans_by_default(def));
     let finalizers = model::has_items(&object["metadata"]["finalizers"]);
     match grace {
         Some(grace) if grace > 0 || finalizers => {
@@ -218,11 +218,25 @@ fn shorten(object: &mut Value, pending: i64, grace: i64) {
     meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
 }
 
+/// Kinds older than the garbage collector: who says nothing keeps their dependents.
+fn orphans_by_default(def: &ResourceDef) -> bool {
+    matches!((def.group(), def.plural), ("batch", "jobs") | ("", "replicationcontrollers"))
+}
+
 /// The garbage collector's finalizers follow from the propagation policy; without one those that
-/// are there stay.
-fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+/// are there stay, and where there are none the kind's default holds.
+fn set_finalizers(object: &mut Value, options: &DeleteOptions, orphans: bool) {
+    let has = |finalizers: &Value, name: &str| {
+        finalizers.as_array().is_some_and(|all| all.iter().any(|one| one == name))
+    };
     let wanted = match options.propagation.as_deref() {
-        None => return,
+        None => {
+            let there = &object["metadata"]["finalizers"];
+            if !orphans || has(there, ORPHAN) || has(there, FOREGROUND) {
+                return;
+            }
+            Some(ORPHAN)
+        }
         Some("Orphan") => Some(ORPHAN),
         Some("Foreground") => Some(FOREGROUND),
         Some(_) => None,
@@ -248,7 +262,7 @@ fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
 fn plan_namespace(old: &Value, options: &DeleteOptions, now: Timestamp) -> DeletePlan {
     let mut object = old.clone();
     if old["metadata"]["deletionTimestamp"].is_null() {
-        set_finalizers(&mut object, options);
+        set_finalizers(&mut object, options, false);
         let meta = stamp::metadata(&mut object);
         meta.insert("deletionTimestamp".to_owned(), json!(crate::clock::rfc3339(now)));
         object["status"]["phase"] = json!("Terminating");
@@ -263,7 +277,9 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let body = request.body().await?;
     let media = request.content_type().to_owned();
     let options = DeleteOptions::of(&media, &body, &request.query)?;
-    delete(&request, &options).await
+    let mut response = delete(&request, &options).await?;
+    reply::warn(response.headers_mut(), &default_warning(request.def, &options));
+    Ok(response)
 }
 
 /// Deletes the request's object.
@@ -322,6 +338,19 @@ pub(super) async fn delete(request: &Request, options: &DeleteOptions) -> Answer
         &request.target.name,
         quorate_api::status::OBJECT_MODIFIED,
     )))
+}
+
+/// What a client is told that deletes a job and leaves its pods, without having asked for that.
+fn default_warning(def: &ResourceDef, options: &DeleteOptions) -> Vec<String> {
+    if options.propagation.is_some() || def.plural != "jobs" || !orphans_by_default(def) {
+        return Vec::new();
+    }
+    vec![
+        "child pods are preserved by default when jobs are deleted; set \
+         propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress \
+         this warning"
+            .to_owned(),
+    ]
 }
 
 /// What deleting a stored object comes to, admitted.

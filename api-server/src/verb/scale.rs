@@ -41,12 +41,8 @@ fn scale_of(object: &Value) -> Value {
     if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
         scale["spec"]["replicas"] = json!(replicas);
     }
-    if let Ok(selector) = quorate_api::selector::object::label_selector(&object["spec"]["selector"])
-    {
-        let text = selector.to_string();
-        if !text.is_empty() {
-            scale["status"]["selector"] = json!(text);
-        }
+    if let Some(selector) = quorate_api::convert::scale_selector(object) {
+        scale["status"]["selector"] = json!(selector);
     }
     scale
 }

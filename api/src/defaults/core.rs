@@ -51,6 +51,61 @@ pub(crate) fn secret(object: &mut Value) {
     }
 }
 
+/// `SetDefaults_LimitRangeItem`: containers get limits and requests from what they may have.
+pub(crate) fn limit_range(object: &mut Value) {
+    let Some(spec) = tree::child_mut(object, "spec") else { return };
+    for limit in tree::items_mut(spec, "limits") {
+        for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            pod::round_list(limit, list);
+        }
+        if tree::text(limit, "type") != "Container" {
+            continue;
+        }
+        for (from, to) in
+            [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")]
+        {
+            let amounts = tree::get(limit, from).clone();
+            let Some(target) = tree::child_mut(limit, to) else { continue };
+            for (name, amount) in amounts.as_object().into_iter().flatten() {
+                tree::default(target, name, amount.clone());
+            }
+        }
+    }
+}
+
+/// Amounts of quotas in thousandths, rounded up.
+pub(crate) fn quota(object: &mut Value) {
+    for (holder, list) in [("spec", "hard"), ("status", "hard"), ("status", "used")] {
+        if let Some(holder) = tree::existing_mut(object, holder) {
+            pod::round_list(holder, list);
+        }
+    }
+}
+
+/// `SetDefaults_ReplicationController`.
+pub(crate) fn replication_controller(object: &mut Value) {
+    let labels = tree::at(object, &["spec", "template", "metadata", "labels"]).clone();
+    if !tree::is_empty(&labels) {
+        for (holder, field) in [("spec", "selector"), ("metadata", "labels")] {
+            if let Some(holder) = tree::child_mut(object, holder)
+                && tree::is_empty(tree::get(holder, field))
+            {
+                tree::set(holder, field, labels.clone());
+            }
+        }
+    }
+    let Some(spec) = tree::child_mut(object, "spec") else { return };
+    tree::default(spec, "replicas", 1);
+    if tree::has(spec, "template") {
+        super::apps::template(spec);
+    }
+}
+
+/// The pod spec of a pod template.
+pub(crate) fn pod_template(object: &mut Value) {
+    super::apps::template(object);
+}
+
 /// `SetDefaults_Endpoints`.
 pub(crate) fn endpoints(object: &mut Value) {
     for subset in tree::items_mut(object, "subsets") {

@@ -6,11 +6,15 @@ use serde_json::Value;
 use crate::{kinds, resource, schema};
 
 pub(crate) mod apps;
+pub(crate) mod autoscaling;
+pub(crate) mod batch;
 pub(crate) mod core;
 pub(crate) mod discovery;
+pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;
+pub(crate) mod storage;
 pub(crate) mod volume;
 
 /// Applies the defaults of a kind: those the schema's markers say, then the kind's own. The

@@ -54,7 +54,7 @@ pub(crate) fn volume(volume: &mut Value) {
 }
 
 /// The sources that live outside the cluster.
-fn remote(volume: &mut Value) {
+pub(super) fn remote(volume: &mut Value) {
     for (name, field, value) in [
         ("iscsi", "iscsiInterface", "default"),
         ("rbd", "pool", "rbd"),

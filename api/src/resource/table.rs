@@ -32,9 +32,15 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("events.k8s.io", &["v1"]),
     group("authentication.k8s.io", &["v1"]),
     group("authorization.k8s.io", &["v1"]),
+    group("autoscaling", &["v2", "v1"]),
+    group("batch", &["v1"]),
+    group("networking.k8s.io", &["v1"]),
+    group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
+    group("storage.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
+    group("node.k8s.io", &["v1"]),
     group("discovery.k8s.io", &["v1"]),
     group("quorate.io", &["v1"]),
 ];
@@ -133,8 +139,13 @@ impl ResourceDef {
         self
     }
 
-    const fn kept_as(mut self, group: &'static str, plural: &'static str) -> Self {
-        self.storage = Storage::As { group, version: "v1", plural };
+    const fn kept_as(
+        mut self,
+        group: &'static str,
+        version: &'static str,
+        plural: &'static str,
+    ) -> Self {
+        self.storage = Storage::As { group, version, plural };
         self
     }
 }
@@ -146,6 +157,22 @@ const SERVICE: GroupVersionKind = gvk("", "v1", "Service");
 const BINDING: GroupVersionKind = gvk("", "v1", "Binding");
 const DEPLOYMENT: GroupVersionKind = gvk("apps", "v1", "Deployment");
 const REPLICA_SET: GroupVersionKind = gvk("apps", "v1", "ReplicaSet");
+const CRON_JOB: GroupVersionKind = gvk("batch", "v1", "CronJob");
+const JOB: GroupVersionKind = gvk("batch", "v1", "Job");
+const DAEMON_SET: GroupVersionKind = gvk("apps", "v1", "DaemonSet");
+const STATEFUL_SET: GroupVersionKind = gvk("apps", "v1", "StatefulSet");
+const CLAIM: GroupVersionKind = gvk("", "v1", "PersistentVolumeClaim");
+const VOLUME: GroupVersionKind = gvk("", "v1", "PersistentVolume");
+const CONTROLLER: GroupVersionKind = gvk("", "v1", "ReplicationController");
+const QUOTA: GroupVersionKind = gvk("", "v1", "ResourceQuota");
+const AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
+const OLD_AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v1", "HorizontalPodAutoscaler");
+const BUDGET: GroupVersionKind = gvk("policy", "v1", "PodDisruptionBudget");
+const NETWORKING: &str = "networking.k8s.io";
+const INGRESS: GroupVersionKind = gvk(NETWORKING, "v1", "Ingress");
+const SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1", "ServiceCIDR");
+const STORAGE: &str = "storage.k8s.io";
+const ATTACHMENT: GroupVersionKind = gvk(STORAGE, "v1", "VolumeAttachment");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -162,6 +189,8 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::CORE_V1_ENDPOINTS, ids::CORE_V1_ENDPOINTSLIST),
     stored(gvk("", "v1", "Event"), ("events", "event"), &["ev"],
         ids::CORE_V1_EVENT, ids::CORE_V1_EVENTLIST),
+    stored(gvk("", "v1", "LimitRange"), ("limitranges", "limitrange"), &["limits"],
+        ids::CORE_V1_LIMITRANGE, ids::CORE_V1_LIMITRANGELIST),
     stored(NAMESPACE, ("namespaces", "namespace"), &["ns"],
         ids::CORE_V1_NAMESPACE, ids::CORE_V1_NAMESPACELIST)
         .in_cluster()
@@ -173,6 +202,15 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     stored(NODE, ("nodes", "node"), &["no"], ids::CORE_V1_NODE, ids::CORE_V1_NODELIST)
         .in_cluster()
         .with_subresources(&[sub("status", NODE, ids::CORE_V1_NODE, GET_PATCH_UPDATE)]),
+    stored(CLAIM, ("persistentvolumeclaims", "persistentvolumeclaim"), &["pvc"],
+        ids::CORE_V1_PERSISTENTVOLUMECLAIM, ids::CORE_V1_PERSISTENTVOLUMECLAIMLIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("status", CLAIM, ids::CORE_V1_PERSISTENTVOLUMECLAIM, GET_PATCH_UPDATE)]),
+    stored(VOLUME, ("persistentvolumes", "persistentvolume"), &["pv"],
+        ids::CORE_V1_PERSISTENTVOLUME, ids::CORE_V1_PERSISTENTVOLUMELIST)
+        .in_cluster()
+        .delete_returns_object()
+        .with_subresources(&[sub("status", VOLUME, ids::CORE_V1_PERSISTENTVOLUME, GET_PATCH_UPDATE)]),
     stored(POD, ("pods", "pod"), &["po"], ids::CORE_V1_POD, ids::CORE_V1_PODLIST)
         .delete_returns_object()
         .with_categories(&["all"])
@@ -187,6 +225,20 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
             sub("resize", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
             sub("status", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
         ]),
+    stored(gvk("", "v1", "PodTemplate"), ("podtemplates", "podtemplate"), &[],
+        ids::CORE_V1_PODTEMPLATE, ids::CORE_V1_PODTEMPLATELIST)
+        .delete_returns_object(),
+    stored(CONTROLLER, ("replicationcontrollers", "replicationcontroller"), &["rc"],
+        ids::CORE_V1_REPLICATIONCONTROLLER, ids::CORE_V1_REPLICATIONCONTROLLERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", CONTROLLER, ids::CORE_V1_REPLICATIONCONTROLLER, GET_PATCH_UPDATE),
+        ]),
+    stored(QUOTA, ("resourcequotas", "resourcequota"), &["quota"],
+        ids::CORE_V1_RESOURCEQUOTA, ids::CORE_V1_RESOURCEQUOTALIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("status", QUOTA, ids::CORE_V1_RESOURCEQUOTA, GET_PATCH_UPDATE)]),
     stored(gvk("", "v1", "Secret"), ("secrets", "secret"), &[],
         ids::CORE_V1_SECRET, ids::CORE_V1_SECRETLIST),
     stored(gvk("", "v1", "ServiceAccount"), ("serviceaccounts", "serviceaccount"), &["sa"],
@@ -198,6 +250,11 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .with_categories(&["all"])
         .with_subresources(&[sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE)]),
 
+    stored(gvk("apps", "v1", "ControllerRevision"), ("controllerrevisions", "controllerrevision"), &[],
+        ids::APPS_V1_CONTROLLERREVISION, ids::APPS_V1_CONTROLLERREVISIONLIST),
+    stored(DAEMON_SET, ("daemonsets", "daemonset"), &["ds"], ids::APPS_V1_DAEMONSET, ids::APPS_V1_DAEMONSETLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", DAEMON_SET, ids::APPS_V1_DAEMONSET, GET_PATCH_UPDATE)]),
     stored(DEPLOYMENT, ("deployments", "deployment"), &["deploy"],
         ids::APPS_V1_DEPLOYMENT, ids::APPS_V1_DEPLOYMENTLIST)
         .with_categories(&["all"])
@@ -212,10 +269,17 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
             sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
             sub("status", REPLICA_SET, ids::APPS_V1_REPLICASET, GET_PATCH_UPDATE),
         ]),
+    stored(STATEFUL_SET, ("statefulsets", "statefulset"), &["sts"],
+        ids::APPS_V1_STATEFULSET, ids::APPS_V1_STATEFULSETLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("scale", SCALE, ids::AUTOSCALING_V1_SCALE, GET_PATCH_UPDATE),
+            sub("status", STATEFUL_SET, ids::APPS_V1_STATEFULSET, GET_PATCH_UPDATE),
+        ]),
 
     stored(gvk("events.k8s.io", "v1", "Event"), ("events", "event"), &["ev"],
         ids::EVENTS_V1_EVENT, ids::EVENTS_V1_EVENTLIST)
-        .kept_as("", "events"),
+        .kept_as("", "v1", "events"),
 
     review(gvk(AUTHN, "v1", "SelfSubjectReview"), ("selfsubjectreviews", "selfsubjectreview"),
         ids::AUTHENTICATION_V1_SELFSUBJECTREVIEW),
@@ -234,6 +298,44 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     review(gvk(AUTHZ, "v1", "SubjectAccessReview"), ("subjectaccessreviews", "subjectaccessreview"),
         ids::AUTHORIZATION_V1_SUBJECTACCESSREVIEW),
 
+    stored(AUTOSCALER, ("horizontalpodautoscalers", "horizontalpodautoscaler"), &["hpa"],
+        ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALER, ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("status", AUTOSCALER, ids::AUTOSCALING_V2_HORIZONTALPODAUTOSCALER, GET_PATCH_UPDATE),
+        ]),
+    stored(OLD_AUTOSCALER, ("horizontalpodautoscalers", "horizontalpodautoscaler"), &["hpa"],
+        ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALER, ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALERLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[
+            sub("status", OLD_AUTOSCALER, ids::AUTOSCALING_V1_HORIZONTALPODAUTOSCALER, GET_PATCH_UPDATE),
+        ])
+        .kept_as("autoscaling", "v2", "horizontalpodautoscalers"),
+
+    stored(CRON_JOB, ("cronjobs", "cronjob"), &["cj"], ids::BATCH_V1_CRONJOB, ids::BATCH_V1_CRONJOBLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", CRON_JOB, ids::BATCH_V1_CRONJOB, GET_PATCH_UPDATE)]),
+    stored(JOB, ("jobs", "job"), &[], ids::BATCH_V1_JOB, ids::BATCH_V1_JOBLIST)
+        .with_categories(&["all"])
+        .with_subresources(&[sub("status", JOB, ids::BATCH_V1_JOB, GET_PATCH_UPDATE)]),
+
+    stored(gvk(NETWORKING, "v1", "IngressClass"), ("ingressclasses", "ingressclass"), &[],
+        ids::NETWORKING_V1_INGRESSCLASS, ids::NETWORKING_V1_INGRESSCLASSLIST).in_cluster(),
+    stored(INGRESS, ("ingresses", "ingress"), &["ing"], ids::NETWORKING_V1_INGRESS, ids::NETWORKING_V1_INGRESSLIST)
+        .with_subresources(&[sub("status", INGRESS, ids::NETWORKING_V1_INGRESS, GET_PATCH_UPDATE)]),
+    stored(gvk(NETWORKING, "v1", "IPAddress"), ("ipaddresses", "ipaddress"), &["ip"],
+        ids::NETWORKING_V1_IPADDRESS, ids::NETWORKING_V1_IPADDRESSLIST).in_cluster(),
+    stored(gvk(NETWORKING, "v1", "NetworkPolicy"), ("networkpolicies", "networkpolicy"), &["netpol"],
+        ids::NETWORKING_V1_NETWORKPOLICY, ids::NETWORKING_V1_NETWORKPOLICYLIST),
+    stored(SERVICE_CIDR, ("servicecidrs", "servicecidr"), &[],
+        ids::NETWORKING_V1_SERVICECIDR, ids::NETWORKING_V1_SERVICECIDRLIST)
+        .in_cluster()
+        .with_subresources(&[sub("status", SERVICE_CIDR, ids::NETWORKING_V1_SERVICECIDR, GET_PATCH_UPDATE)]),
+
+    stored(BUDGET, ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"],
+        ids::POLICY_V1_PODDISRUPTIONBUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGETLIST)
+        .with_subresources(&[sub("status", BUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGET, GET_PATCH_UPDATE)]),
+
     stored(gvk(RBAC, "v1", "ClusterRoleBinding"), ("clusterrolebindings", "clusterrolebinding"), &[],
         ids::RBAC_V1_CLUSTERROLEBINDING, ids::RBAC_V1_CLUSTERROLEBINDINGLIST).in_cluster(),
     stored(gvk(RBAC, "v1", "ClusterRole"), ("clusterroles", "clusterrole"), &[],
@@ -242,11 +344,32 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::RBAC_V1_ROLEBINDING, ids::RBAC_V1_ROLEBINDINGLIST),
     stored(gvk(RBAC, "v1", "Role"), ("roles", "role"), &[], ids::RBAC_V1_ROLE, ids::RBAC_V1_ROLELIST),
 
+    stored(gvk(STORAGE, "v1", "CSIDriver"), ("csidrivers", "csidriver"), &[],
+        ids::STORAGE_V1_CSIDRIVER, ids::STORAGE_V1_CSIDRIVERLIST).in_cluster().delete_returns_object(),
+    stored(gvk(STORAGE, "v1", "CSINode"), ("csinodes", "csinode"), &[],
+        ids::STORAGE_V1_CSINODE, ids::STORAGE_V1_CSINODELIST).in_cluster().delete_returns_object(),
+    stored(gvk(STORAGE, "v1", "CSIStorageCapacity"), ("csistoragecapacities", "csistoragecapacity"), &[],
+        ids::STORAGE_V1_CSISTORAGECAPACITY, ids::STORAGE_V1_CSISTORAGECAPACITYLIST),
+    stored(gvk(STORAGE, "v1", "StorageClass"), ("storageclasses", "storageclass"), &["sc"],
+        ids::STORAGE_V1_STORAGECLASS, ids::STORAGE_V1_STORAGECLASSLIST).in_cluster().delete_returns_object(),
+    stored(ATTACHMENT, ("volumeattachments", "volumeattachment"), &[],
+        ids::STORAGE_V1_VOLUMEATTACHMENT, ids::STORAGE_V1_VOLUMEATTACHMENTLIST)
+        .in_cluster()
+        .delete_returns_object()
+        .with_subresources(&[sub("status", ATTACHMENT, ids::STORAGE_V1_VOLUMEATTACHMENT, GET_PATCH_UPDATE)]),
+    stored(gvk(STORAGE, "v1", "VolumeAttributesClass"), ("volumeattributesclasses", "volumeattributesclass"), &["vac"],
+        ids::STORAGE_V1_VOLUMEATTRIBUTESCLASS, ids::STORAGE_V1_VOLUMEATTRIBUTESCLASSLIST)
+        .in_cluster()
+        .delete_returns_object(),
+
     stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
         ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),
 
     stored(gvk("coordination.k8s.io", "v1", "Lease"), ("leases", "lease"), &[],
         ids::COORDINATION_V1_LEASE, ids::COORDINATION_V1_LEASELIST),
+
+    stored(gvk("node.k8s.io", "v1", "RuntimeClass"), ("runtimeclasses", "runtimeclass"), &[],
+        ids::NODE_V1_RUNTIMECLASS, ids::NODE_V1_RUNTIMECLASSLIST).in_cluster(),
 
     stored(gvk("discovery.k8s.io", "v1", "EndpointSlice"), ("endpointslices", "endpointslice"), &[],
         ids::DISCOVERY_V1_ENDPOINTSLICE, ids::DISCOVERY_V1_ENDPOINTSLICELIST),

@@ -62,6 +62,11 @@ const REPLICA_SET: &[Selectable] = &[
     NAMESPACE,
     Selectable { name: "status.replicas", path: &["status", "replicas"], missing: "0" },
 ];
+const JOB: &[Selectable] = &[
+    NAME,
+    NAMESPACE,
+    Selectable { name: "status.successful", path: &["status", "succeeded"], missing: "0" },
+];
 const CORE_EVENT: &[Selectable] = &[
     NAME,
     NAMESPACE,
@@ -104,7 +109,8 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("", "Service") => SERVICE,
         ("", "Event") => CORE_EVENT,
         ("events.k8s.io", "Event") => NEW_EVENT,
-        ("apps", "ReplicaSet") => REPLICA_SET,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => REPLICA_SET,
+        ("batch", "Job") => JOB,
         _ => OTHER,
     }
 }

@@ -23,13 +23,25 @@ pub(super) fn raise_generation(new: &mut Value, old: &Value) {
     set_generation(new, generation.saturating_add(1));
 }
 
-fn changed(new: &Value, old: &Value, name: &str) -> bool {
+/// The generation rises with a change of this field.
+pub(super) fn raise_if_changed(new: &mut Value, old: &Value, name: &str) {
+    if changed(new, old, name) {
+        raise_generation(new, old);
+    }
+}
+
+pub(super) fn changed(new: &Value, old: &Value, name: &str) -> bool {
     !tree::same(tree::get(new, name), tree::get(old, name))
 }
 
 /// A kind whose generation starts at 1 and which has no status.
 pub(crate) fn first_generation(object: &mut Value) {
     set_generation(object, 1);
+}
+
+/// A kind that starts without a status, and has no generation.
+pub(crate) fn no_status(object: &mut Value) {
+    tree::set(object, "status", json!({}));
 }
 
 /// The default of the status subresource: the spec stays.

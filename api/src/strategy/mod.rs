@@ -6,10 +6,13 @@ use serde_json::Value;
 
 use crate::{kinds as table, tree};
 
+pub(crate) mod batch;
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;
+pub(crate) mod storage;
 mod subresource;
+pub(crate) mod workload;
 
 /// Prepares a new object: nothing of the system's metadata may come from the client, the status
 /// starts empty where the kind says so.

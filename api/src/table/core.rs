@@ -12,6 +12,17 @@ pub(super) static CONFIG_MAP: &[Column] = &[NAME, text("Data"), AGE];
 pub(super) static SECRET: &[Column] = &[NAME, text("Type"), text("Data"), AGE];
 pub(super) static SERVICE_ACCOUNT: &[Column] = &[NAME, AGE];
 pub(super) static LEASE: &[Column] = &[NAME, text("Holder"), AGE];
+pub(super) static QUOTA: &[Column] = &[
+    NAME,
+    text("Request").described(
+        "Request represents a minimum amount of cpu/memory that a container may consume.",
+    ),
+    text("Limit").described(
+        "Limits control the maximum amount of cpu/memory that a container may use independent of \
+         contention on the node.",
+    ),
+    AGE,
+];
 pub(super) static EVENT: &[Column] = &[
     text("Last Seen"),
     text("Type"),
@@ -28,6 +39,22 @@ pub(super) static EVENT: &[Column] = &[
 fn entries(object: &Value, names: &[&str]) -> Value {
     let count: usize = names.iter().map(|n| tree::entries(object, n).count()).sum();
     json!(count)
+}
+
+pub(super) fn quota(object: &Value, now: Timestamp) -> Vec<Value> {
+    let status = tree::get(object, "status");
+    let used = tree::get(status, "used");
+    let column = |limits: bool| {
+        let amount = |value: &Value| value.as_str().unwrap_or("0").to_owned();
+        let parts: Vec<String> = tree::entries(status, "hard")
+            .filter(|(name, _)| name.starts_with("limits") == limits)
+            .map(|(name, hard)| {
+                format!("{name}: {}/{}", amount(tree::get(used, name)), amount(hard))
+            })
+            .collect();
+        json!(parts.join(", "))
+    };
+    vec![json!(name(object)), column(false), column(true), age(object, now)]
 }
 
 pub(super) fn namespace(object: &Value, now: Timestamp) -> Vec<Value> {

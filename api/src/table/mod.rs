@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 use crate::tree;
 
 mod access;
+mod autoscaling;
+mod batch;
 mod core;
 pub mod duration;
 mod master;
 mod network;
+mod networking;
 mod node;
 mod pod;
+mod storage;
 mod workload;
 
 /// One column of a table, as `metav1.TableColumnDefinition`.
@@ -95,6 +99,8 @@ pub(crate) struct Printer {
 static GENERIC: &[Column] =
     &[NAME, Column { name: "Age", kind: "date", format: "", priority: 0, description: AGE_TEXT }];
 
+const NETWORKING: &str = "networking.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 macro_rules! printer {
@@ -117,6 +123,35 @@ static PRINTERS: &[Printer] = &[
     printer!("discovery.k8s.io", "EndpointSlice", network::SLICE, network::slice),
     printer!("apps", "Deployment", workload::DEPLOYMENT, workload::deployment),
     printer!("apps", "ReplicaSet", workload::REPLICA_SET, workload::replica_set),
+    printer!("", "ResourceQuota", core::QUOTA, core::quota),
+    printer!("", "PodTemplate", workload::POD_TEMPLATE, workload::pod_template),
+    printer!("", "ReplicationController", workload::REPLICA_SET, workload::replication_controller),
+    printer!("", "PersistentVolume", storage::VOLUME, storage::volume),
+    printer!("", "PersistentVolumeClaim", storage::CLAIM, storage::claim),
+    printer!("apps", "DaemonSet", workload::DAEMON_SET, workload::daemon_set),
+    printer!("apps", "StatefulSet", workload::STATEFUL_SET, workload::stateful_set),
+    printer!("apps", "ControllerRevision", workload::REVISION, workload::revision),
+    printer!(
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+        autoscaling::AUTOSCALER,
+        autoscaling::autoscaler
+    ),
+    printer!("policy", "PodDisruptionBudget", autoscaling::BUDGET, autoscaling::budget),
+    printer!(NETWORKING, "Ingress", networking::INGRESS, networking::ingress),
+    printer!(NETWORKING, "IngressClass", networking::CLASS, networking::class),
+    printer!(NETWORKING, "NetworkPolicy", networking::POLICY, networking::policy),
+    printer!(NETWORKING, "IPAddress", networking::ADDRESS, networking::address),
+    printer!(NETWORKING, "ServiceCIDR", networking::RANGE, networking::range),
+    printer!("node.k8s.io", "RuntimeClass", storage::RUNTIME, storage::runtime),
+    printer!(STORAGE, "StorageClass", storage::STORAGE_CLASS, storage::storage_class),
+    printer!(STORAGE, "VolumeAttributesClass", storage::ATTRIBUTES, storage::attributes),
+    printer!(STORAGE, "VolumeAttachment", storage::ATTACHMENT, storage::attachment),
+    printer!(STORAGE, "CSIDriver", storage::DRIVER, storage::driver),
+    printer!(STORAGE, "CSINode", storage::NODE, storage::node),
+    printer!(STORAGE, "CSIStorageCapacity", storage::CAPACITY, storage::capacity),
+    printer!("batch", "Job", batch::JOB, batch::job),
+    printer!("batch", "CronJob", batch::CRON_JOB, batch::cron_job),
     printer!("autoscaling", "Scale", workload::SCALE, workload::scale),
     printer!("coordination.k8s.io", "Lease", core::LEASE, core::lease),
     printer!(RBAC, "Role", access::ROLE, access::role),

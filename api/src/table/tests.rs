@@ -281,9 +281,202 @@ fn columns_are_upstreams() {
         }
         let show =
             |c: &Column| format!("{go_type}\t{}\t{}\t{}\t{}", c.name, c.kind, c.format, c.priority);
-        let got: Vec<String> = printer.columns.iter().map(show).collect();
+        let mut got: Vec<String> = printer.columns.iter().map(show).collect();
+        if printer.kind == "CSIDriver" {
+            got.truncate(4); // upstream appends the others in code, which the list does not have
+        }
         assert_eq!(got, want);
     }
+}
+
+#[test]
+fn jobs() {
+    let job = |status: Value| {
+        json!({"spec": {"completions": 3, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}, "status": status})
+    };
+    let check_job = |status: Value, want: &str| {
+        check("batch", "Job", job(status), &format!("x | {want} | 10m | c | i | a=b"));
+    };
+    check_job(json!({}), "Running | 0/3 | ");
+    check_job(json!({"startTime": CREATED, "succeeded": 1}), "Running | 1/3 | 10m");
+    check_job(
+        json!({"startTime": CREATED, "completionTime": "2026-01-01T00:01:05Z", "succeeded": 3,
+            "conditions": [{"type": "Complete", "status": "True"}]}),
+        "Complete | 3/3 | 65s",
+    );
+    check_job(
+        json!({"conditions": [{"type": "Suspended", "status": "True"}]}),
+        "Suspended | 0/3 | ",
+    );
+    check(
+        "batch",
+        "Job",
+        json!({"spec": {"parallelism": 2}, "status": {"succeeded": 1}}),
+        "x | Running | 1/1 of 2 |  | 10m |  |  | <none>",
+    );
+    check(
+        "batch",
+        "CronJob",
+        json!({"spec": {"schedule": "@hourly", "suspend": true}, "status": {"active": [{}],
+            "lastScheduleTime": "2026-01-01T00:05:00Z"}}),
+        "x | @hourly | <none> | True | 1 | 5m | 10m |  |  | <none>",
+    );
+}
+
+#[test]
+fn sets_and_revisions() {
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"spec": {"nodeSelector": {"k": "v"}, "containers": [{"name": "c", "image": "i"}]}}});
+    check(
+        "apps",
+        "DaemonSet",
+        json!({"spec": spec, "status": {"desiredNumberScheduled": 5, "currentNumberScheduled": 4,
+            "numberReady": 3, "updatedNumberScheduled": 2, "numberAvailable": 1}}),
+        "x | 5 | 4 | 3 | 2 | 1 | k=v | 10m | c | i | a=b",
+    );
+    check(
+        "apps",
+        "StatefulSet",
+        json!({"spec": spec, "status": {"readyReplicas": 2}}),
+        "x | 2/3 | 10m | c | i",
+    );
+    let owner =
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "controller": true});
+    check(
+        "apps",
+        "ControllerRevision",
+        json!({"revision": 7, "metadata": {"ownerReferences": [owner]}}),
+        "x | daemonset.apps/d | 7 | 10m",
+    );
+    check("apps", "ControllerRevision", json!({"revision": 7}), "x | <none> | 7 | 10m");
+}
+
+#[test]
+fn quotas_volumes_and_controllers() {
+    check(
+        "",
+        "ResourceQuota",
+        json!({"status": {"hard": {"limits.cpu": "2", "pods": "10", "requests.cpu": "1"}, "used": {"pods": "3"}}}),
+        "x | pods: 3/10, requests.cpu: 0/1 | limits.cpu: 0/2 | 10m",
+    );
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    check("", "PodTemplate", json!({"template": template}), "x | c | i | a=b");
+    check(
+        "",
+        "ReplicationController",
+        json!({"spec": {"replicas": 3, "selector": {"a": "b"}, "template": template},
+            "status": {"replicas": 2, "readyReplicas": 1}}),
+        "x | 3 | 2 | 1 | 10m | c | i | a=b",
+    );
+    check(
+        "",
+        "PersistentVolume",
+        json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "n", "name": "c"},
+            "storageClassName": "s", "volumeMode": "Block"}, "status": {"phase": "Bound"}}),
+        "x | 1Gi | RWO,RWX | Retain | Bound | n/c | s | <unset> |  | 10m | Block",
+    );
+    let claim = |spec: Value| {
+        json!({"spec": spec, "status": {"phase": "Pending", "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOncePod"]}})
+    };
+    check(
+        "",
+        "PersistentVolumeClaim",
+        claim(json!({"volumeMode": "Filesystem"})),
+        "x | Pending |  |  |  |  | <unset> | 10m | Filesystem",
+    );
+    check(
+        "",
+        "PersistentVolumeClaim",
+        claim(json!({"volumeName": "v", "storageClassName": "s"})),
+        "x | Pending | v | 1Gi | RWOP | s | <unset> | 10m | <unset>",
+    );
+}
+
+#[test]
+fn autoscalers_and_budgets() {
+    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "minReplicas": 1, "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 80}}},
+            {"type": "Pods", "pods": {"target": {"averageValue": "5"}}},
+            {"type": "Object", "object": {"target": {"value": "5"}}}]});
+    let status = json!({"currentReplicas": 2, "currentMetrics":
+        [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 30}}}]});
+    let kind = "HorizontalPodAutoscaler";
+    check(
+        "autoscaling",
+        kind,
+        json!({"spec": spec, "status": status}),
+        "x | Deployment/d | cpu: 30%/80%, <unknown>/5 + 1 more... | 1 | 3 | 2 | 10m",
+    );
+    let old = json!({"apiVersion": "autoscaling/v1", "spec": {"scaleTargetRef": {"kind": "K", "name": "d"},
+        "maxReplicas": 3, "targetCPUUtilizationPercentage": 50}});
+    check("autoscaling", kind, old, "x | K/d | cpu: <unknown>/50% | <unset> | 3 | 0 | 10m");
+    check(
+        "policy",
+        "PodDisruptionBudget",
+        json!({"spec": {"minAvailable": 2}, "status": {"disruptionsAllowed": 1}}),
+        "x | 2 | N/A | 1 | 10m",
+    );
+}
+
+#[test]
+fn kinds_of_networking() {
+    let group = "networking.k8s.io";
+    let rule = |host: &str| json!({"host": host});
+    check(
+        group,
+        "Ingress",
+        json!({"spec": {"ingressClassName": "c", "tls": [{}],
+            "rules": [rule("a"), rule("b"), rule("c"), rule("d"), rule("e")]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "2.2.2.2"}, {"hostname": "1.example"}]}}}),
+        "x | c | a,b,c + 2 more... | 1.example,2.2.2.2 | 80, 443 | 10m",
+    );
+    check(group, "Ingress", json!({}), "x | <none> | * |  | 80 | 10m");
+    let parameters = json!({"apiGroup": "g", "kind": "K", "name": "n"});
+    check(
+        group,
+        "IngressClass",
+        json!({"spec": {"controller": "e.com/c", "parameters": parameters}}),
+        "x | e.com/c | K.g/n | 10m",
+    );
+    check(group, "NetworkPolicy", json!({"spec": {"podSelector": {}}}), "x | <none> | 10m");
+    check(
+        group,
+        "IPAddress",
+        json!({"spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}}),
+        "x | services/n/s",
+    );
+    check(group, "ServiceCIDR", json!({"spec": {"cidrs": ["a", "b"]}}), "x | a,b | 10m");
+}
+
+#[test]
+fn kinds_of_storage() {
+    let group = "storage.k8s.io";
+    let default = json!({"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}});
+    check(
+        group,
+        "StorageClass",
+        json!({"metadata": default, "provisioner": "p", "volumeBindingMode": "Immediate"}),
+        "x (default) | p | Delete | Immediate | false | 10m",
+    );
+    check(group, "VolumeAttributesClass", json!({"driverName": "d"}), "x | d | 10m");
+    check(
+        group,
+        "VolumeAttachment",
+        json!({"spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+        "x | a | v | n | false | 10m",
+    );
+    check(
+        group,
+        "CSIDriver",
+        json!({"spec": {"volumeLifecycleModes": ["Persistent", "Ephemeral"]}}),
+        "x | true | false | false | <unset> | false | Persistent,Ephemeral | 10m",
+    );
+    check(group, "CSINode", json!({"spec": {"drivers": [{}]}}), "x | 1 | 10m");
+    check(group, "CSIStorageCapacity", json!({"storageClassName": "s"}), "x | s | <unset>");
+    check("node.k8s.io", "RuntimeClass", json!({"handler": "h"}), "x | h | 10m");
 }
 
 proptest! {

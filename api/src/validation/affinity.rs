@@ -55,7 +55,8 @@ fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// A selector of nodes.
+pub(super) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
     let path = path.child("nodeSelectorTerms");
     let terms = tree::list(selector, "nodeSelectorTerms");
     if terms.is_empty() {

@@ -94,6 +94,25 @@ pub fn dns1123_subdomain(text: &str) -> Problems {
     problems
 }
 
+/// A subdomain below any name: `*.example.com`.
+#[must_use]
+pub fn wildcard_subdomain(text: &str) -> Problems {
+    let mut problems = Problems::new();
+    if text.len() > SUBDOMAIN_MAX {
+        problems.push(too_long(SUBDOMAIN_MAX));
+    }
+    if !text.strip_prefix("*.").is_some_and(is_subdomain) {
+        problems.push(explain(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, \
+             which must consist of lower case alphanumeric characters, '-' or '.' and end with an \
+             alphanumeric character",
+            &format!(r"\*\.{SUBDOMAIN_FORMAT}"),
+            &["*.example.com"],
+        ));
+    }
+    problems
+}
+
 /// An RFC 1035 label of at most 63 bytes.
 #[must_use]
 pub fn dns1035_label(text: &str) -> Problems {

@@ -184,7 +184,7 @@ fn gated_pod(spec: &mut Value, before: &Value, errors: &mut Errors) {
 }
 
 /// The paths that differ with both values, one a line, `-` before the old and `+` before the new.
-fn differences(new: &Value, old: &Value) -> String {
+pub(super) fn differences(new: &Value, old: &Value) -> String {
     let mut out = Vec::new();
     walk(new, old, "spec", &mut out);
     out.join("\n")

@@ -45,7 +45,8 @@ fn is_huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
-fn is_native(name: &str) -> bool {
+/// Kubernetes' own.
+pub(super) fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
@@ -56,7 +57,8 @@ pub(super) fn is_extended(name: &str) -> bool {
         && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn can_overcommit(name: &str) -> bool {
+/// More may be used than was asked for.
+pub(super) fn can_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge_pages(name)
 }
 
@@ -76,7 +78,8 @@ pub(super) fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Er
     quantity
 }
 
-fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+/// The name of something that containers have limits of.
+pub(super) fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
     let before = errors.len();
     qualified(name, path, errors);
     let malformed = errors.len() > before;
@@ -94,6 +97,74 @@ fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
         let detail = "doesn't follow extended resource name standard";
         errors.push(Error::invalid(path, name, detail));
     }
+}
+
+/// The name of any resource.
+pub(super) fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    qualified(name, path, errors);
+    let standard = STANDARD.contains(&name) || is_quota_huge_page(name);
+    if errors.len() == before && !name.contains('/') && !standard {
+        let detail = "must be a standard resource type or fully qualified";
+        errors.push(Error::invalid(path, name, detail));
+    }
+    errors.len() == before
+}
+
+fn is_quota_huge_page(name: &str) -> bool {
+    is_huge_pages(name) || name.starts_with("requests.hugepages-")
+}
+
+/// A resource without a domain that quotas count.
+pub(super) fn is_quota_resource(name: &str) -> bool {
+    let only_here = ["services.nodeports", "services.loadbalancers"];
+    (STANDARD.contains(&name) && name != "storage")
+        || only_here.contains(&name)
+        || is_quota_huge_page(name)
+}
+
+/// The name of a resource that a quota counts.
+pub(super) fn quota_resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    qualified(name, path, errors);
+    if !name.contains('/') && !is_quota_resource(name) {
+        if errors.len() == before && !STANDARD.contains(&name) {
+            let detail = "must be a standard resource type or fully qualified";
+            errors.push(Error::invalid(path, name, detail));
+        }
+        errors.push(Error::invalid(path, name, "must be a standard resource for quota"));
+    }
+}
+
+/// An amount that is not negative, and whole where things are counted (`ValidateResourceQuantityValue`).
+pub(super) fn quantity_value(name: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let quantity = Quantity::from_json(value).unwrap_or_default();
+    if quantity.sign() < 0 {
+        errors.push(Error::invalid(path, quantity.to_string(), super::NOT_NEGATIVE));
+    }
+    if (INTEGER.contains(&name) || is_extended(name)) && !quantity.is_whole() {
+        errors.push(Error::invalid(path, quantity.to_string(), "must be an integer"));
+    }
+}
+
+/// An amount above zero; says whether it is.
+pub(super) fn positive(value: &Value, path: &Path<'_>, errors: &mut Errors) -> bool {
+    let quantity = Quantity::from_json(value).unwrap_or_default();
+    if quantity.sign() <= 0 {
+        errors.push(Error::invalid(path, quantity.to_string(), "must be greater than zero"));
+    }
+    quantity.sign() > 0
+}
+
+/// An amount that is one at all; says whether it is.
+pub(super) fn basic(value: &Value, path: &Path<'_>, errors: &mut Errors) -> bool {
+    let quantity = Quantity::from_json(value).unwrap_or_default();
+    let fine = quantity.value() >= 0;
+    if !fine {
+        let detail = "must be a valid resource quantity";
+        errors.push(Error::invalid(path, quantity.value(), detail));
+    }
+    fine
 }
 
 /// Requests and limits of a container, and the resource claims it uses.

@@ -9,8 +9,15 @@ use crate::tree;
 use proptest::prelude::*;
 use serde_json::json;
 
+mod autoscaler;
+mod batch;
+mod core_more;
+mod more;
+mod networking;
 mod rare;
 mod resize;
+mod storage;
+mod workload_set;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const KINDS: [(&str, &str); 20] = [
@@ -36,8 +43,13 @@ const KINDS: [(&str, &str); 20] = [
     ("autoscaling", "Scale"),
 ];
 
-fn cluster_scoped(kind: &str) -> bool {
-    matches!(kind, "Namespace" | "Node" | "ClusterRole" | "ClusterRoleBinding" | "PriorityClass")
+/// All kinds with rules.
+fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KINDS.iter().chain(more::MORE).copied()
+}
+
+fn cluster_scoped(group: &str, kind: &str) -> bool {
+    resource::by_kind(group, "v1", kind).is_some_and(|def| !def.namespaced)
 }
 
 /// A minimal valid object of each kind, defaulted and prepared for creation.
@@ -66,11 +78,11 @@ fn valid(group: &str, kind: &str) -> Value {
         (_, "RoleBinding") => binding("Role"),
         (_, "ClusterRoleBinding") => binding("ClusterRole"),
         (_, "PriorityClass") => json!({"value": 7}),
-        _ => json!({}),
+        _ => more::valid(group, kind),
     };
     let mut metadata =
         json!({"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"});
-    if !cluster_scoped(kind) {
+    if !cluster_scoped(group, kind) {
         tree::set(&mut metadata, "namespace", "ns");
     }
     tree::set(&mut object, "metadata", metadata);
@@ -125,7 +137,7 @@ const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower ca
 
 #[test]
 fn the_valid_object_of_each_kind_is_valid() {
-    for (group, kind) in KINDS {
+    for (group, kind) in kinds() {
         let object = valid(group, kind);
         assert_eq!(show(&create(group, "v1", kind, &object)), "", "{kind}");
         let mut new = object.clone();
@@ -727,7 +739,7 @@ fn small_kinds() {
 #[test]
 fn populated_objects_are_judged() {
     let Some(folder) = crate::upstream::folder("roundtrip") else { return };
-    for (group, kind) in KINDS {
+    for (group, kind) in kinds() {
         let package = if group.is_empty() { "core" } else { group };
         let path = folder.join(format!("{package}.v1.{kind}.json"));
         let bytes = std::fs::read(&path).expect("a fully populated object of each kind");
@@ -773,7 +785,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn validation_is_total(object in any_object(), other in any_object()) {
-        for (group, kind) in KINDS {
+        for (group, kind) in kinds() {
             let mut base = valid(group, kind);
             json_patch::merge(&mut base, &object);
             for new in [&object, &base] {

@@ -117,14 +117,15 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
         for field in fields {
             required(source, field, &path, errors);
         }
-        details(name, source, &path, errors);
+        source_details(name, source, &path, errors);
     }
     if !found {
         errors.push(Error::required(path, "must specify a volume type"));
     }
 }
 
-fn details(name: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// What a source needs beside the texts that must not be empty.
+pub(super) fn source_details(name: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
     match name {
         "emptyDir" => {
             let limit = Quantity::from_json(tree::get(source, "sizeLimit")).unwrap_or_default();
@@ -251,12 +252,18 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const KNOWN: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-    let modes: Vec<&str> = tree::texts(spec, "accessModes").collect();
-    if modes.is_empty() {
+/// Access modes of a claim: some, and known ones.
+pub(super) fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if tree::list(spec, "accessModes").is_empty() {
         errors.push(Error::required(path, "at least 1 access mode is required"));
     }
+    modes(spec, path, errors);
+}
+
+/// Known access modes.
+pub(super) fn modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const KNOWN: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    let modes: Vec<&str> = tree::texts(spec, "accessModes").collect();
     for mode in modes.iter().filter(|mode| !KNOWN.contains(mode)) {
         errors.push(Error::not_supported(path, *mode, &KNOWN));
     }
@@ -447,7 +454,7 @@ pub(super) fn descending(target: &str, path: &Path<'_>, errors: &mut Errors) {
     no_backsteps(target, path, errors);
 }
 
-fn no_backsteps(target: &str, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn no_backsteps(target: &str, path: &Path<'_>, errors: &mut Errors) {
     if target.split('/').any(|part| part == "..") {
         errors.push(Error::invalid(path, target, "must not contain '..'"));
     }

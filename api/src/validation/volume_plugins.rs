@@ -140,13 +140,23 @@ fn quobyte(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     required(source, "volume", path, errors);
 }
 
-fn csi(source: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let driver = tree::text(source, "driver");
-    let own = path.child("driver");
-    if driver.len() > CSI_DRIVER_MAX {
-        errors.push(Error::too_long(&own, CSI_DRIVER_MAX));
+/// The name of a CSI driver; it has to be there.
+pub(super) fn csi_driver(driver: &str, path: &Path<'_>, errors: &mut Errors) {
+    if driver.is_empty() {
+        errors.push(Error::required(path, ""));
     }
-    invalid_each(&own, driver, names::dns1123_subdomain(&driver.to_lowercase()), errors);
+    csi_name(driver, path, errors);
+}
+
+fn csi_name(driver: &str, path: &Path<'_>, errors: &mut Errors) {
+    if driver.len() > CSI_DRIVER_MAX {
+        errors.push(Error::too_long(path, CSI_DRIVER_MAX));
+    }
+    invalid_each(path, driver, names::dns1123_subdomain(&driver.to_lowercase()), errors);
+}
+
+fn csi(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    csi_name(tree::text(source, "driver"), &path.child("driver"), errors);
     let reference = tree::get(source, "nodePublishSecretRef");
     if !reference.is_null()
         && required(reference, "name", &path.child("nodePublishSecretRef"), errors)

@@ -121,7 +121,8 @@ fn rolling_update(rolling: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn count_or_percent(value: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// A count, or a percentage.
+pub(super) fn count_or_percent(value: &Value, path: &Path<'_>, errors: &mut Errors) {
     match value {
         Value::String(text) => {
             let digits = text.strip_suffix('%').unwrap_or_default();
@@ -180,11 +181,15 @@ pub(crate) fn deployment_status(new: &Value, old: &Value, errors: &mut Errors) {
         "collisionCount",
     ];
     counts(after, &parts, errors);
-    let name = "collisionCount";
+    not_decremented(after, before, "collisionCount", errors);
+}
+
+/// A count of a status that only grows.
+pub(super) fn not_decremented(after: &Value, before: &Value, name: &str, errors: &mut Errors) {
     let (now, then) = (tree::int_opt(after, name), tree::int_opt(before, name));
     if then.is_some() && now < then {
-        let value = tree::get(after, name).clone();
-        errors.push(Error::invalid(&STATUS.child(name), value, "cannot be decremented"));
+        let now = now.unwrap_or(0);
+        errors.push(Error::invalid(&STATUS.child(name), now, "cannot be decremented"));
     }
 }
 

@@ -15,10 +15,14 @@ mod address;
 mod network;
 mod pod;
 mod secret;
+mod storage;
+mod workload;
 
-pub(crate) use network::{endpoint_slice, endpoints, service};
+pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
+pub(crate) use storage::{claim, persistent_volume};
+pub(crate) use workload::{cron_job, daemon_set, job, pod_template, stateful_set};
 
 /// Where warnings are collected.
 pub(crate) type Warnings = Vec<String>;

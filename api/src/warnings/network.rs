@@ -6,6 +6,7 @@ use super::{Warnings, address};
 use crate::field::Path;
 use crate::text::quote;
 use crate::tree;
+use crate::validation::ingress::CLASS;
 
 const SPEC: Path<'static> = Path::new("spec");
 const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
@@ -113,6 +114,43 @@ pub(crate) fn endpoint_slice(slice: &Value, _: Option<&Value>, warnings: &mut Wa
         let list = path.child("addresses");
         for (j, text) in tree::texts(endpoint, "addresses").enumerate() {
             address::ip(text, &list.index(j), warnings);
+        }
+    }
+}
+
+/// An ingress whose class is only named by an annotation.
+pub(crate) fn ingress(ingress: &Value, old: Option<&Value>, warnings: &mut Warnings) {
+    let annotations = tree::at(ingress, &["metadata", "annotations"]);
+    let field = tree::has(tree::get(ingress, "spec"), "ingressClassName");
+    if old.is_none() && tree::has(annotations, CLASS) && !field {
+        warnings.push(format!(
+            "annotation {} is deprecated, please use 'spec.ingressClassName' instead",
+            quote(CLASS)
+        ));
+    }
+}
+
+/// Ranges of a policy that are oddly written.
+pub(crate) fn network_policy(policy: &Value, _: Option<&Value>, warnings: &mut Warnings) {
+    let spec = tree::get(policy, "spec");
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        let list = SPEC.child(direction);
+        for (i, rule) in tree::list(spec, direction).iter().enumerate() {
+            let path = list.index(i);
+            let path = path.child(peers);
+            for (j, peer) in tree::list(rule, peers).iter().enumerate() {
+                let block = tree::get(peer, "ipBlock");
+                let path = path.index(j);
+                let path = path.child("ipBlock");
+                if block.is_null() {
+                    continue;
+                }
+                address::range(tree::text(block, "cidr"), &path.child("cidr"), warnings);
+                let path = path.child("except");
+                for (k, text) in tree::texts(block, "except").enumerate() {
+                    address::range(text, &path.index(k), warnings);
+                }
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ const ANNOTATIONS: [(&str, &str); 3] = [
         "non-functional in v1.11+; use the \"sysctls\" field instead",
     ),
 ];
-const VOLUMES: [(&str, &str); 9] = [
+pub(super) const VOLUMES: [(&str, &str); 9] = [
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -87,17 +87,24 @@ pub(crate) fn replica_set(object: &Value, old: Option<&Value>, warnings: &mut Wa
 }
 
 fn workload(object: &Value, old: Option<&Value>, warnings: &mut Warnings) {
-    match old {
-        None => host_name(object, "Pod names and hostnames", warnings),
-        Some(old) => {
-            let generation = |object| tree::int(tree::get(object, "metadata"), "generation");
-            if generation(object) == generation(old) {
-                return;
-            }
-        }
+    if old.is_none() {
+        host_name(object, "Pod names and hostnames", warnings);
     }
-    let template = tree::at(object, &["spec", "template"]);
-    Template { path: Path::new("spec.template"), is_pod: false, pod: template }.collect(warnings);
+    if rises(object, old) {
+        let pod = tree::at(object, &["spec", "template"]);
+        template(pod, Path::new("spec.template"), warnings);
+    }
+}
+
+/// Whether the object is new, or its generation another one.
+pub(super) fn rises(object: &Value, old: Option<&Value>) -> bool {
+    let generation = |object| tree::int(tree::get(object, "metadata"), "generation");
+    old.is_none_or(|old| generation(object) != generation(old))
+}
+
+/// The template of a workload's pods.
+pub(super) fn template(template: &Value, path: Path<'_>, warnings: &mut Warnings) {
+    Template { path, is_pod: false, pod: template }.collect(warnings);
 }
 
 /// A pod, or the template of some.
@@ -226,7 +233,7 @@ fn node_labels(spec: &Value, path: &Path<'_>, warnings: &mut Warnings) {
 }
 
 /// Values are only looked at where validation does not refuse them.
-fn node_term(term: &Value, values: bool, path: &Path<'_>, warnings: &mut Warnings) {
+pub(super) fn node_term(term: &Value, values: bool, path: &Path<'_>, warnings: &mut Warnings) {
     let list = path.child("matchExpressions");
     for (i, expression) in tree::list(term, "matchExpressions").iter().enumerate() {
         let path = list.index(i);

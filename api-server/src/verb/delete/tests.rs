@@ -45,6 +45,19 @@ fn grace_is_only_shortened() {
 }
 
 #[test]
+fn jobs_leave_their_pods_when_nothing_is_said() {
+    let jobs = quorate_api::resource::lookup("batch", "v1", "jobs").unwrap();
+    let job = json!({"metadata": {"name": "j"}});
+    let object = marked(plan(jobs, &job, &DeleteOptions::default(), at(0)));
+    assert_eq!(object["metadata"]["finalizers"], json!(["orphan"]));
+    let background =
+        DeleteOptions { propagation: Some("Background".to_owned()), ..Default::default() };
+    assert_eq!(plan(jobs, &job, &background, at(0)), DeletePlan::Remove);
+    assert_eq!(default_warning(jobs, &background), Vec::<String>::new());
+    assert_eq!(default_warning(jobs, &DeleteOptions::default()).len(), 1);
+}
+
+#[test]
 fn propagation_sets_the_finalizers() {
     let map = json!({"metadata": {"name": "m"}});
     for (policy, finalizer) in [("Orphan", "orphan"), ("Foreground", "foregroundDeletion")] {
