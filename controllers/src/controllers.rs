@@ -1,12 +1,14 @@
 //! One file per controller.
 
 mod account_token;
+mod claim;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 pub(crate) mod garbage;
+pub(crate) mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -46,6 +48,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
     match controller {
         Controller::Deployment => deployment::plan(ctx, key),
         Controller::ReplicaSet => replica_set::plan(ctx, key),
+        Controller::Job => job::plan(ctx, key),
         Controller::Namespace => namespace::plan(ctx, key),
         Controller::Garbage => garbage::plan(ctx, key),
         Controller::NodeLifecycle => node_lifecycle::plan(ctx, key),

@@ -20,6 +20,16 @@ pub(crate) const KEYS_PER_TURN_MAX: usize = 256;
 /// plan goes on from what became of them.
 pub(crate) const REPLICA_SET_BURST: usize = 500;
 
+/// Pods that a Job creates or deletes by one plan, and ended pods that it has yet to count at once (upstream's
+/// `MaxPodCreateDeletePerSync` and `MaxUncountedPods`); the next plan goes on.
+pub(crate) const JOB_BURST: usize = 500;
+
+/// First wait of a Job after a pod of it has failed; doubles with each failure in a row up to [`JOB_BACKOFF_MAX`].
+pub(crate) const JOB_BACKOFF_BASE: Duration = Duration::from_secs(10);
+
+/// Longest wait of a Job between two pods that fail.
+pub(crate) const JOB_BACKOFF_MAX: Duration = Duration::from_secs(600);
+
 /// Deletions of one namespace's content by one plan; the next plan goes on.
 pub(crate) const NAMESPACE_DELETIONS_MAX: usize = 500;
 

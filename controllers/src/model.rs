@@ -2,6 +2,8 @@
 //! of ten thousand pods stays small. Writes never go through these types: they are edits of the
 //! stored JSON, so that no field is lost.
 
+mod job;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::selector::LabelSelector;
+
+pub(crate) use job::{Job, JobCondition, JobStatus};
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
@@ -178,6 +182,19 @@ pub(crate) struct PodIp {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerStatus {
     pub(crate) restart_count: i32,
+    pub(crate) state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerState {
+    pub(crate) terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Terminated {
+    pub(crate) finished_at: Option<Timestamp>,
 }
 
 impl Pod {

@@ -108,6 +108,7 @@ pub(crate) fn after(time: Timestamp, by: Duration) -> Timestamp {
 pub(crate) enum Controller {
     Deployment,
     ReplicaSet,
+    Job,
     Namespace,
     Garbage,
     NodeLifecycle,
@@ -131,6 +132,7 @@ impl Controller {
         match self {
             Self::Deployment => "system:serviceaccount:kube-system:deployment-controller",
             Self::ReplicaSet => "system:serviceaccount:kube-system:replicaset-controller",
+            Self::Job => "system:serviceaccount:kube-system:job-controller",
             Self::Namespace => "system:serviceaccount:kube-system:namespace-controller",
             Self::Garbage => "system:serviceaccount:kube-system:generic-garbage-collector",
             Self::NodeLifecycle | Self::NodeZones | Self::NodeIpam => {

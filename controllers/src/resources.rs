@@ -17,6 +17,7 @@ pub(crate) const SERVICE_ACCOUNTS: Resource = Resource("", "serviceaccounts");
 pub(crate) const EVENTS: Resource = Resource("", "events");
 pub(crate) const DEPLOYMENTS: Resource = Resource("apps", "deployments");
 pub(crate) const REPLICA_SETS: Resource = Resource("apps", "replicasets");
+pub(crate) const JOBS: Resource = Resource("batch", "jobs");
 pub(crate) const ENDPOINT_SLICES: Resource = Resource("discovery.k8s.io", "endpointslices");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 

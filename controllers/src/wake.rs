@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::Service;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Key, ObjectKey};
 
-use crate::controllers::{garbage, token_cleaner};
+use crate::controllers::{garbage, job, token_cleaner};
 use crate::model::{Node, Pod};
 use crate::plan::{Controller, WorkKey};
 use crate::resources::{
-    CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, NAMESPACES, NODES, PODS,
+    CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, JOBS, NAMESPACES, NODES, PODS,
     REPLICA_SETS, SECRETS, SERVICE_ACCOUNTS, SERVICES,
 };
 use crate::selector::find;
@@ -74,6 +74,8 @@ fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
     if REPLICA_SETS.is(resource) {
         wake(WorkKey::new(Controller::ReplicaSet, change.key.clone()));
         wake_deployments_of(world, change, wake);
+    } else if JOBS.is(resource) {
+        wake_job(world, change, wake);
     } else if DEPLOYMENTS.is(resource) {
         wake(WorkKey::new(Controller::Deployment, change.key.clone()));
     } else if NODES.is(resource) {
@@ -136,6 +138,16 @@ fn wake_account_tokens(world: &World, change: &Changed, wake: Wake<'_>) {
 fn wake_endpoints(service: &ObjectKey, wake: Wake<'_>) {
     wake(WorkKey::new(Controller::EndpointSlice, SERVICES.at(service)));
     wake(WorkKey::new(Controller::Endpoints, SERVICES.at(service)));
+}
+
+/// When a Job is gone, nobody holds its pods any more.
+fn wake_job(world: &World, change: &Changed, wake: Wake<'_>) {
+    wake(WorkKey::new(Controller::Job, change.key.clone()));
+    if let (Some(old), None) = (&change.old, &change.new) {
+        for pod in world.pods_owned_by(old.uid()) {
+            wake(WorkKey::new(Controller::Job, pod.stored.key.clone()));
+        }
+    }
 }
 
 /// A namespace that is being deleted waits for its content to go.
@@ -226,6 +238,7 @@ fn by_pod(world: &World, change: &ChangedPod, wake: Wake<'_>) {
 /// The ReplicaSet that owns a pod; for one that nobody manages, those that select it. A Deployment
 /// that recreates waits for the pods of its old ReplicaSets to be gone.
 fn wake_managers_of(world: &World, pod: &Object<Pod>, gone: bool, wake: Wake<'_>) {
+    wake_owners(world, &pod.stored, JOBS, Controller::Job, wake);
     for owner in &pod.stored.image.header.owners {
         let Some(key) = world.by_uid(owner).filter(|key| REPLICA_SETS.is(&key.resource)) else {
             continue;
@@ -237,7 +250,16 @@ fn wake_managers_of(world: &World, pod: &Object<Pod>, gone: bool, wake: Wake<'_>
             wake_owners(world, replica_set, DEPLOYMENTS, Controller::Deployment, wake);
         }
     }
+    if job::holds(&pod.object) && !gone {
+        wake(WorkKey::new(Controller::Job, pod.stored.key.clone()));
+    }
     if pod.object.metadata.controller().is_none() {
+        let jobs = world.jobs.snapshot();
+        for job in in_namespace(&jobs, &pod.object.metadata.namespace) {
+            if job.object.spec.selector.selects(&pod.object.metadata.labels) {
+                wake(WorkKey::new(Controller::Job, job.stored.key.clone()));
+            }
+        }
         let replica_sets = world.replica_sets.snapshot();
         for replica_set in in_namespace(&replica_sets, &pod.object.metadata.namespace) {
             if replica_set.object.spec.selector.selects(&pod.object.metadata.labels) {

@@ -17,8 +17,8 @@ use quorate_state_machine::{Key, ObjectKey, ResourceView, View};
 use quorate_store::{Mirror, Typed};
 use tokio::time::Instant;
 
-use crate::model::{Deployment, Node, Pod, ReplicaSet, Taint};
-use crate::resources::{DEPLOYMENTS, LEASES, NODES, PODS, REPLICA_SETS, Resource, SERVICES};
+use crate::model::{Deployment, Job, Node, Pod, ReplicaSet, Taint};
+use crate::resources::{DEPLOYMENTS, JOBS, LEASES, NODES, PODS, REPLICA_SETS, Resource, SERVICES};
 use ownership::Ownership;
 use pods::PodIndex;
 
@@ -67,6 +67,7 @@ pub(crate) struct World {
     view: Arc<View>,
     pub(crate) deployments: Mirror<Deployment>,
     pub(crate) replica_sets: Mirror<ReplicaSet>,
+    pub(crate) jobs: Mirror<Job>,
     pub(crate) nodes: Mirror<Node>,
     pub(crate) services: Mirror<Service>,
     pods: Mirror<Pod>,
@@ -84,6 +85,7 @@ impl Default for World {
             view: Arc::default(),
             deployments: Mirror::new(DEPLOYMENTS.group_resource()),
             replica_sets: Mirror::new(REPLICA_SETS.group_resource()),
+            jobs: Mirror::new(JOBS.group_resource()),
             nodes: Mirror::new(NODES.group_resource()),
             services: Mirror::new(SERVICES.group_resource()),
             pods: Mirror::new(PODS.group_resource()),
@@ -120,6 +122,7 @@ impl World {
         self.follow_nodes(&view, now, instant);
         self.deployments.follow(&view);
         self.replica_sets.follow(&view);
+        self.jobs.follow(&view);
         self.services.follow(&view);
         self.view = view;
         self.note_heartbeats(&all, instant);

@@ -12,6 +12,7 @@ use quorate_state_machine::Key;
 use quorate_store::EventDraft;
 use serde_json::{Value, json};
 
+use super::claim::{self, Manager};
 use crate::limits::REPLICA_SET_BURST;
 use crate::model::{Pod, ReplicaSet, to_value};
 use crate::plan::{Ctx, Plan};
@@ -41,57 +42,27 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
     plan
 }
 
-/// The active pods that are this ReplicaSet's, and how many of its pods are terminating. Matching
-/// pods that nobody manages are adopted, own ones that no longer match are released.
+/// The active pods that are this ReplicaSet's, and how many of its pods are terminating.
 fn claim<'a>(
     ctx: &Ctx<'a>,
     replica_set: &ReplicaSet,
     plan: &mut Plan,
 ) -> (Vec<&'a Object<Pod>>, i32) {
-    let meta = &replica_set.metadata;
-    let selector = &replica_set.spec.selector;
-    let mut active = Vec::new();
-    let mut terminating = 0;
-    for pod in ctx.world.pods_owned_by(&meta.uid) {
-        if !pod.object.metadata.is_controlled_by(&meta.uid) {
-            continue;
-        }
-        if !selector.selects(&pod.object.metadata.labels) {
-            if !meta.terminating() {
-                release(pod, &meta.uid, plan);
-            }
-        } else if pod.object.active() {
-            active.push(pod);
-        } else if pod.object.metadata.terminating() && !pod.object.ended() {
-            terminating += 1;
-        }
-    }
-    if meta.terminating() || selector.is_empty() {
-        return (active, terminating);
-    }
-    for pod in ctx.world.orphan_pods(&meta.namespace) {
-        if pod.object.active() && selector.selects(&pod.object.metadata.labels) {
-            adopt(pod, replica_set, plan);
-            active.push(pod);
-        }
-    }
-    (active, terminating)
-}
-
-fn adopt(pod: &Object<Pod>, replica_set: &ReplicaSet, plan: &mut Plan) {
-    let mut object = to_value(&pod.stored);
-    let owner = json!(replica_set.metadata.as_controller("apps/v1", "ReplicaSet"));
-    match object["metadata"]["ownerReferences"].as_array_mut() {
-        Some(owners) => owners.push(owner),
-        None => object["metadata"]["ownerReferences"] = json!([owner]),
-    }
-    plan.update(&pod.stored, object, "");
-}
-
-fn release(pod: &Object<Pod>, uid: &str, plan: &mut Plan) {
-    let mut object = to_value(&pod.stored);
-    super::garbage::remove_owners(&mut object, |owner| owner == uid);
-    plan.update(&pod.stored, object, "");
+    let manager = Manager {
+        meta: &replica_set.metadata,
+        api_version: "apps/v1",
+        kind: "ReplicaSet",
+        selector: &replica_set.spec.selector,
+        adopts: Pod::active,
+        adopting: claim::as_it_is,
+        releasing: claim::as_it_is,
+    };
+    let (active, ended): (Vec<_>, Vec<_>) =
+        manager.pods(ctx, plan).into_iter().partition(|pod| pod.object.active());
+    let terminating =
+        |pod: &&&Object<Pod>| pod.object.metadata.terminating() && !pod.object.ended();
+    let terminating = ended.iter().filter(terminating).count();
+    (active, i32::try_from(terminating).unwrap_or(i32::MAX))
 }
 
 /// Creates what is missing or deletes what is too much.
