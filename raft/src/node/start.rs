@@ -21,6 +21,7 @@ use crate::apply::{self, ApplyThread};
 use crate::codec::DiskIdentity;
 use crate::config::{Config, Timing};
 use crate::error::{Fatal, StartError};
+use crate::host::Host;
 use crate::host::Runtime;
 use crate::limits::{APPEND_ENTRIES_MAX, SNAPSHOT_INSTALL_MAX};
 use crate::log::directory;
@@ -176,6 +177,16 @@ fn adopt(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(listener)
 }
 
+/// Another network than the machine's needs no listener.
+fn listening(
+    listener: std::net::TcpListener,
+    host: &dyn Host,
+) -> std::io::Result<(Option<tokio::net::TcpListener>, SocketAddr)> {
+    let address = listener.local_addr()?;
+    let own = host.network().is_none();
+    Ok((if own { Some(adopt(listener)?) } else { None }, address))
+}
+
 /// On Raft's own runtime from here on.
 async fn assemble(
     config: Config,
@@ -192,16 +203,8 @@ async fn assemble(
     let raft_config = openraft_config(&config)?;
     let shared = log.shared().clone();
     let host = config.host;
-    let listen = || {
-        let address = config.listener.local_addr()?;
-        // Another network needs no listener.
-        let own = host.network().is_none();
-        Ok((if own { Some(adopt(config.listener)?) } else { None }, address))
-    };
-    let (listener, peer_address): (_, SocketAddr) = listen().map_err(|source| StartError::Io {
-        path: config.data_dir.clone(),
-        action: "listen for peers",
-        source,
+    let (listener, peer_address) = listening(config.listener, &*host).map_err(|source| {
+        StartError::Io { path: config.data_dir.clone(), action: "listen for peers", source }
     })?;
     let meters = shared.meters.clone();
     let applied = apply.applied.clone();
