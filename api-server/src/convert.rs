@@ -1,5 +1,5 @@
-//! Kinds that are kept as another kind's objects, or in another version: events of `events.k8s.io/v1` are core events with
-//! other field names, autoscalers of `autoscaling/v1` are kept as v2.
+//! Kinds that are kept as another kind's objects, or in another version: events of `events.k8s.io/v1` are core events
+//! with other field names, autoscalers of `autoscaling/v1` are kept as v2.
 
 pub(crate) use quorate_api::convert::{to_served, to_stored};
 

@@ -90,3 +90,60 @@ async fn a_deployment_by_kubectl() {
     assert_eq!((code, out.as_str()), (1, "no\n"));
     world.server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_kinds_by_kubectl() {
+    if !has_kubectl() {
+        return;
+    }
+    let world = World::start().await;
+    world.default_account("default").await;
+    for (args, want) in [
+        ("create job once --image=i:1 -- true", "job.batch/once created"),
+        (
+            "create cronjob hourly --image=i:1 --schedule=@hourly -- true",
+            "cronjob.batch/hourly created",
+        ),
+        ("create job now --from=cronjob/hourly", "job.batch/now created"),
+        ("create quota few --hard=pods=2,count/jobs.batch=9", "resourcequota/few created"),
+        (
+            "create pdb one --selector=a=b --min-available=50%",
+            "poddisruptionbudget.policy/one created",
+        ),
+        (
+            "create ingress web --rule=a.example/*=web:80 --class=c",
+            "ingress.networking.k8s.io/web created",
+        ),
+        ("create deployment web --image=i:1", "deployment.apps/web created"),
+        (
+            "autoscale deployment web --min=2 --max=5 --cpu-percent=70",
+            "horizontalpodautoscaler.autoscaling/web autoscaled",
+        ),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let out = world.kubectl_ok(&args).await;
+        assert_eq!(out.trim_end(), want, "{args:?}");
+    }
+    for (args, want) in [
+        ("get jobs once", "once   Running   0/1"),
+        ("get cronjobs", "@hourly    <none>     False     0        <none>"),
+        ("get hpa", "Deployment/web   cpu: <unknown>/70%   2         5         0"),
+        ("get pdb", "one    50%             N/A               0"),
+        ("get ingress", "web    c       a.example             80"),
+        ("describe job once", "Completion Mode:  NonIndexed"),
+        ("describe cronjob hourly", "Concurrency Policy:            Allow"),
+        // Nobody counts yet: what is described comes from the status.
+        ("get quota few -o yaml", "count/jobs.batch"),
+        ("describe hpa web", "resource cpu on pods"),
+        ("describe ingress web", "a.example"),
+        ("explain statefulset.spec.ordinals", "KIND:       StatefulSet"),
+        ("get all", "job.batch/once"),
+        ("delete job once", "job.batch \"once\" deleted"),
+        ("patch cronjob hourly -p {\"spec\":{\"suspend\":true}}", "cronjob.batch/hourly patched"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let out = world.kubectl_ok(&args).await;
+        assert!(out.contains(want), "{args:?}: {out}");
+    }
+    world.server.shutdown().await;
+}

@@ -254,6 +254,7 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
 fn is_at_rest(job: &Value) -> bool {
     let status = tree::get(job, "status");
     tree::flag(tree::get(job, "spec"), "suspend")
+        && tree::int(status, "active") == 0
         && (!tree::has(status, "startTime") || super::job_status::is_true(status, "Suspended"))
 }
 

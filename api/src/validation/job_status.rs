@@ -57,12 +57,15 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     finished(&write, errors);
     index_texts(&write, errors);
     let status = write.new;
-    if write.changes("terminating") && tree::int(status, "terminating") > 0 && is_finished(status) {
+    let ends = is_finished(status) && !is_finished(write.old);
+    let left = tree::int(status, "terminating") > 0 && is_finished(status);
+    if (ends || write.changes("terminating")) && left {
         let detail = "terminating>0 is invalid for finished job";
         let number = tree::int(status, "terminating");
         errors.push(Error::invalid(&STATUS.child("terminating"), number, detail));
     }
-    if write.changes("ready") && tree::int(status, "ready") > tree::int(status, "active") {
+    let counted = write.changes("ready") || write.changes("active");
+    if counted && tree::int(status, "ready") > tree::int(status, "active") {
         let detail = "cannot set more ready pods than active";
         errors.push(Error::invalid(&STATUS.child("ready"), tree::int(status, "ready"), detail));
     }
