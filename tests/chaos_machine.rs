@@ -426,7 +426,7 @@ workload: {kinds: [register, append, leases], clients: 6, keys: 4}
 schedule:
 - {at: 1s, for: 1s, fault: kill, target: leader}
 - {at: 4s, for: 1s, fault: restore}
-- {at: 6s, for: 1s, fault: pause, target: any}
+- {at: 9s, for: 1s, fault: pause, target: any}
 expect: {healed_within: 60s}
 ");
     assert_eq!(code, Some(0), "{report:#}");
@@ -450,7 +450,7 @@ masters: 3
 workload: {kinds: [register, append], clients: 6, keys: 4}
 schedule:
 - {at: 1s, for: 1s, fault: kill, target: leader}
-- {at: 4s, for: 1s, fault: quorum-lost}
+- {at: 9s, for: 1s, fault: quorum-lost}
 expect: {healed_within: 60s}
 ");
     assert_eq!(code, Some(0), "{report:#}");

@@ -29,6 +29,9 @@ pub struct Disaster {
     pub told: Vec<String>,
     /// Of the state that goes on, as the backup or the survivor says.
     pub at: Revision,
+    /// Up to here everything that was acknowledged is in it for certain. That is all of it, but for a survivor behind
+    /// whose back another has led: what it took last as leader may stand where the others have something else.
+    pub certain: Revision,
     /// The newest that anybody was told before it.
     pub newest: Revision,
     /// What each master listed afterwards.
@@ -109,7 +112,7 @@ pub fn check(evidence: &Evidence) -> Option<Check> {
     }
     for list in lists {
         found.extend(wrong_in(list, &expected, *newest));
-        found.extend(lost_in(list, writes, *at));
+        found.extend(lost_in(list, writes, (disaster.certain, *at)));
     }
     found.extend(disaster.watches.iter().filter(|watch| watch.told != "410").map(|watch| {
         let Watched { by, from, told } = watch;
@@ -178,27 +181,37 @@ fn wrong_in(list: &Listed, expected: &Expected, newest: Revision) -> Vec<String>
 }
 
 /// What should have survived of the last writes, and has not; or the other way round.
-fn lost_in(list: &Listed, writes: &[Write], at: Revision) -> Vec<String> {
-    let mut objects: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
+fn lost_in(list: &Listed, writes: &[Write], (certain, at): (Revision, Revision)) -> Vec<String> {
+    let mut objects: BTreeMap<&str, Kept> = BTreeMap::new();
     for Write { object, value, acknowledged } in writes {
-        let (kept, open) = objects.entry(object).or_default();
+        let kept = objects.entry(object).or_default();
+        kept.tried = kept.tried.max(*value);
         match acknowledged {
-            Some(revision) if *revision <= at => *kept = (*kept).max(*value),
+            Some(revision) if *revision <= certain => kept.least = kept.least.max(*value),
             Some(_) => {}
-            None => *open = Some(*value),
+            None => kept.open = Some(*value),
         }
     }
     let found = |name: &str| list.values.get(name).copied().unwrap_or_default();
-    let wrong = objects.into_iter().filter(|(name, (kept, open))| {
+    let wrong = objects.into_iter().filter(|(name, kept)| {
         let found = found(name);
-        found != *kept && Some(found) != *open
+        let may_be_more = certain < at && (kept.least..=kept.tried).contains(&found);
+        found != kept.least && Some(found) != kept.open && !may_be_more
     });
     wrong
-        .map(|(name, (kept, _))| {
+        .map(|(name, Kept { least, .. })| {
             let (by, found) = (&list.by, found(name));
-            format!("{by}: {name} holds {found}; up to revision {at}, which is there, {kept} was written")
+            format!("{by}: {name} holds {found}; up to revision {certain}, which is there, {least} was written")
         })
         .collect()
+}
+
+/// What an object must hold, may hold in spite of that, and can hold at most.
+#[derive(Debug, Default)]
+struct Kept {
+    least: u64,
+    open: Option<u64>,
+    tried: u64,
 }
 
 #[cfg(test)]
@@ -235,10 +248,13 @@ mod tests {
     fn what_the_survivor_had_is_kept_and_no_more_is_lost() {
         let write = |value, acknowledged| Write { object: "w".to_owned(), value, acknowledged };
         let writes = [write(1, Some(10)), write(2, Some(20)), write(3, Some(30)), write(4, None)];
-        let lost = |found: u64, at| lost_in(&listed(&[], &[("w", found)]), &writes, at).len();
+        let lost = |found: u64, at| lost_in(&listed(&[], &[("w", found)]), &writes, (at, at)).len();
         assert_eq!([lost(3, 30), lost(2, 25), lost(4, 30), lost(4, 25)], [0; 4]);
         assert_eq!([lost(2, 30), lost(3, 25), lost(1, 20), lost(5, 30)], [1; 4]);
-        assert_eq!(lost_in(&listed(&[], &[]), &writes, 5).len(), 0, "nothing of it was there");
-        assert_eq!(lost_in(&listed(&[], &[]), &writes, 10).len(), 1);
+        assert_eq!(lost_in(&listed(&[], &[]), &writes, (5, 5)).len(), 0, "nothing of it was there");
+        assert_eq!(lost_in(&listed(&[], &[]), &writes, (10, 10)).len(), 1);
+        // Another led behind the survivor's back: it may hold what nobody else took, and lack what others did.
+        let old = |found: u64| lost_in(&listed(&[], &[("w", found)]), &writes, (20, 30)).len();
+        assert_eq!([old(1), old(2), old(3), old(4), old(5)], [1, 0, 0, 0, 1]);
     }
 }

@@ -87,26 +87,28 @@ impl Masters {
             bail!("{fault}: not all masters run at the end of the faults");
         }
         let (mut told, mut writes) = (Vec::new(), Vec::new());
-        let (newest, at, first) = match (fault, self.nuisances.saved.clone()) {
+        let (newest, (certain, at), first) = match (fault, self.nuisances.saved.clone()) {
             (Fault::Restore, None) => return Ok(None),
             (Fault::Restore, Some(saved)) => {
                 let newest = self.newest(0, shared).await?;
                 self.ask_to_end(&all).await?;
                 let first = all.choose_by(seed);
                 self.restore_backup(first, &saved, &mut told).await?;
-                (newest, saved.at, first)
+                (newest, (saved.at, saved.at), first)
             }
             _ => {
                 let last = LastWrites::start(shared, (&all, self.tls()), |one| self.api(*one));
                 tokio::time::sleep(LAST_WRITES).await;
-                let lost = self.lose_majority(seed, &mut told).await?;
+                let (lost, certain, led) = self.lose_majority(seed, &mut told).await?;
                 writes = last.end().await?;
                 let survivors: Vec<usize> =
                     all.iter().copied().filter(|one| !lost.contains(one)).collect();
                 self.ask_to_end(&survivors).await?;
-                let (first, at) = self.recover(&survivors, &mut told).await?;
+                let (first, term, at) = self.recover(&survivors, &mut told).await?;
                 let acknowledged = writes.iter().filter_map(|write| write.acknowledged);
-                (acknowledged.max().unwrap_or(at).max(at), at, first)
+                // Whoever follows the last leader, or is it, has a beginning of its log.
+                let certain = if Some(term) == led { at } else { certain.min(at) };
+                (acknowledged.max().unwrap_or(at).max(at), (certain, at), first)
             }
         };
         self.begin_anew(first).await?;
@@ -115,6 +117,7 @@ impl Masters {
             fault,
             told,
             at,
+            certain,
             newest,
             lists: Vec::new(),
             watches: Vec::new(),
@@ -157,19 +160,22 @@ impl Masters {
     }
 
     /// Kills as few as the others cannot do without, all at once, and empties their disks. The others hung for a moment
-    /// before, so that they lack something.
+    /// before, so that they lack something. Who was lost, up to which revision a survivor had applied before, and in
+    /// which term those were who are lost.
     async fn lose_majority(
         &mut self,
         seed: u64,
         told: &mut Vec<String>,
-    ) -> anyhow::Result<Vec<usize>> {
+    ) -> anyhow::Result<(Vec<usize>, Revision, Option<u64>)> {
         let mut lost: Vec<usize> = (0..self.count).collect();
         lost.shuffle(&mut StdRng::seed_from_u64(seed));
         let survivors = lost.split_off(self.count / 2 + 1);
+        let certain = self.most(&survivors, "revision").await.unwrap_or_default();
         for survivor in &survivors {
             self.pause(*survivor)?;
         }
         tokio::time::sleep(LAST_WRITES).await;
+        let led = self.most(&lost, "term").await;
         self.kill(&lost, Act::Killed).await?;
         for survivor in &survivors {
             self.resume(*survivor)?;
@@ -179,7 +185,17 @@ impl Masters {
         }
         let names: Vec<&str> = lost.iter().map(|master| self.name(*master)).collect();
         told.push(format!("the disks of {} are gone for good", names.join(", ")));
-        Ok(lost)
+        Ok((lost, certain, led))
+    }
+
+    /// The most that some masters say of something; `None` when one does not answer.
+    async fn most(&self, masters: &[usize], field: &str) -> Option<u64> {
+        let mut most = None;
+        for master in masters {
+            let status = timeout(CONNECT_MAX, self.status(*master)).await.ok()?.ok()?;
+            most = most.max(Some(status[field].as_u64()?));
+        }
+        most
     }
 
     fn empty_disk(&mut self, master: usize) -> anyhow::Result<()> {
@@ -187,12 +203,12 @@ impl Masters {
         self.shims.as_ref().map_or(Ok(()), |shims| shims.forget_unsynced(master))
     }
 
-    /// A new cluster of the survivor that has most; who, and up to which revision.
+    /// A new cluster of the survivor that has most; who, its last entry's term, and up to which revision.
     async fn recover(
         &mut self,
         survivors: &[usize],
         told: &mut Vec<String>,
-    ) -> anyhow::Result<(usize, Revision)> {
+    ) -> anyhow::Result<(usize, u64, Revision)> {
         let mut best: Option<((u64, u64), usize, Revision)> = None;
         for master in survivors {
             let data = self.masters[*master].data.clone();
@@ -218,7 +234,7 @@ impl Masters {
             "{} goes on alone with entries up to {index} of term {term}, revision {at}",
             self.name(first)
         ));
-        Ok((first, at))
+        Ok((first, term, at))
     }
 
     /// Starts the first master of the new cluster, and lets the others join it with nothing.
