@@ -178,7 +178,8 @@ struct RunArgs {
     /// Chooses the faults and what clients do [default: the scenario's, or a random one, printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join, rotate-ca, short-lived, restore, quorum-lost]
+    /// Kinds of faults, comma-separated [default: all that can be had but disk-full, disk-lies, rollback, join,
+    /// rotate-ca, short-lived, restore, quorum-lost]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "scenario")]
     faults: Vec<Fault>,
     /// Kinds of clients, comma-separated [default: registers, and two others drawn from the seed]
@@ -570,8 +571,8 @@ fn possible(masters: usize, args: &RunArgs, say: fn(&str)) -> anyhow::Result<Vec
     }
     // Disks that can be filled are in memory, of one that lies nobody can be saved, one that goes back may be noticed
     // only after a short fault, a run with joins begins with fewer masters, and authorities are changed only while
-    // all masters are there, certificates that live for seconds are used in all of a run, and who takes the cluster back
-    // ends it: only who asks gets them.
+    // all masters are there, certificates that live for seconds are used in all of a run, and who takes the cluster
+    // back ends it: only who asks gets them.
     let has = |wanted: Need| lacks.iter().all(|(need, _)| *need != wanted);
     let can = |fault: &Fault| {
         let never = [

@@ -1,6 +1,6 @@
-//! A cluster that goes on from an earlier state, a backup or what one survivor had, has exactly that: every change up to
-//! its revision, none that is later; its revisions go on after all that anybody was told, and who watches from before is
-//! told that the past is gone (410). What was acknowledged after that revision is lost, as is meant.
+//! A cluster that goes on from an earlier state, a backup or what one survivor had, has exactly that: every change up
+//! to its revision, none that is later; its revisions go on after all that anybody was told, and who watches from
+//! before is told that the past is gone (410). What was acknowledged after that revision is lost, as is meant.
 //!
 //! Source: `docs/runbooks/backup-and-restore.md`, `docs/runbooks/quorum-loss.md`. The state of a revision is put
 //! together from all that watchers were sent and clients were answered, as for the other checks.

@@ -1,5 +1,5 @@
-//! Changes of the members, asked of whichever master does them, as `quorate masters` asks: until one has, or it is certain
-//! that nobody will.
+//! Changes of the members, asked of whichever master does them, as `quorate masters` asks: until one has, or it is
+//! certain that nobody will.
 
 use std::time::{Duration, Instant};
 

@@ -26,8 +26,8 @@ pub trait Renewal: Send + Sync + 'static {
     /// In words for people; the one that there is stays.
     async fn renew(&self, master: Channel) -> Result<Tls, String>;
 
-    /// When the certificate's time is over and no master takes it any more: another one, had without it. `None` while its
-    /// time is not over.
+    /// When the certificate's time is over and no master takes it any more: another one, had without it. `None` while
+    /// its time is not over.
     ///
     /// # Errors
     /// In words for people, with what to do.
