@@ -47,12 +47,10 @@ impl Connection {
     fn open() -> io::Result<Self> {
         let (connection, handle, _) = new_connection()?;
         let ended = Arc::new(AtomicBool::new(false));
-        let noted = ended.clone();
+        let watched = Watched { _noted: Noted(ended.clone()), connection };
         let task = tokio::spawn(async move {
-            let connection = std::pin::pin!(connection);
-            // Dropped before the connection is: who hears that it ended knows that this was no answer.
-            let _noted = Noted(noted);
-            connection.await;
+            let mut watched = watched;
+            (&mut watched.connection).await;
         });
         Ok(Self { handle, task, ended })
     }
@@ -67,6 +65,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Its fields are dropped in this order: who hears that the connection ended knows that this was no answer.
+struct Watched<C> {
+    _noted: Noted,
+    connection: C,
 }
 
 struct Noted(Arc<AtomicBool>);
