@@ -392,6 +392,19 @@ fn an_address_that_somebody_else_has_is_not_taken() {
     assert!(vip.field.has("m0", V4), "the leader defends it");
 }
 
+/// The kernel keeps the address there all the same.
+#[test]
+fn a_link_without_carrier_is_an_alarm_until_it_is_back() {
+    let mut vip = Vip::start(&[V4], &[]);
+    until("it is held", PATIENCE, || vip.field.has("m0", V4));
+    step("the cable is pulled");
+    vip.field.ip("switch", "link set m0 down");
+    vip.masters[0].says("eth0 is down, or has no carrier");
+    assert!(vip.field.has("m0", V4));
+    vip.field.ip("switch", "link set m0 up");
+    until("the alarm is over", PATIENCE, || vip.status(0)["alarms"].as_array().unwrap().is_empty());
+}
+
 #[test]
 fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     let mut vip = Vip::start(&[BOTH, V4, BOTH], &[]);
@@ -406,14 +419,15 @@ fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     vip.masters[1] = vip.run(1, &["--vip", BOTH, "--listen", "[::]:7443"]);
     vip.masters[0].says("others are at 10.0.0.11:7443");
     assert!(vip.masters[1].stop().success());
-    step("a process that was killed has left addresses, one of an earlier setting");
+    step("a process that was killed has left an address, and another cluster has one here");
     for left in [V4, "10.0.0.99"] {
         let left =
             format!("addr add {left}/32 dev eth0 valid_lft 600 preferred_lft 0 label eth0:qvip");
         vip.field.ip("m1", &left);
     }
     vip.again(1);
-    assert!(!vip.field.has("m1", V4) && !vip.field.has("m1", "10.0.0.99"), "what was left is gone");
+    assert!(!vip.field.has("m1", V4), "what was left is gone");
+    assert!(vip.field.has("m1", "10.0.0.99"), "what is not ours stays");
     until("that is over, too", PATIENCE, || !alarm(&vip));
 
     let refused = |vip: &Vip, wrapped: &[&str], more: &[&str]| {
@@ -442,4 +456,9 @@ fn what_cannot_work_is_refused_at_the_start_and_differences_are_told() {
     vip.field.ip("client", &format!("addr add {V4}/24 dev eth0"));
     let said = own(&vip, &["--vip", V4]);
     assert!(said.contains("this machine has that address for good"), "{said}");
+    vip.field.ip("client", &format!("addr del {V4}/24 dev eth0"));
+    let leased = format!("addr add {V4}/24 dev eth0 valid_lft 600 preferred_lft 300");
+    vip.field.ip("client", &leased);
+    let said = own(&vip, &["--vip", V4]);
+    assert!(said.contains("from elsewhere, for a time (DHCP?)"), "{said}");
 }

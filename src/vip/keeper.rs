@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Users;
 use super::frames::{self, Mac, Said};
-use super::netlink::{LIFETIME_SECONDS, Netlink};
+use super::netlink::Netlink;
 use super::others::Others;
 use super::place::Place;
-use super::wire::{Link, Listener};
+use super::schedule::Schedule;
+use super::wire::{self, Link, Listener};
 
 /// The leader looks at its lease this often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -29,33 +30,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The kernel is asked to keep the address this often.
-const RENEW_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const RENEW_INTERVAL: Duration = Duration::from_millis(500);
 
-/// When it is announced, counted from when it was taken; after the last of them each [`ANNOUNCE_INTERVAL`].
-const ANNOUNCE_AT: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_millis(3500),
-    Duration::from_secs(5),
-];
-
-/// For hosts that missed all of these.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// So long after it was taken, the one before may still answer for it: who asks is told at once where it is now.
-const CONTESTED: Duration = Duration::from_secs(LIFETIME_SECONDS as u64 + 2);
-
-/// Answers to others are no more frequent.
-const DEFEND_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Against a host that is no master (RFC 5227, 2.4): defending more often would be a quarrel without end.
-const QUARREL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What could not be taken is tried again after this.
+/// What could not be taken is tried again after this...
 const RETRY: Duration = Duration::from_millis(500);
+
+/// ...and while another host has it, after twice as long each time, up to this.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What is wrong is said once, and when it is something else then, no more often than this.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Who gave it up for so short a time has heard of no other.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -75,8 +59,9 @@ pub struct Keeper {
     masters: Masters,
     connections: MovingAddresses,
     held: Option<Held>,
-    /// Not before.
-    retry_at: Instant,
+    retry: Retry,
+    /// When it was last said what is wrong.
+    told_at: Option<Instant>,
     /// When it was held here last.
     left_at: Option<Instant>,
 }
@@ -86,12 +71,34 @@ struct Held {
     link: Link,
     /// IPv4 only: for IPv6 every packet would have to be looked at.
     listener: Option<Listener>,
-    since: Instant,
     renewed: Instant,
-    /// How many announcements were made in their time.
-    announced: usize,
-    announced_at: Instant,
+    schedule: Schedule,
     quarrel: Option<Instant>,
+}
+
+/// When it may be tried again to take an address.
+#[derive(Debug)]
+struct Retry {
+    at: Instant,
+    /// How long is waited against another host the next time.
+    pause: Duration,
+}
+
+impl Retry {
+    fn new() -> Self {
+        Self { at: Instant::now(), pause: RETRY }
+    }
+
+    /// Something failed here, which may be better in a moment.
+    fn soon(&mut self) {
+        self.at = Instant::now() + RETRY;
+    }
+
+    /// Another host has it.
+    fn later(&mut self) {
+        self.at = Instant::now() + self.pause;
+        self.pause = RETRY_MAX.min(self.pause * 2);
+    }
 }
 
 impl Held {
@@ -103,21 +110,11 @@ impl Held {
     }
 }
 
-/// When announcement number `number` is due, after the address was taken.
-fn announce_after(number: usize) -> Duration {
-    let last = ANNOUNCE_AT[ANNOUNCE_AT.len() - 1];
-    ANNOUNCE_AT.get(number).copied().unwrap_or_else(|| {
-        let more = u32::try_from(number - (ANNOUNCE_AT.len() - 1)).unwrap_or(u32::MAX);
-        last.saturating_add(ANNOUNCE_INTERVAL.saturating_mul(more))
-    })
-}
-
 impl Keeper {
     pub fn new(place: Place, netlink: Arc<Netlink>, others: Others, users: &Users) -> Self {
         let (masters, connections) = (users.masters.clone(), users.connections.clone());
-        let retry_at = Instant::now();
-        let (held, left_at) = (None, None);
-        Self { place, netlink, others, masters, connections, held, retry_at, left_at }
+        let (held, left_at, told_at, retry) = (None, None, None, Retry::new());
+        Self { place, netlink, others, masters, connections, held, retry, told_at, left_at }
     }
 
     /// Runs until `stop`; then the address is gone.
@@ -138,9 +135,9 @@ impl Keeper {
                     let polite = stops || !leads;
                     self.leave(&held, if polite { GRACE } else { Duration::ZERO }).await;
                 }
-                None if may && !stops && Instant::now() >= self.retry_at => self.take().await,
+                None if may && !stops && Instant::now() >= self.retry.at => self.take().await,
                 // What was wrong is the next leader's to say.
-                None if !leads => self.fine(),
+                None if !leads || stops => self.over(),
                 None => {}
             }
             if stops && self.held.is_none() {
@@ -161,6 +158,7 @@ impl Keeper {
         let ip = self.place.net.addr();
         let tried = async {
             let link = Link::of(&self.place.interface)?;
+            self.tell_links(&link);
             // Where it has just been a master's, clients wait for it, and strangers would have been heard.
             let here = self.left_at.is_some_and(|left| left.elapsed() < AGAIN);
             if here || self.others.held_lately(ip) {
@@ -176,7 +174,10 @@ impl Keeper {
         };
         let link = match tried.await {
             Err(error) => return self.trouble(format!("it cannot be asked for: {error}")),
-            Ok((Some(mac), _)) => return self.trouble(used_by(&mac)),
+            Ok((Some(mac), _)) => {
+                self.trouble(used_by(&mac));
+                return self.retry.later();
+            }
             Ok((None, link)) => link,
         };
         // Another may lead since it was asked.
@@ -189,21 +190,17 @@ impl Keeper {
         }
         let now = Instant::now();
         tracing::info!(address = %ip, interface = self.place.interface, "this master holds the virtual address");
-        self.fine();
+        self.over();
         self.masters.note_vips(|vips| {
             vips.held.insert(ip);
             vips.taken += 1;
         });
-        let mut held = Held {
-            link,
-            listener: None,
-            since: now,
-            renewed: now,
-            announced: 0,
-            announced_at: now,
-            quarrel: None,
-        };
+        let schedule = Schedule::new(now);
+        let mut held = Held { link, listener: None, renewed: now, schedule, quarrel: None };
         held.listen(ip);
+        if !held.link.runs {
+            self.trouble(down(&self.place.interface));
+        }
         self.stay(held).await;
     }
 
@@ -211,39 +208,66 @@ impl Keeper {
     async fn stay(&mut self, mut held: Held) {
         let now = Instant::now();
         if now.duration_since(held.renewed) >= RENEW_INTERVAL {
-            match self.netlink.hold(held.link.index, &self.place).await {
-                Ok(()) => {
-                    held.renewed = now;
-                    held.listen(self.place.net.addr());
-                }
-                Err(error) => {
-                    // The interface may have gone, and have come again as another one.
-                    self.trouble(format!(
-                        "it can no longer be set on {}: {error}",
-                        self.place.interface
-                    ));
-                    return self.leave(&held, Duration::ZERO).await;
-                }
+            if let Err(why) = self.renew(&mut held).await {
+                // The interface may have gone, and have come again as another one.
+                self.leave(&held, Duration::ZERO).await;
+                return self.trouble(why);
             }
+            held.renewed = now;
         }
-        if now.duration_since(held.since) >= announce_after(held.announced) {
-            held.announced += 1;
-            self.announce(&mut held);
+        if held.schedule.due(now) {
+            self.announce(&held);
         }
         if held.quarrel.is_some_and(|last| now.duration_since(last) >= QUARREL_MEMORY) {
             held.quarrel = None;
-            self.fine();
+            if held.link.runs {
+                self.over();
+            }
         }
         self.held = Some(held);
     }
 
+    /// The kernel renews it also where nobody on the link can hear of it: that is looked at here.
+    async fn renew(&mut self, held: &mut Held) -> Result<(), String> {
+        let interface = self.place.interface.clone();
+        let no_longer = |error: &dyn std::fmt::Display| {
+            format!("it can no longer be set on {interface}: {error}")
+        };
+        let set = self.netlink.hold(held.link.index, &self.place).await;
+        set.map_err(|error| no_longer(&error))?;
+        let link = Link::of(&interface).map_err(|error| no_longer(&error))?;
+        if link.mac != held.link.mac {
+            self.tell_links(&link);
+        }
+        let (ran, same) = (held.link.runs, link.mac == held.link.mac);
+        held.link = link;
+        match (ran, held.link.runs) {
+            (_, false) => self.trouble(down(&interface)),
+            (false, true) if held.quarrel.is_none() => self.over(),
+            _ => {}
+        }
+        // Whoever is on the link now has not heard of it there.
+        if held.link.runs && !(ran && same) {
+            held.schedule = Schedule::new(Instant::now());
+        }
+        held.listen(self.place.net.addr());
+        Ok(())
+    }
+
+    /// The others are to know under which hardware addresses this machine answers, also those that it has since its
+    /// start.
+    fn tell_links(&self, link: &Link) {
+        let Ok(mut links) = wire::own_macs() else { return };
+        links.insert(link.mac);
+        self.masters.note_vips(|vips| vips.links = links);
+    }
+
     /// Never without the lease: who has hung and goes on hears of the next one's address first.
-    fn announce(&self, held: &mut Held) {
+    fn announce(&self, held: &Held) {
         if !self.masters.holds_lease() {
             return;
         }
         let ip = self.place.net.addr();
-        held.announced_at = Instant::now();
         if let Err(error) = held.link.send(&frames::announcements(ip, held.link.mac)) {
             tracing::warn!(address = %ip, %error, "the virtual address could not be announced");
         }
@@ -253,27 +277,24 @@ impl Keeper {
     fn answer(&mut self, heard: io::Result<Said>) {
         let Some(mut held) = self.held.take() else { return };
         let now = Instant::now();
-        let pause = now.duration_since(held.announced_at);
-        match heard {
+        let announce = match heard {
             Err(error) => {
                 tracing::debug!(%error, "what is said of the virtual address is no longer heard");
                 held.listener = None;
+                false
             }
-            Ok(Said::Has(mac)) if mac == held.link.mac => {}
+            Ok(Said::Has(mac)) if mac == held.link.mac => false,
             Ok(Said::Has(mac)) if !self.others.has(&mac) => {
                 held.quarrel = Some(now);
                 self.trouble(used_by(&mac));
-                if pause >= QUARREL_INTERVAL {
-                    self.announce(&mut held);
-                }
+                held.schedule.quarrelled(now)
             }
-            Ok(said) => {
-                // The kernel of the one before may answer, too: the last word is this one's.
-                let contested = said != Said::Asks || now.duration_since(held.since) < CONTESTED;
-                if contested && pause >= DEFEND_INTERVAL {
-                    self.announce(&mut held);
-                }
-            }
+            Ok(Said::Has(_)) => held.schedule.claimed(now),
+            // The kernel of the one before may answer, too: the last word is this one's.
+            Ok(Said::Asks) => held.schedule.asked(now),
+        };
+        if announce {
+            self.announce(&held);
         }
         self.held = Some(held);
     }
@@ -290,23 +311,42 @@ impl Keeper {
         self.masters.note_vips(|vips| {
             vips.held.remove(&ip);
         });
+        // What was wrong while it was held was of this stay.
+        self.over();
     }
 
-    /// Says once what is wrong. What could not be taken is not tried again at once.
+    /// Says what is wrong. What could not be taken is not tried again at once.
     fn trouble(&mut self, why: String) {
-        self.retry_at = Instant::now() + RETRY;
+        self.retry.soon();
         let ip = self.place.net.addr();
         let key = ip.to_string();
-        if self.masters.vips().troubles.get(&key) != Some(&why) {
+        let now = Instant::now();
+        if to_tell(self.masters.vips().troubles.get(&key), &why, self.told_at, now) {
             tracing::warn!(address = %ip, why, "the virtual address is in trouble");
+            self.told_at = Some(now);
             self.masters.note_vips(|vips| drop(vips.troubles.insert(key, why)));
         }
     }
 
-    fn fine(&self) {
+    /// Nothing is wrong now, or it is no longer this master's to say.
+    fn over(&mut self) {
+        self.retry.pause = RETRY;
         let key = self.place.net.addr().to_string();
         self.masters.note_vips(|vips| drop(vips.troubles.remove(&key)));
     }
+}
+
+/// Two hosts that both use the address would otherwise be a line for each frame of theirs.
+fn to_tell(before: Option<&String>, why: &str, told: Option<Instant>, now: Instant) -> bool {
+    let lately = told.is_some_and(|told| now.duration_since(told) < TELL_INTERVAL);
+    before.is_none_or(|before| before != why && !lately)
+}
+
+fn down(interface: &str) -> String {
+    format!(
+        "{interface} is down, or has no carrier: nobody on its link hears of it. See to the cable or the switch, `ip \
+         link show {interface}`, or let another master lead (`quorate masters transfer-leader`)"
+    )
 }
 
 fn used_by(mac: &Mac) -> String {
@@ -330,19 +370,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_announced_often_at_first_and_then_each_minute() {
-        let seconds: Vec<f64> =
-            (0..10).map(|number| announce_after(number).as_secs_f64()).collect();
-        assert_eq!(seconds, [0.0, 0.1, 0.3, 1.0, 2.0, 3.5, 5.0, 65.0, 125.0, 185.0]);
+    fn what_is_wrong_is_said_at_once_and_what_else_is_no_more_often_than_so() {
+        let (now, told) = (Instant::now() + TELL_INTERVAL, Instant::now());
+        let a = "a".to_owned();
+        assert!(
+            to_tell(None, "a", None, told) && to_tell(None, "a", Some(told), told),
+            "it is new"
+        );
+        assert!(!to_tell(Some(&a), "b", Some(told), told), "two that alternate");
+        assert!(to_tell(Some(&a), "b", Some(told), now));
+        assert!(!to_tell(Some(&a), "a", Some(told), now), "it is known");
     }
 
-    #[test]
-    fn it_is_announced_once_more_when_the_one_before_has_surely_lost_it() {
-        let over = Duration::from_secs(u64::from(LIFETIME_SECONDS));
-        assert!(
-            ANNOUNCE_AT.iter().any(|at| *at > over),
-            "the kernel of a hung one answers until then"
-        );
-        assert!(RENEW_INTERVAL * 3 < over, "two renewals may be missed");
+    #[tokio::test(start_paused = true)]
+    async fn who_is_in_the_way_is_asked_less_and_less_often() {
+        let mut retry = Retry::new();
+        let waited: Vec<Duration> = (0..5)
+            .map(|_| {
+                retry.later();
+                retry.at - Instant::now()
+            })
+            .collect();
+        assert_eq!(waited, [RETRY, RETRY * 2, RETRY * 4, RETRY * 8, RETRY_MAX]);
+        retry.soon();
+        assert_eq!(retry.at - Instant::now(), RETRY);
     }
 }

@@ -7,17 +7,21 @@
 //!
 //! * [`setting`]: what the options ask for.
 //! * [`place`]: on which interface of this machine, and whether it may be set there.
+//! * [`kernel`]: a connection to the kernel that comes back.
 //! * [`netlink`]: setting it, with a lifetime, and taking it away.
 //! * [`frames`]: the packets that tell other hosts, and ask them.
 //! * [`wire`]: sending and hearing those.
 //! * [`others`]: what the other masters say of theirs.
+//! * [`schedule`]: when it is announced.
 //! * [`keeper`]: holds an address while this master leads, and only then.
 
 mod frames;
 mod keeper;
+mod kernel;
 mod netlink;
 mod others;
 pub mod place;
+mod schedule;
 pub mod setting;
 mod wire;
 
@@ -25,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api_server::MovingAddresses;
-use quorate_store::{Masters, Store};
+use quorate_store::{Change, Masters, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +41,9 @@ pub use setting::Setting;
 
 /// A master that stops waits so long for another to lead.
 const HANDOVER_MAX: Duration = Duration::from_secs(3);
+
+/// Of that it waits so long for who is fit to lead: one that is silent is not waited for.
+const FIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a start has found out.
 pub struct Prepared {
@@ -58,8 +65,8 @@ pub struct Users {
 pub async fn look(setting: &Setting, advertise: &str) -> anyhow::Result<Prepared> {
     place::refuse_powerless()?;
     let (places, warnings) = place::find(setting, advertise)?;
-    let netlink = Arc::new(Netlink::open()?);
-    netlink.refuse_permanent(&places).await?;
+    let netlink = Arc::new(Netlink::default());
+    netlink.refuse_foreign(&places).await?;
     Ok(Prepared { places, netlink, warnings })
 }
 
@@ -74,7 +81,9 @@ impl Prepared {
         let Users { masters, store, .. } = users;
         masters.note_vips(|vips| {
             vips.set = self.places.iter().map(|place| place.net.addr()).collect();
-            vips.links = self.places.iter().map(|place| place.mac).collect();
+            vips.links = wire::own_macs().unwrap_or_default();
+            // These are never left out.
+            vips.links.extend(self.places.iter().map(|place| place.mac));
         });
         let others = Others::default();
         tasks.spawn(others.clone().follow(masters.clone(), stop.clone()));
@@ -90,9 +99,21 @@ pub async fn hand_over(masters: &Masters) {
     if masters.vips().held.is_empty() {
         return;
     }
-    match tokio::time::timeout(HANDOVER_MAX, masters.transfer_leader(None)).await {
-        Ok(Ok(node)) => tracing::info!(%node, "handed leadership over, and the virtual addresses"),
-        Ok(Err(error)) => tracing::info!(%error, "nobody takes the virtual addresses over now"),
+    match tokio::time::timeout(HANDOVER_MAX, to_the_fittest(masters)).await {
+        Ok(Ok(to)) => tracing::info!(to, "handed leadership over, and the virtual addresses"),
+        Ok(Err(why)) => tracing::info!(why, "nobody takes the virtual addresses over now"),
         Err(_) => tracing::warn!("leadership was not taken over in time"),
     }
+}
+
+/// To one without a full or slow disk, when there is one: the others can still lead better than nobody.
+async fn to_the_fittest(masters: &Masters) -> Result<String, String> {
+    if let Ok(Some(to)) = tokio::time::timeout(FIT_MAX, masters.fit_to_lead()).await {
+        match masters.change(&Change::Lead { to: Some(to.clone()) }).await {
+            Ok(_) => return Ok(to),
+            Err(error) => tracing::info!(to, %error, "it does not take leadership over"),
+        }
+    }
+    let taken = masters.transfer_leader(None).await;
+    taken.map(|node| node.to_string()).map_err(|error| error.to_string())
 }

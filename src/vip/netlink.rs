@@ -8,8 +8,9 @@ use futures::TryStreamExt as _;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
-use rtnetlink::{Handle, new_connection};
+use rtnetlink::{Error, Handle};
 
+use super::kernel::{Failed, Kernel};
 use super::place::Place;
 
 /// So long an address stays that nobody renews, in the kernel's whole seconds.
@@ -24,74 +25,80 @@ const LABEL: &str = ":qvip";
 /// Longest label.
 const LABEL_BYTES_MAX: usize = 15;
 
-/// A connection to the kernel; its task ends with it.
-pub struct Netlink {
-    handle: Handle,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Netlink(Kernel);
 
 impl Netlink {
-    /// Opens one. Must be called inside a tokio runtime.
-    pub fn open() -> anyhow::Result<Self> {
-        let (connection, handle, _) =
-            new_connection().context("--vip: the kernel cannot be talked to (netlink)")?;
-        Ok(Self { handle, task: tokio::spawn(connection) })
-    }
-
     /// Sets the address, or renews it. No route, no duplicate detection of the kernel's, and never chosen for what this
     /// machine sends by itself.
-    pub async fn hold(&self, index: u32, place: &Place) -> Result<(), rtnetlink::Error> {
+    pub async fn hold(&self, index: u32, place: &Place) -> Result<(), Failed> {
         let net = place.net;
-        let mut add = self.handle.address().add(index, net.addr(), net.prefix_len()).replace();
         let mut flags = AddressFlags::Noprefixroute;
         let mut lifetime = CacheInfo::default();
         (lifetime.ifa_valid, lifetime.ifa_preferred) = (LIFETIME_SECONDS, 0);
-        let message = add.message_mut();
+        let mut attributes = Vec::new();
         let label = format!("{}{LABEL}", place.interface);
         if net.addr().is_ipv6() {
             flags |= AddressFlags::Nodad;
         } else if label.len() <= LABEL_BYTES_MAX {
-            message.attributes.push(AddressAttribute::Label(label));
+            attributes.push(AddressAttribute::Label(label));
         }
-        message.attributes.extend([
+        attributes.extend([
             AddressAttribute::Flags(flags),
             AddressAttribute::CacheInfo(lifetime),
             AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)),
         ]);
-        add.execute().await
+        let add = |handle: Handle| {
+            let mut add = handle.address().add(index, net.addr(), net.prefix_len()).replace();
+            add.message_mut().attributes.extend(attributes.iter().cloned());
+            add.execute()
+        };
+        self.0.ask(add).await
     }
 
     /// Takes the address away again.
-    pub async fn leave(&self, index: u32, place: &Place) -> Result<(), rtnetlink::Error> {
+    pub async fn leave(&self, index: u32, place: &Place) -> Result<(), Failed> {
         let net = place.net;
-        let mut same = self.handle.address().add(index, net.addr(), net.prefix_len());
-        self.delete(same.message_mut().clone()).await
+        let delete = |handle: Handle| {
+            let same =
+                handle.address().add(index, net.addr(), net.prefix_len()).message_mut().clone();
+            handle.address().del(same).execute()
+        };
+        gone(self.0.ask(delete).await)
     }
 
-    /// Takes away what another process of ours has left: the kernel has not done so yet.
-    pub async fn remove_leftovers(&self, places: &[Place]) -> Result<(), rtnetlink::Error> {
+    /// Takes away what another process of ours has left of these addresses: the kernel has not done so yet. Those of
+    /// another cluster on this machine are not ours.
+    pub async fn remove_leftovers(&self, places: &[Place]) -> Result<(), Failed> {
         let set = |ip| places.iter().any(|place| place.net.addr() == ip);
-        // Where neither mark is kept, an address of ours that has a lifetime is one, too.
-        let ours = |entry: &AddressMessage| is_marked(entry) || address(entry).is_some_and(set);
-        self.remove(|entry| ours(entry) && !is_permanent(entry)).await
+        let left = |entry: &AddressMessage| address(entry).is_some_and(set) && is_ours(entry);
+        for entry in self.entries().await?.into_iter().filter(left) {
+            let delete = |handle: Handle| handle.address().del(entry.clone()).execute();
+            gone(self.0.ask(delete).await)?;
+        }
+        Ok(())
     }
 
-    /// An address that somebody has set for good would be there on a master that does not lead.
-    pub async fn refuse_permanent(&self, places: &[Place]) -> anyhow::Result<()> {
+    /// An address that somebody else has set, or leased, would be there on a master that does not lead.
+    pub async fn refuse_foreign(&self, places: &[Place]) -> anyhow::Result<()> {
         let entries =
             self.entries().await.context("--vip: the addresses of this machine cannot be read")?;
         for place in places {
             let ip = place.net.addr();
-            if entries.iter().any(|entry| address(entry) == Some(ip) && is_permanent(entry)) {
+            let Some(entry) = entries.iter().find(|entry| address(entry) == Some(ip)) else {
+                continue;
+            };
+            if is_permanent(entry) {
                 bail!(
                     "--vip {ip}: this machine has that address for good. Take it away (`ip addr del`, and from the \
                      machine's network configuration): masters set it themselves, on one machine at a time"
+                );
+            }
+            if !is_ours(entry) {
+                bail!(
+                    "--vip {ip}: this machine has that address from elsewhere, for a time (DHCP?). Give an address \
+                     that nobody else gives away: masters set it themselves, on one machine at a time"
                 );
             }
         }
@@ -99,25 +106,16 @@ impl Netlink {
     }
 
     /// All addresses of this machine. The kernel lists them once at a time for each connection: for the start only.
-    async fn entries(&self) -> Result<Vec<AddressMessage>, rtnetlink::Error> {
-        self.handle.address().get().execute().try_collect().await
+    async fn entries(&self) -> Result<Vec<AddressMessage>, Failed> {
+        self.0.ask(|handle| handle.address().get().execute().try_collect()).await
     }
+}
 
-    async fn remove(
-        &self,
-        which: impl Fn(&AddressMessage) -> bool,
-    ) -> Result<(), rtnetlink::Error> {
-        for entry in self.entries().await?.into_iter().filter(which) {
-            self.delete(entry).await?;
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, entry: AddressMessage) -> Result<(), rtnetlink::Error> {
-        match self.handle.address().del(entry).execute().await {
-            Err(rtnetlink::Error::NetlinkError(refused)) if is_gone(refused.raw_code()) => Ok(()),
-            done => done,
-        }
+/// What is gone already was to be.
+fn gone(done: Result<(), Failed>) -> Result<(), Failed> {
+    match done {
+        Err(Failed::Refused(Error::NetlinkError(refused))) if is_gone(refused.raw_code()) => Ok(()),
+        done => done,
     }
 }
 
@@ -146,10 +144,44 @@ fn is_permanent(entry: &AddressMessage) -> bool {
     })
 }
 
-fn is_marked(entry: &AddressMessage) -> bool {
-    entry.attributes.iter().any(|attribute| match attribute {
+/// Set by a master, and for a time. Where the kernel keeps neither mark (IPv6 before 5.18), it is known by the
+/// lifetime: nobody else sets one so short, and never to be chosen.
+fn is_ours(entry: &AddressMessage) -> bool {
+    let marked = entry.attributes.iter().any(|attribute| match attribute {
         AddressAttribute::Protocol(protocol) => *protocol == AddressProtocol::Other(PROTOCOL),
         AddressAttribute::Label(label) => label.ends_with(LABEL),
+        AddressAttribute::CacheInfo(life) => {
+            life.ifa_preferred == 0 && life.ifa_valid <= LIFETIME_SECONDS
+        }
         _ => false,
-    })
+    });
+    marked && !is_permanent(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_marked_or_ends_as_only_ours_does() {
+        let with = |attributes: Vec<AddressAttribute>| {
+            let mut entry = AddressMessage::default();
+            entry.attributes = attributes;
+            is_ours(&entry)
+        };
+        let lasts = |valid, preferred| {
+            let mut life = CacheInfo::default();
+            (life.ifa_valid, life.ifa_preferred) = (valid, preferred);
+            AddressAttribute::CacheInfo(life)
+        };
+        let label = |text: &str| AddressAttribute::Label(text.to_owned());
+        let permanent = AddressAttribute::Flags(AddressFlags::Permanent);
+        assert!(with(vec![label("eth0:qvip"), lasts(600, 0)]));
+        assert!(with(vec![AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL))]));
+        assert!(with(vec![lasts(LIFETIME_SECONDS, 0)]), "an old kernel, IPv6");
+        assert!(!with(vec![label("eth0"), lasts(600, 300)]), "of DHCP");
+        assert!(!with(vec![lasts(2, 2)]), "of DHCP, at the end");
+        assert!(!with(vec![label("eth0:qvip"), permanent]), "set by hand");
+        assert!(!with(Vec::new()));
+    }
 }

@@ -18,8 +18,11 @@ use super::frames::Mac;
 /// They are asked this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// As long as one has never answered.
+/// As long as one has never answered, at first.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Who has not answered so long after the start is away.
+const FIRST: Duration = Duration::from_secs(30);
 
 /// What was said longer ago is not of now: an election, and what else there is to wait for, is over by then.
 const LATELY: Duration = Duration::from_secs(10);
@@ -81,16 +84,22 @@ impl Others {
 
     /// Keeps it up to date until `stop`.
     pub async fn follow(self, masters: Masters, stop: CancellationToken) {
+        let began = Instant::now();
         loop {
             self.ask(&masters).await;
             let known = self.known().masters.len() + 1;
             let all = known >= masters.status().members.len();
             tokio::select! {
-                () = tokio::time::sleep(if all { INTERVAL } else { FIRST_INTERVAL }) => {}
+                () = tokio::time::sleep(interval(all, began.elapsed())) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
+}
+
+/// Until they are asked again, so long after the first time.
+fn interval(all_answered: bool, since: Duration) -> Duration {
+    if all_answered || since >= FIRST { INTERVAL } else { FIRST_INTERVAL }
 }
 
 /// The masters that have other addresses, in words.
@@ -148,6 +157,13 @@ fn note(masters: &Masters, differ: Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_never_answers_is_asked_often_at_first_only() {
+        assert_eq!(interval(false, Duration::ZERO), FIRST_INTERVAL);
+        assert_eq!(interval(true, Duration::ZERO), INTERVAL);
+        assert_eq!(interval(false, FIRST), INTERVAL);
+    }
 
     #[test]
     fn who_has_others_is_named_with_them() {

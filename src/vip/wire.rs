@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::LinkAddr;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, eth, socket_with,
@@ -29,11 +30,40 @@ const PROBE_WAIT: Duration = Duration::from_millis(50);
 /// `ARPHRD_ETHER` of the kernel.
 const ETHERNET: u16 = 1;
 
+/// So many of a machine's hardware addresses are told to the other masters: one with pods has more, of no interest.
+const MACS_MAX: usize = 64;
+
+/// All hardware addresses under which this machine may answer ARP: by default Linux does on each interface for the
+/// addresses of all. Those of interfaces with addresses come first.
+pub fn own_macs() -> io::Result<BTreeSet<Mac>> {
+    let (mut macs, mut addressed) = (Vec::new(), BTreeSet::new());
+    for entry in nix::ifaddrs::getifaddrs()? {
+        let Some(address) = entry.address else { continue };
+        let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
+        match address.as_link_addr() {
+            Some(link) if link.hatype() == ETHERNET => {
+                macs.extend(link.addr().map(|mac| (name, mac)));
+            }
+            Some(_) => {}
+            None => drop(addressed.insert(name)),
+        }
+    }
+    Ok(most_likely(macs, &addressed))
+}
+
+fn most_likely(mut macs: Vec<(String, Mac)>, addressed: &BTreeSet<String>) -> BTreeSet<Mac> {
+    macs.retain(|(_, mac)| *mac != [0; 6]);
+    macs.sort_by_key(|(name, _)| !addressed.contains(name));
+    macs.into_iter().map(|(_, mac)| mac).take(MACS_MAX).collect()
+}
+
 /// The link of an interface, as it is at the moment.
 #[derive(Debug, Clone)]
 pub struct Link {
     pub index: u32,
     pub mac: Mac,
+    /// Whether it is up, and has a carrier.
+    pub runs: bool,
     address: LinkAddr,
 }
 
@@ -42,14 +72,15 @@ impl Link {
     pub fn of(interface: &str) -> io::Result<Self> {
         let found = nix::ifaddrs::getifaddrs()?
             .filter(|entry| entry.interface_name == interface)
-            .find_map(|entry| entry.address?.as_link_addr().copied());
+            .find_map(|entry| Some((entry.flags, *entry.address?.as_link_addr()?)));
         let none =
             |why: &str| io::Error::new(io::ErrorKind::NotFound, format!("{interface} {why}"));
-        let address = found.ok_or_else(|| none("is not there"))?;
+        let (flags, address) = found.ok_or_else(|| none("is not there"))?;
         let mac = address.addr().filter(|_| address.hatype() == ETHERNET);
         let mac = mac.ok_or_else(|| none("is not an Ethernet interface"))?;
         let index = u32::try_from(address.ifindex()).map_err(io::Error::other)?;
-        Ok(Self { index, mac, address })
+        let runs = flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING);
+        Ok(Self { index, mac, runs, address })
     }
 
     /// A socket for whole frames; without a protocol it hears nothing.
@@ -123,5 +154,21 @@ impl Listener {
                 return Ok(said);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_may_answer_are_told_and_not_too_many() {
+        let one = |number: u8| (format!("eth{number}"), [2, 0, 0, 0, 0, number]);
+        let mut all: Vec<_> = (1..=100).map(one).collect();
+        all.push(("none0".to_owned(), [0; 6]));
+        let told = most_likely(all, &BTreeSet::from(["eth100".to_owned(), "none0".to_owned()]));
+        assert_eq!(told.len(), MACS_MAX);
+        assert!(told.contains(&one(100).1) && told.contains(&one(1).1));
+        assert!(!told.contains(&one(99).1) && !told.contains(&[0; 6]));
     }
 }

@@ -66,8 +66,8 @@ impl Alarm {
                  master. If it comes again, replace the machine; if no majority is right, its log says who differs"
             }
             Self::Vip => {
-                "a virtual address (--vip) is used by another host, cannot be set, or is not the same on all masters: its \
-                 log says which"
+                "a virtual address (--vip) is used by another host, cannot be set or heard of, or is not the same on all \
+                 masters: its log says which"
             }
         }
     }

@@ -86,9 +86,10 @@ pub(crate) async fn listen(
                 Some(guest) => {
                     let leave = either(&stop, &guest.leave);
                     let _ended = leave.clone().drop_guard();
+                    let cut = guest.cut.clone();
                     tokio::select! {
-                        () = serve(stream, address, tls, shared, leave) => {}
-                        () = guest.cut.cancelled() => {}
+                        () = serve(guest.on(stream), address, tls, shared, leave) => {}
+                        () = cut.cancelled() => {}
                     }
                 }
             }

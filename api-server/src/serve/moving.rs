@@ -2,11 +2,15 @@
 //! clients come again at once instead of waiting for answers that find no way to them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -32,6 +36,79 @@ pub(super) struct Guest {
     pub(super) leave: CancellationToken,
     pub(super) cut: CancellationToken,
     _counted: TaskTrackerToken,
+}
+
+impl Guest {
+    /// Binds the connection to the address, whatever it becomes: one that is upgraded leaves the server of HTTP.
+    pub(super) fn on<S>(self, stream: S) -> Bound<S> {
+        let cut = || Box::pin(self.cut.clone().cancelled_owned());
+        Bound { stream, cut_reading: cut(), cut_writing: cut(), _guest: self }
+    }
+}
+
+/// A connection that breaks when it is cut, and is counted for as long as it is open.
+pub(super) struct Bound<S> {
+    stream: S,
+    // One for each side: they may be polled by different tasks.
+    cut_reading: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut_writing: Pin<Box<WaitForCancellationFutureOwned>>,
+    _guest: Guest,
+}
+
+impl<S> Bound<S> {
+    fn may_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut_writing.as_mut().poll(cx).is_ready() { Err(is_cut()) } else { Ok(()) }
+    }
+}
+
+fn is_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the virtual address has gone from here")
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.cut_reading.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(is_cut()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.may_write(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.may_write(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.may_write(cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 impl Stay {
@@ -107,5 +184,29 @@ mod tests {
         moving.arrive(address);
         let later = moving.enter(address).unwrap();
         assert!(!later.leave.is_cancelled() && !later.cut.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_became_something_else_is_waited_for_and_cut() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (moving, address) = (MovingAddresses::default(), IpAddr::from([10, 0, 0, 9]));
+        moving.arrive(address);
+        let (mut client, own) = tokio::io::duplex(64);
+        let mut own = moving.enter(address).unwrap().on(own);
+        client.write_all(b"hi").await.unwrap();
+        let mut said = [0; 2];
+        own.read_exact(&mut said).await.unwrap();
+        let open = tokio::spawn(async move {
+            let read = own.read(&mut [0; 8]).await;
+            let wrote = own.write(b"x").await;
+            (read.map_err(|error| error.kind()), wrote.map_err(|error| error.kind()))
+        });
+        let began = tokio::time::Instant::now();
+        let grace = Duration::from_millis(80);
+        moving.leave(address, grace).await;
+        let gone = io::ErrorKind::ConnectionAborted;
+        assert_eq!(open.await.unwrap(), (Err(gone), Err(gone)));
+        assert_eq!(began.elapsed(), grace, "then it was gone");
+        assert_eq!(client.read(&mut said).await.unwrap(), 0, "the client hears of it");
     }
 }
