@@ -64,8 +64,8 @@ impl MachineStore {
         Ok((self.ask(|done| Command::Snapshot { done }).await?, generation))
     }
 
-    /// The state that comes after that one, once it can be shown to others and to Raft. Who heals it gives up by itself;
-    /// what nobody finds damaged may have been overwritten since, and is taken after a while.
+    /// The state that comes after that one, once it can be shown to others and to Raft. Who heals it gives up by
+    /// itself; what nobody finds damaged may have been overwritten since, and is taken after a while.
     async fn view_after(&self, generation: u64) -> io::Result<(View, u64)> {
         self.applied.suspect().notify_one();
         let until = Instant::now() + SNAPSHOT_DAMAGE_PAUSE;
