@@ -294,3 +294,50 @@ fn cascades(kubectl: &Kubectl, file: &str) {
     kubectl.run(&["delete", "deployment", "web", "--cascade=foreground", "--timeout=90s"]);
     assert_eq!(kubectl.run(&["get", "rs,pods", "-o", "name"]), "", "foreground: all are gone");
 }
+
+const INDEXED: &str = r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "counted"},
+"spec": {"completions": 3, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": 0,
+"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox:test",
+"command": ["sh", "-c", "echo part $JOB_COMPLETION_INDEX of $(hostname)"]}]}}}}"#;
+
+#[test]
+fn jobs_run_to_their_end() {
+    let Some(dev) = Dev::start() else { return };
+    let kubectl = &dev.kubectl;
+    let create = |name: &str, script: &str| {
+        let said =
+            kubectl.run(&["create", "job", name, "--image=busybox:test", "--", "sh", "-c", script]);
+        assert_eq!(said, format!("job.batch/{name} created\n"));
+    };
+    create("once", "echo done");
+    kubectl.run(&["wait", "--for=condition=Complete", "job/once", "--timeout=60s"]);
+    assert_eq!(kubectl.run(&["logs", "job/once"]), "done\n");
+    let row = kubectl.run(&["get", "job", "once", "--no-headers"]);
+    assert!(row.contains("Complete") && row.contains("1/1"), "{row}");
+    let describe = kubectl.run(&["describe", "job", "once"]);
+    for part in ["1 Succeeded", "Created pod: once-", "Job completed"] {
+        assert!(describe.contains(part), "{part:?} not in {describe}");
+    }
+    let file = dev.directory.path().join("counted.json");
+    std::fs::write(&file, INDEXED).unwrap();
+    kubectl.run(&["apply", "-f", &file.display().to_string()]);
+    kubectl.run(&["wait", "--for=condition=Complete", "job/counted", "--timeout=60s"]);
+    assert_eq!(kubectl.field("job/counted", "{.status.completedIndexes}"), "0-2");
+    let logs = kubectl.run(&["logs", "-l", "batch.kubernetes.io/job-name=counted"]);
+    let mut lines: Vec<&str> = logs.lines().collect();
+    lines.sort_unstable();
+    let parts = ["part 0 of counted-0", "part 1 of counted-1", "part 2 of counted-2"];
+    assert_eq!(lines, parts);
+    // This one may not fail even once.
+    let hopeless =
+        INDEXED.replace("counted", "hopeless").replace("echo part", "false; exit 3; echo");
+    std::fs::write(&file, hopeless).unwrap();
+    kubectl.run(&["apply", "-f", &file.display().to_string()]);
+    kubectl.run(&["wait", "--for=condition=Failed", "job/hopeless", "--timeout=60s"]);
+    let reason = kubectl.field("job/hopeless", "{.status.conditions[?(@.type=='Failed')].reason}");
+    assert_eq!(reason, "BackoffLimitExceeded");
+    kubectl.run(&["delete", "jobs", "--all", "--timeout=60s"]);
+    until("their pods go with them", PATIENCE, || {
+        kubectl.run(&["get", "pods", "-o", "name"]).is_empty()
+    });
+}

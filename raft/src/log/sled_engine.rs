@@ -11,6 +11,8 @@
 //! * It creates files without syncing their directory: `log::directory` does.
 //! * A snapshot of its own that it was writing when the process or the machine ended keeps its unfinished name, and the
 //!   next start takes that file for the newest snapshot, and the store for damaged (sled #1533): [`tidy_snapshots`].
+//! * A snapshot of its own is synced, and the log that it is of is not: after a power loss it may be ahead of the log,
+//!   and the store counts as damaged: [`set_aside`].
 
 use std::fs::{self, File};
 use std::io;
@@ -31,6 +33,9 @@ const COLLECT_EVERY_MS: u64 = 500;
 /// How the names of sled's snapshots begin, and those end that are being written.
 const SNAPSHOT_PREFIX: &str = "snap.";
 const UNFINISHED_SUFFIX: &str = ".generating";
+
+/// Snapshots that were no good are kept under such a name, for who wants to look at them.
+const ASIDE_PREFIX: &str = "damaged-";
 
 pub(crate) struct SledEngine {
     // Before `db`, so that the descriptor outlives no store.
@@ -65,11 +70,15 @@ impl SledEngine {
         // A store that was closed in this process gives up its lock when its last thread has ended. Other processes
         // are kept out by the directory's own lock.
         let mut tries = ENGINE_LOCK_TRIES;
+        let mut aside = false;
         let db = loop {
             match guarded(|| open().map_err(other)) {
                 Err(error) if tries > 0 && error.to_string().contains("could not acquire lock") => {
                     tries -= 1;
                     std::thread::sleep(ENGINE_LOCK_PAUSE);
+                }
+                Err(error) if !aside && is_corruption(&error) && set_aside(directory)? => {
+                    aside = true;
                 }
                 opened => break opened?,
             }
@@ -112,6 +121,29 @@ fn tidy_snapshots(directory: &Path) -> io::Result<()> {
         tracing::info!(path = %path.display(), "a snapshot that the log's store had not finished");
     }
     super::directory::sync(directory)
+}
+
+fn is_corruption(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<sled::Error>());
+    matches!(inner, Some(sled::Error::Corruption { .. }))
+}
+
+/// Sled syncs its snapshots, but not the log that they are of: after a power loss one may be of more than the log has,
+/// and the store counts as damaged. Without it all is read from the log; whether that has all that was acknowledged,
+/// its witness tells. Whether there was one.
+fn set_aside(directory: &Path) -> io::Result<bool> {
+    let mut found = false;
+    for item in fs::read_dir(directory)? {
+        let path = item?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(SNAPSHOT_PREFIX) && !name.ends_with(UNFINISHED_SUFFIX) {
+            fs::rename(&path, directory.join(format!("{ASIDE_PREFIX}{name}")))?;
+            tracing::warn!(path = %path.display(), "a snapshot of the log's store is no good: all is read from the log");
+            found = true;
+        }
+    }
+    super::directory::sync(directory)?;
+    Ok(found)
 }
 
 /// Whether a snapshot of sled's has all that it is to have: content, length of eight bytes, checksum of four.
@@ -217,6 +249,28 @@ mod tests {
         tidy_snapshots(directory.path()).unwrap();
         assert_eq!(snapshots(directory.path()), all);
         is_there(directory.path());
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_ahead_of_the_log_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path()).await;
+        let db = directory.path().join("db");
+        let before = fs::read(&db).unwrap();
+        let mut engine = SledEngine::open(directory.path()).unwrap();
+        for number in 0..1000_u32 {
+            let changes = vec![(number.to_be_bytes().to_vec(), Some(vec![7; 1000]))];
+            engine.apply(Batch { changes }).unwrap();
+        }
+        engine.sync().await.unwrap();
+        drop(engine);
+        drop(SledEngine::open(directory.path()).unwrap());
+        // The power fails: of the file only what had been synced by us is there.
+        fs::write(&db, before).unwrap();
+        is_there(directory.path());
+        let aside = fs::read_dir(directory.path()).unwrap().flatten();
+        let aside = aside.filter(|item| item.file_name().to_string_lossy().starts_with("damaged-"));
+        assert_eq!(aside.count(), 1);
     }
 
     #[tokio::test]
