@@ -107,7 +107,7 @@ impl Door {
     /// Serves a connection that is open already.
     pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let stop = self.shared.stop.clone();
-        serve::converse(stream, self.peer, self.shared, stop).await;
+        serve::converse(stream, self.peer, self.shared, serve::Ends::with(stop)).await;
     }
 }
 

@@ -371,7 +371,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_at_once_and_what_else_is_no_more_often_than_so() {
-        let (now, told) = (Instant::now() + TELL_INTERVAL, Instant::now());
+        let told = Instant::now();
+        let now = told + TELL_INTERVAL;
         let a = "a".to_owned();
         assert!(
             to_tell(None, "a", None, told) && to_tell(None, "a", Some(told), told),

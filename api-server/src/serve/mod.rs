@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -22,6 +23,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,7 +32,7 @@ use crate::identity::{Identity, User};
 use crate::limits::{
     ACCEPT_RETRY, CONNECTION_IDLE_TIMEOUT, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_TIMEOUT,
     HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
-    TLS_HANDSHAKE_TIMEOUT,
+    LAST_REQUEST_TIME, TLS_HANDSHAKE_TIMEOUT,
 };
 use crate::reply::{Body, BoxError};
 use crate::server::Shared;
@@ -82,13 +84,12 @@ pub(crate) async fn listen(
             let _ = stream.set_nodelay(true);
             let guest = stream.local_addr().ok().and_then(|own| shared.moving.enter(own.ip()));
             match guest {
-                None => serve(stream, address, tls, shared, stop).await,
+                None => serve(stream, address, tls, shared, Ends::with(stop)).await,
                 Some(guest) => {
-                    let leave = either(&stop, &guest.leave);
-                    let _ended = leave.clone().drop_guard();
-                    let cut = guest.cut.clone();
+                    let (leave, cut) = (guest.leave.clone(), guest.cut.clone());
+                    let ends = Ends { stop, leave };
                     tokio::select! {
-                        () = serve(guest.on(stream), address, tls, shared, leave) => {}
+                        () = serve(guest.on(stream), address, tls, shared, ends) => {}
                         () = cut.cancelled() => {}
                     }
                 }
@@ -98,17 +99,19 @@ pub(crate) async fn listen(
     }
 }
 
-/// Ends with the first of two, or when it is cancelled itself.
-fn either(stop: &CancellationToken, leave: &CancellationToken) -> CancellationToken {
-    let (both, stop) = (leave.child_token(), stop.clone());
-    let one = both.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => one.cancel(),
-            () = one.cancelled() => {}
-        }
-    });
-    both
+/// What ends a connection.
+pub(crate) struct Ends {
+    /// The server stops. A client that is about to send its next request would see its connection close on it, and could
+    /// not know what came of it: it has a moment more, and is told to come no more.
+    stop: CancellationToken,
+    /// The connection must go now: a client comes again at once.
+    leave: CancellationToken,
+}
+
+impl Ends {
+    pub(crate) fn with(stop: CancellationToken) -> Self {
+        Self { stop, leave: CancellationToken::new() }
+    }
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -116,7 +119,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     address: SocketAddr,
     tls: Tls,
     shared: Arc<Shared>,
-    stop: CancellationToken,
+    ends: Ends,
 ) {
     let tls = tls.now();
     let shaking_hands = tls.acceptor.accept(stream);
@@ -132,7 +135,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     let shown = tls.examine(stream.get_ref().1.peer_certificates());
-    converse(stream, Peer { address: Some(address), shown }, shared, stop).await;
+    converse(stream, Peer { address: Some(address), shown }, shared, ends).await;
 }
 
 /// Answers the requests of an open connection to its end.
@@ -140,16 +143,24 @@ pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     stream: S,
     peer: Peer,
     shared: Arc<Shared>,
-    stop: CancellationToken,
+    ends: Ends,
 ) {
+    let Ends { stop, leave } = ends;
     let address = peer.address;
     let asked = Arc::new(AtomicBool::new(false));
     let has_asked = asked.clone();
+    let stops = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
-        let (shared, peer) = (shared.clone(), peer.clone());
+        let (shared, peer, stops) = (shared.clone(), peer.clone(), stops.clone());
         async move {
-            Ok::<Response<Body>, std::convert::Infallible>(answer(shared, peer, request).await)
+            let one_by_one = request.version() < Version::HTTP_2;
+            let mut response = answer(shared, peer, request).await;
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if stops.is_cancelled() && one_by_one && !switches {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<Response<Body>, std::convert::Infallible>(response)
         }
     });
     let builder = builder();
@@ -157,7 +168,8 @@ pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
     let mut connection = std::pin::pin!(connection);
     // Neither the preface of HTTP/2 nor its handshake has a deadline of its own.
     let mut first_request = std::pin::pin!(tokio::time::sleep(HEADER_READ_TIMEOUT));
-    let (mut waiting, mut stopping) = (true, false);
+    let mut last_request = std::pin::pin!(tokio::time::sleep(LAST_REQUEST_TIME));
+    let (mut waiting, mut stopping, mut closing) = (true, false, false);
     let result = loop {
         tokio::select! {
             result = connection.as_mut() => break result,
@@ -169,8 +181,16 @@ pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>
                 waiting = false;
             }
             () = stop.cancelled(), if !stopping => {
-                connection.as_mut().graceful_shutdown();
+                last_request.as_mut().reset(Instant::now() + LAST_REQUEST_TIME);
                 stopping = true;
+            }
+            () = last_request.as_mut(), if stopping && !closing => {
+                connection.as_mut().graceful_shutdown();
+                closing = true;
+            }
+            () = leave.cancelled(), if !closing => {
+                connection.as_mut().graceful_shutdown();
+                closing = true;
             }
         }
     };

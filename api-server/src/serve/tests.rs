@@ -81,7 +81,13 @@ impl World {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let stop = CancellationToken::new();
-        tokio::spawn(serve(theirs, address, self.tls.clone(), self.shared.clone(), stop));
+        tokio::spawn(serve(
+            theirs,
+            address,
+            self.tls.clone(),
+            self.shared.clone(),
+            Ends::with(stop),
+        ));
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
