@@ -32,8 +32,8 @@ pub const READYZ_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a client may take for its TLS handshake. Then the connection is closed.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that stops answers what comes in on open connections for so long; each HTTP/1.1 connection ends with its next
-/// answer, and those that are idle end then.
+/// A server that stops answers what comes in on open connections for so long; each HTTP/1.1 connection ends with its
+/// next answer, and those that are idle end then.
 pub const LAST_REQUEST_TIME: Duration = Duration::from_millis(300);
 
 /// How long a client may take, once it has shaken hands, to send the head of its first request

@@ -101,8 +101,8 @@ pub(crate) async fn listen(
 
 /// What ends a connection.
 pub(crate) struct Ends {
-    /// The server stops. A client that is about to send its next request would see its connection close on it, and could
-    /// not know what came of it: it has a moment more, and is told to come no more.
+    /// The server stops. A client that is about to send its next request would see its connection close on it, and
+    /// could not know what came of it: it has a moment more, and is told to come no more.
     stop: CancellationToken,
     /// The connection must go now: a client comes again at once.
     leave: CancellationToken,
