@@ -628,7 +628,7 @@ async fn last_lists(shared: &Shared, resources: &BTreeSet<Resource>) -> anyhow::
                 _ => bail!("a list without items"),
             }
         }
-        lists.push(json!({"items": items}));
+        lists.push(json!({"metadata": {"resourceVersion": at.to_string()}, "items": items}));
     }
     Ok(lists)
 }

@@ -65,10 +65,9 @@ impl Api {
     }
 }
 
-/// A connection with a POST whose body never comes, as the kubeconfig's first user.
-pub async fn without_end(kubeconfig: &Path, address: &str, path: &str) -> TlsStream<TcpStream> {
-    let config: Value =
-        serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
+/// TLS as a kubeconfig's first user.
+pub fn as_first_user(kubeconfig: &str) -> rustls::ClientConfig {
+    let config: Value = serde_saphyr::from_str(kubeconfig).unwrap();
     let pem = |value: &Value| BASE64.decode(value.as_str().unwrap()).unwrap();
     let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
     let mut roots = rustls::RootCertStore::empty();
@@ -77,12 +76,17 @@ pub async fn without_end(kubeconfig: &Path, address: &str, path: &str) -> TlsStr
     let certificate = CertificateDer::from_pem_slice(&pem(&user["client-certificate-data"]));
     let key = PrivateKeyDer::from_pem_slice(&pem(&user["client-key-data"])).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![certificate.unwrap()], key)
-        .unwrap();
+        .unwrap()
+}
+
+/// A connection with a POST whose body never comes, as the kubeconfig's first user.
+pub async fn without_end(kubeconfig: &Path, address: &str, path: &str) -> TlsStream<TcpStream> {
+    let tls = as_first_user(&std::fs::read_to_string(kubeconfig).unwrap());
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));

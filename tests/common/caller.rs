@@ -8,15 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use serde_json::Value;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::api::as_first_user;
 use super::field::Field;
 use super::{PATIENCE, until};
 
@@ -37,22 +34,7 @@ pub struct User {
 
 impl User {
     pub fn new(kubeconfig: &str) -> Self {
-        let config: Value = serde_saphyr::from_str(kubeconfig).unwrap();
-        let pem = |value: &Value| BASE64.decode(value.as_str().unwrap()).unwrap();
-        let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-        let mut roots = rustls::RootCertStore::empty();
-        let authority = pem(&cluster["certificate-authority-data"]);
-        roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
-        let certificate = CertificateDer::from_pem_slice(&pem(&user["client-certificate-data"]));
-        let key = PrivateKeyDer::from_pem_slice(&pem(&user["client-key-data"])).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate.unwrap()], key)
-            .unwrap();
-        Self { tls: Arc::new(tls) }
+        Self { tls: Arc::new(as_first_user(kubeconfig)) }
     }
 
     /// A connection of its own, with a request on it.

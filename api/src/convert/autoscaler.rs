@@ -162,7 +162,8 @@ fn selector_name(source: &str) -> &'static str {
     if source == "external" { "metricSelector" } else { "selector" }
 }
 
-fn metric_to_v1(metric: &Value, part: &str) -> Value {
+/// Each source of a metric made anew; what both versions name alike is there already.
+fn each_source(metric: &Value, convert: impl Fn(&str, &Value, &mut Value)) -> Value {
     let mut out = json!({"type": tree::text(metric, "type")});
     for source in SOURCES {
         let old = tree::get(metric, source);
@@ -173,41 +174,38 @@ fn metric_to_v1(metric: &Value, part: &str) -> Value {
         for field in ["name", "container"] {
             tree::copy(old, &mut new, field);
         }
-        if tree::has(old, "describedObject") {
-            tree::set(&mut new, "target", tree::get(old, "describedObject").clone());
-        }
-        if tree::has(old, "metric") {
-            let identifier = tree::get(old, "metric");
-            tree::set(&mut new, "metricName", tree::text(identifier, "name"));
-            put(&mut new, selector_name(source), tree::get(identifier, "selector").clone());
-        }
-        let amounts = tree::get(old, part);
-        for (name, amount) in old_names(source, part).iter().zip(AMOUNTS) {
-            put(&mut new, name, tree::get(amounts, amount).clone());
-        }
+        convert(source, old, &mut new);
         tree::set(&mut out, source, new);
     }
     out
 }
 
+fn metric_to_v1(metric: &Value, part: &str) -> Value {
+    each_source(metric, |source, old, new| {
+        if tree::has(old, "describedObject") {
+            tree::set(new, "target", tree::get(old, "describedObject").clone());
+        }
+        if tree::has(old, "metric") {
+            let identifier = tree::get(old, "metric");
+            tree::set(new, "metricName", tree::text(identifier, "name"));
+            put(new, selector_name(source), tree::get(identifier, "selector").clone());
+        }
+        let amounts = tree::get(old, part);
+        for (name, amount) in old_names(source, part).iter().zip(AMOUNTS) {
+            put(new, name, tree::get(amounts, amount).clone());
+        }
+    })
+}
+
 fn metric_to_v2(metric: &Value, part: &str) -> Value {
-    let mut out = json!({"type": tree::text(metric, "type")});
-    for source in SOURCES {
-        let old = tree::get(metric, source);
-        if old.is_null() {
-            continue;
-        }
-        let mut new = json!({});
-        for field in ["name", "container"] {
-            tree::copy(old, &mut new, field);
-        }
+    each_source(metric, |source, old, new| {
         if tree::has(old, "target") {
-            tree::set(&mut new, "describedObject", tree::get(old, "target").clone());
+            tree::set(new, "describedObject", tree::get(old, "target").clone());
         }
         if tree::has(old, "metricName") {
             let mut identifier = json!({"name": tree::text(old, "metricName")});
             put(&mut identifier, "selector", tree::get(old, selector_name(source)).clone());
-            tree::set(&mut new, "metric", identifier);
+            tree::set(new, "metric", identifier);
         }
         let mut amounts = json!({});
         let mut kind = "";
@@ -226,10 +224,8 @@ fn metric_to_v2(metric: &Value, part: &str) -> Value {
         if part == "target" {
             tree::set(&mut amounts, "type", kind);
         }
-        tree::set(&mut new, part, amounts);
-        tree::set(&mut out, source, new);
-    }
-    out
+        tree::set(new, part, amounts);
+    })
 }
 
 #[cfg(test)]

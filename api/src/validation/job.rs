@@ -88,13 +88,7 @@ fn generated_selector(job: &Value, prefixed: bool, errors: &mut Errors) {
 
 fn spec_with_selector(spec: &Value, errors: &mut Errors) {
     job_spec(spec, &SPEC, errors);
-    let wanted = tree::get(spec, "selector");
-    let path = SPEC.child("selector");
-    if wanted.is_null() {
-        errors.push(Error::required(&path, ""));
-    } else {
-        selector::label_selector(wanted, &path, errors);
-    }
+    let wanted = selector::required(spec, &SPEC.child("selector"), errors);
     let labels = tree::at(spec, &["template", "metadata", "labels"]);
     if let Ok(parsed) = label_selector(wanted)
         && !labels.as_object().map_or_else(|| parsed.matches_none(), |l| parsed.matches(l))

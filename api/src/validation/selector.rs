@@ -6,6 +6,22 @@ use super::{Errors, invalid_each, meta, names, qualified};
 use crate::field::{Error, Path};
 use crate::tree;
 
+/// The selector of a spec, which must be there, and is checked.
+pub(super) fn required<'a>(spec: &'a Value, path: &Path<'_>, errors: &mut Errors) -> &'a Value {
+    let selector = tree::get(spec, "selector");
+    if selector.is_null() {
+        errors.push(Error::required(path, ""));
+    }
+    label_selector(selector, path, errors);
+    selector
+}
+
+/// Whether it is there and asks for nothing.
+pub(super) fn is_empty(selector: &Value) -> bool {
+    let parts = ["matchLabels", "matchExpressions"];
+    !selector.is_null() && parts.iter().all(|part| tree::is_empty(tree::get(selector, part)))
+}
+
 /// Checks a label selector; null is fine.
 pub(super) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
     if selector.is_null() {

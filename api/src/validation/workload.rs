@@ -33,19 +33,11 @@ fn deployment_spec(spec: &Value, errors: &mut Errors) {
 }
 
 fn selector_and_template(spec: &Value, errors: &mut Errors) {
-    let wanted = tree::get(spec, "selector");
     let path = SPEC.child("selector");
-    if wanted.is_null() {
-        errors.push(Error::required(&path, ""));
-    } else {
-        selector::label_selector(wanted, &path, errors);
-        let empty = ["matchLabels", "matchExpressions"]
-            .iter()
-            .all(|part| tree::is_empty(tree::get(wanted, part)));
-        if empty {
-            let detail = "empty selector is invalid for deployment";
-            errors.push(Error::invalid(&path, wanted.clone(), detail));
-        }
+    let wanted = selector::required(spec, &path, errors);
+    if selector::is_empty(wanted) {
+        let detail = "empty selector is invalid for deployment";
+        errors.push(Error::invalid(&path, wanted.clone(), detail));
     }
     let path = SPEC.child("template");
     let template = tree::get(spec, "template");
@@ -150,18 +142,28 @@ pub(crate) fn deployment_update(new: &Value, old: &Value, errors: &mut Errors) {
     immutable(after, before, "selector", &SPEC, errors);
 }
 
-fn counts(status: &Value, parts: &[&str], errors: &mut Errors) {
-    for name in ["observedGeneration", "replicas"].iter().chain(parts) {
-        not_negative(status, name, &STATUS, errors);
-    }
+/// None of these counts is larger than `replicas`.
+pub(super) fn no_more_than_all<'a>(
+    status: &Value,
+    parts: impl IntoIterator<Item = &'a str>,
+    errors: &mut Errors,
+) {
     let total = tree::int(status, "replicas");
     for name in parts {
         let part = tree::int(status, name);
-        if *name != "unavailableReplicas" && *name != "collisionCount" && part > total {
+        if part > total {
             let detail = "cannot be greater than status.replicas";
             errors.push(Error::invalid(&STATUS.child(name), part, detail));
         }
     }
+}
+
+fn counts(status: &Value, parts: &[&str], errors: &mut Errors) {
+    for name in ["observedGeneration", "replicas"].iter().chain(parts) {
+        not_negative(status, name, &STATUS, errors);
+    }
+    let whole = |name: &&&str| !matches!(**name, "unavailableReplicas" | "collisionCount");
+    no_more_than_all(status, parts.iter().filter(whole).copied(), errors);
     let available = tree::int(status, "availableReplicas");
     if available > tree::int(status, "readyReplicas") {
         let detail = "cannot be greater than readyReplicas";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::meta::{self, Scope};
-use super::workload::{count_or_percent, not_decremented};
+use super::workload::{count_or_percent, no_more_than_all, not_decremented};
 use super::{Errors, immutable, label, names, not_negative, pod, required, selector};
 use crate::field::{Error, Path};
 use crate::selector::object::label_selector;
@@ -15,10 +15,6 @@ const TEMPLATE: Path<'static> = Path::new("spec.template");
 const NO_MATCH: &str = "`selector` does not match template `labels`";
 
 /// Whether a selector says nothing at all.
-fn is_empty(selector: &Value) -> bool {
-    ["matchLabels", "matchExpressions"].iter().all(|part| tree::is_empty(tree::get(selector, part)))
-}
-
 fn matches(selector: &crate::selector::label::Selector, template: &Value) -> bool {
     let labels = tree::at(template, &["metadata", "labels"]);
     labels.as_object().map_or_else(|| selector.matches_none(), |labels| selector.matches(labels))
@@ -75,7 +71,7 @@ fn daemon_set_spec(spec: &Value, errors: &mut Errors) {
     if label_selector(wanted).is_ok_and(|parsed| !matches(&parsed, template)) {
         unmatched(template, errors);
     }
-    if !wanted.is_null() && is_empty(wanted) {
+    if selector::is_empty(wanted) {
         let detail = "empty selector is invalid for daemonset";
         errors.push(Error::invalid(&path, wanted.clone(), detail));
     }
@@ -227,16 +223,11 @@ fn stateful_set_strategy(strategy: &Value, errors: &mut Errors) {
 }
 
 fn stateful_set_template(spec: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let wanted = tree::get(spec, "selector");
     let path = SPEC.child("selector");
-    if wanted.is_null() {
-        errors.push(Error::required(&path, ""));
-    } else {
-        selector::label_selector(wanted, &path, errors);
-        if is_empty(wanted) {
-            let detail = "empty selector is invalid for statefulset";
-            errors.push(Error::invalid(&path, wanted.clone(), detail));
-        }
+    let wanted = selector::required(spec, &path, errors);
+    if selector::is_empty(wanted) {
+        let detail = "empty selector is invalid for statefulset";
+        errors.push(Error::invalid(&path, wanted.clone(), detail));
     }
     let template = tree::get(spec, "template");
     match label_selector(wanted) {
@@ -311,14 +302,7 @@ pub(crate) fn stateful_set_status(new: &Value, old: &Value, errors: &mut Errors)
     for name in ["replicas"].iter().chain(&parts).chain(&["observedGeneration", "collisionCount"]) {
         not_negative(after, name, &STATUS, errors);
     }
-    let total = tree::int(after, "replicas");
-    for name in parts {
-        let part = tree::int(after, name);
-        if part > total {
-            let detail = "cannot be greater than status.replicas";
-            errors.push(Error::invalid(&STATUS.child(name), part, detail));
-        }
-    }
+    no_more_than_all(after, parts, errors);
     let available = tree::int(after, "availableReplicas");
     if available > tree::int(after, "readyReplicas") {
         let detail = "cannot be greater than status.readyReplicas";

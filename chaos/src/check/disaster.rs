@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::agreement::content;
 use super::membership::{self, Membership};
 use super::watch::{Kind, Revision};
 use super::watches::log_of;
@@ -127,8 +129,29 @@ struct Expected {
     open: BTreeSet<String>,
 }
 
-/// All objects at a revision.
+/// All objects at a revision: as they were listed when the clients had ended, or, before that, as the watchers saw them
+/// come about. What was deleted after the watchers had come to the marker need not have been told to any of them.
 fn state_at(evidence: &Evidence, at: Revision) -> Result<Expected, String> {
+    let (seen, listed) = (evidence.marker.unwrap_or_default(), evidence.last.first());
+    let listed = listed.and_then(|list| Some((revision_of(list)?, list)));
+    match listed {
+        Some((last, list)) if last <= at => {
+            let there = content(list).into_iter();
+            let digests = there.filter_map(|(name, told)| Some((name, told?.1))).collect();
+            // What nobody answered may still have come about.
+            let open = evidence.history.iter();
+            let open = open.filter(|one| one.operation.outcome == Outcome::Unknown);
+            Ok(Expected { digests, open: open.map(|recorded| recorded.object()).collect() })
+        }
+        _ if at <= seen => watched_at(evidence, at),
+        _ => Err(format!(
+            "watchers had seen all up to {seen} only; what was there at {at} is not known"
+        )),
+    }
+}
+
+/// All objects at a revision that is not later than the marker: watchers have seen everything up to there.
+fn watched_at(evidence: &Evidence, at: Revision) -> Result<Expected, String> {
     let mut digests = BTreeMap::new();
     for resource in [Resource::ConfigMaps, Resource::Leases] {
         let own = evidence.watchers.iter().zip(&evidence.resources);
@@ -144,11 +167,11 @@ fn state_at(evidence: &Evidence, at: Revision) -> Result<Expected, String> {
         }
     }
     digests.retain(|name, _| is_ours(name));
-    let newest = evidence.marker.unwrap_or_default();
-    // What was open when the watchers ended may have come about since. Up to there they have seen everything.
-    let open = evidence.history.iter().filter(|one| one.operation.outcome == Outcome::Unknown);
-    let open = open.map(|recorded| recorded.object()).collect();
-    Ok(Expected { digests, open: if at > newest { open } else { BTreeSet::new() } })
+    Ok(Expected { digests, open: BTreeSet::new() })
+}
+
+fn revision_of(list: &Value) -> Option<Revision> {
+    list["metadata"]["resourceVersion"].as_str()?.parse().ok()
 }
 
 fn is_ours(name: &str) -> bool {
@@ -217,6 +240,51 @@ struct Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::watch::Change;
+    use crate::real::Options;
+    use crate::scenario::builtin::scenario;
+
+    /// Watchers came to revision 100; the last lists are of 110, with one object.
+    fn evidence() -> Evidence {
+        let options = Options {
+            binary: "quorate".into(),
+            older: None,
+            directory: "run".into(),
+            scenario: scenario("quorum-lost", 1).unwrap(),
+            seed: 1,
+            names: Vec::new(),
+            beyond_quorum: false,
+            command: String::new(),
+            say: |_| {},
+            rewrite: None,
+        };
+        let metadata =
+            |name: &str| serde_json::json!({"name": name, "uid": "u", "resourceVersion": "90"});
+        let items = [serde_json::json!({"metadata": metadata("register-1")})];
+        let version = serde_json::json!({"resourceVersion": "110"});
+        let change = |key: &str, digest| Change { key: key.to_owned(), kind: Kind::Added, digest };
+        let acknowledged = vec![(90, change("register-1", 7)), (95, change("register-2", 8))];
+        Evidence {
+            acknowledged,
+            marker: Some(100),
+            last: vec![serde_json::json!({"metadata": version, "items": items})],
+            ..Evidence::of_nothing(&options, None)
+        }
+    }
+
+    #[test]
+    fn what_was_there_at_the_end_is_what_was_listed_then() {
+        let evidence = evidence();
+        let names =
+            |at| state_at(&evidence, at).map(|state| state.digests.into_keys().collect::<Vec<_>>());
+        // The second was deleted after watchers had ended: its deletion was told to its client alone, with no revision.
+        assert_eq!(names(100).unwrap(), ["register-1", "register-2"]);
+        assert_eq!(names(110).unwrap(), ["register-1"]);
+        assert_eq!(names(120).unwrap(), ["register-1"]);
+        assert!(names(105).unwrap_err().contains("up to 100 only"));
+        let evidence = Evidence { last: Vec::new(), ..evidence };
+        assert!(state_at(&evidence, 110).is_err());
+    }
 
     fn listed(objects: &[(&str, Revision, u64)], values: &[(&str, u64)]) -> Listed {
         Listed {
