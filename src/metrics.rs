@@ -244,10 +244,14 @@ fn facts(status: &Status, disk: DiskUse, alarms: &BTreeSet<Alarm>) -> Vec<Fact> 
 
 fn of_raft(status: &Status) -> Vec<Fact> {
     let gauge = Fact::gauge;
-    let leads = status.role == Role::Leader;
+    let leads = status.leader == Some(status.id);
     let acked = status.quorum_ack_ms.map(|ms| float(ms) / 1000.0);
     vec![
-        gauge("quorate_raft_is_leader", "1 on the leader", Some(flag(leads))),
+        gauge(
+            "quorate_raft_is_leader",
+            "1 on the leader, while a quorum answers it",
+            Some(flag(leads)),
+        ),
         gauge(
             "quorate_raft_has_leader",
             "1 when a leader is known",

@@ -332,6 +332,42 @@ fn a_leader_that_is_cut_off_gives_the_address_up() {
     in_time(&[("cut off", &cut)]);
 }
 
+/// On its own machine it is asked all the while. A write that it did not answer is not done later: it was never sent.
+#[test]
+fn who_is_cut_off_knows_no_leader_and_takes_nothing() {
+    let (vip, user, _) = three();
+    let leader = vip.settled();
+    for cut in [(leader + 1) % 3, leader] {
+        let own = at(&format!("10.0.0.{}", 10 + cut));
+        let ask = |what: (&str, &str), body: &str| {
+            call(&vip.field, &name(cut), &user, own, what, body).unwrap()
+        };
+        let metric = |of: &str| {
+            let (code, metrics) = ask(("GET", "/metrics"), "");
+            assert_eq!(code, 200, "{metrics}");
+            value(&metrics, of)
+        };
+        let map = |name: &str| format!(r#"{{"metadata": {{"name": "{name}-{cut}"}}}}"#);
+        vip.field.cut(&name(cut), true);
+        until("it knows of no leader", PATIENCE, || metric("quorate_raft_has_leader") == Some(0.0));
+        assert_eq!(metric("quorate_raft_is_leader"), Some(0.0));
+        let (code, ready) = ask(("GET", "/readyz?verbose"), "");
+        assert_eq!(code, 500, "{ready}");
+        assert!(ready.contains("[-]leader failed"), "{ready}");
+        let path = "/api/v1/namespaces/default/configmaps";
+        let (code, said) = ask(("POST", &format!("{path}?timeout=2s")), &map("late"));
+        assert_eq!(code, 504, "{said}");
+        vip.field.cut(&name(cut), false);
+        until("it follows a leader again", PATIENCE, || {
+            metric("quorate_raft_has_leader") == Some(1.0)
+        });
+        let (code, said) = ask(("POST", path), &map("after"));
+        assert_eq!(code, 201, "{said}");
+        let (code, said) = ask(("GET", &format!("{path}/late-{cut}")), "");
+        assert_eq!(code, 404, "{said}");
+    }
+}
+
 /// Status, events, metrics: through the address itself.
 fn tells_of_itself(vip: &Vip, user: &User, leader: usize) {
     let status = vip.quorate(0, &["status"]);

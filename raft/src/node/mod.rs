@@ -117,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) leaving: AtomicBool,
     /// The data directory.
     pub(crate) directory: PathBuf,
+    pub(crate) heard: Arc<leadership::Heard>,
     pub(crate) space: Arc<Space>,
     pub(crate) past: Arc<Past>,
     pub(crate) snapshot_rule: SnapshotRule,

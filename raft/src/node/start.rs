@@ -13,6 +13,7 @@ use quorate_points::{self as points, Point};
 use tokio::sync::{oneshot, watch};
 
 use super::election::Watcher;
+use super::leadership::Heard;
 use super::propose::Gate;
 use super::read::{ReadQueues, Reads};
 use super::stop::{Parts, Stopping};
@@ -225,10 +226,12 @@ async fn assemble(
     let (reads, queues) = Reads::new();
     let (server, stop_server) = watch::channel(false);
     let inbound = Arc::new(Inbound::new());
+    let heard = Arc::new(Heard::new(inbound.clone(), config.timing));
     let inner = Arc::new(Inner {
         id: config.node_id,
         member: config.member,
-        leadership: leadership::follow(&raft, shared.meters.clone()),
+        leadership: leadership::follow(&raft, shared.meters.clone(), heard.clone()),
+        heard,
         raft,
         log: shared,
         log_store,

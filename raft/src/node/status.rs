@@ -65,7 +65,8 @@ pub struct Status {
     pub role: Role,
     /// Raft's term.
     pub term: Term,
-    /// Who leads, as far as known here.
+    /// Who leads, as far as known here: this master only while a quorum answers it, another one only while something comes
+    /// from it.
     pub leader: Option<NodeId>,
     /// Last entry in the local log.
     pub last_log: Option<LogIndex>,
@@ -216,7 +217,7 @@ impl RaftNode {
                 ServerState::Shutdown => Role::Stopped,
             },
             term: Term(metrics.current_term),
-            leader: metrics.current_leader,
+            leader: inner.heard.leader(&metrics),
             last_log: metrics.last_log_index.map(LogIndex),
             committed: index_of(metrics.cluster_committed),
             applied: index_of(metrics.last_applied),

@@ -17,6 +17,7 @@ use super::past::Past;
 use super::tls::Tls;
 use crate::limits::{
     PEER_CONNECT_MAX, PEER_KEEPALIVE_INTERVAL, PEER_KEEPALIVE_TIMEOUT, PEER_MESSAGE_BYTES_MAX,
+    PEER_UNACKED_MAX,
 };
 use crate::types::NodeId;
 
@@ -159,6 +160,8 @@ async fn connect(
     let handshake = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let unacked_max = u32::try_from(PEER_UNACKED_MAX.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, unacked_max)?;
         TlsConnector::from(tls.client()).connect(Tls::server_name(), stream).await
     };
     let stream = timeout(PEER_CONNECT_MAX, handshake)

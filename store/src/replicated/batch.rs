@@ -29,7 +29,8 @@ use crate::store::millis;
 /// The queue of writers.
 ///
 /// A writer whose time is over, or who is gone, leaves it without a trace: what was never sent is answered as not
-/// written, and is not written later either, when nobody waits for it any more.
+/// written, and is not written later either. Also of an entry whose first try reached nobody only that is tried again
+/// for which somebody still waits; and an entry for which nobody waits any more is not tried again at all.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     queue: mpsc::Sender<Queued>,
@@ -51,12 +52,23 @@ impl Queued {
     }
 }
 
+/// Where the outcome of a command goes.
+type Answered = oneshot::Sender<Result<Vec<Outcome>, Error>>;
+
 #[derive(Debug)]
 struct Waiting {
     command: Command,
     weight: usize,
     deadline: Instant,
-    answer: oneshot::Sender<Result<Vec<Outcome>, Error>>,
+    answer: Answered,
+}
+
+/// Of a writer whose command is in an entry.
+#[derive(Debug)]
+struct Writer {
+    answer: Answered,
+    weight: usize,
+    deadline: Instant,
 }
 
 /// Replies of an applied entry.
@@ -198,32 +210,30 @@ impl Proposer {
         let deadline = batch.iter().map(|w| w.deadline).max().unwrap_or_else(Instant::now);
         let began = Instant::now();
         let mut proposals = Vec::with_capacity(batch.len());
-        let mut answers = Vec::with_capacity(batch.len());
-        for waiting in batch {
-            proposals.push(Proposal { session: None, command: waiting.command });
-            answers.push((waiting.answer, waiting.weight, waiting.deadline));
+        let mut writers = Vec::with_capacity(batch.len());
+        for Waiting { command, weight, deadline, answer } in batch {
+            proposals.push(Proposal { session: None, command });
+            writers.push(Writer { answer, weight, deadline });
         }
         let mut entry = Entry { proposals };
-        let decided = self.in_session(&mut entry, deadline).await;
+        let decided = self.in_session(&mut entry, &mut writers, deadline).await;
         let waited_ms = millis(began.elapsed());
         match decided {
             Err(error @ Error::NoSpace { .. }) => {
-                let refused = entry.proposals.into_iter().zip(answers);
-                let refused = refused.map(|(proposal, (answer, weight, deadline))| Waiting {
-                    command: proposal.command,
-                    weight,
-                    deadline,
-                    answer,
+                let refused = entry.proposals.into_iter().zip(writers);
+                let refused = refused.map(|(proposal, writer)| {
+                    let Writer { answer, weight, deadline } = writer;
+                    Waiting { command: proposal.command, weight, deadline, answer }
                 });
                 return Some((refused.collect(), error, waited_ms));
             }
             Err(error) => {
-                for (answer, ..) in answers {
+                for Writer { answer, .. } in writers {
                     drop(answer.send(Err(copy(&error, waited_ms))));
                 }
             }
             Ok(replies) => {
-                for (reply, (answer, ..)) in replies.into_iter().zip(answers) {
+                for (reply, Writer { answer, .. }) in replies.into_iter().zip(writers) {
                     let result = match reply {
                         Reply::Decided(outcomes) => Ok(outcomes),
                         Reply::SessionUnknown | Reply::SequenceTrimmed => {
@@ -240,7 +250,12 @@ impl Proposer {
 
     /// Has an entry decided in this master's session; in a new one when the session is gone and
     /// the entry was certainly not executed in it.
-    async fn in_session(&self, entry: &mut Entry, deadline: Instant) -> Result<Vec<Reply>, Error> {
+    async fn in_session(
+        &self,
+        entry: &mut Entry,
+        writers: &mut Vec<Writer>,
+        deadline: Instant,
+    ) -> Result<Vec<Reply>, Error> {
         loop {
             self.open_session(deadline).await?;
             let mut tags: Vec<SessionTag> = Vec::with_capacity(entry.proposals.len());
@@ -249,7 +264,7 @@ impl Proposer {
                 proposal.session = Some(tag);
                 tags.push(tag);
             }
-            let decided = self.entry(entry, deadline).await;
+            let decided = self.entry(entry, writers, deadline).await;
             for tag in &tags {
                 self.session.done(tag);
             }
@@ -312,16 +327,24 @@ impl Proposer {
         }
     }
 
-    /// Has one entry decided: tries again, wherever the leader is, until the deadline.
-    async fn entry(&self, entry: &Entry, deadline: Instant) -> Result<Decided, Error> {
+    /// Has one entry decided: tries again, wherever the leader is, until the deadline, or until nobody waits for it.
+    async fn entry(
+        &self,
+        entry: &mut Entry,
+        writers: &mut Vec<Writer>,
+        deadline: Instant,
+    ) -> Result<Decided, Error> {
         let began = Instant::now();
-        let payload = Bytes::from(codec::encode_entry(entry).map_err(Error::TooLarge)?);
-        let freeing = entry.proposals.iter().all(|proposal| proposal.command.frees_space());
+        let mut payload = Bytes::from(codec::encode_entry(entry).map_err(Error::TooLarge)?);
         let mut perhaps = false;
         let mut leadership = self.raft.leadership();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // Whoever got it in an earlier try may still decide it: then all of it stays together.
+            if !perhaps && leave(entry, writers) {
+                payload = Bytes::from(codec::encode_entry(entry).map_err(Error::TooLarge)?);
+            }
+            if left.is_zero() || writers.iter().all(|writer| writer.answer.is_closed()) {
                 let waited_ms = millis(began.elapsed());
                 return Err(if perhaps {
                     Error::Unknown { waited_ms }
@@ -329,6 +352,7 @@ impl Proposer {
                     Error::Unavailable { waited_ms, silence: None }
                 });
             }
+            let freeing = entry.proposals.iter().all(|proposal| proposal.command.frees_space());
             leadership.borrow_and_update();
             match self.attempt(&payload, freeing, left).await {
                 Attempt::Applied(reply) => {
@@ -419,6 +443,17 @@ impl Proposer {
             }
         }
     }
+}
+
+/// Takes what nobody waits for any more out of an entry; whether that was anything.
+fn leave(entry: &mut Entry, writers: &mut Vec<Writer>) -> bool {
+    let before = writers.len();
+    let stays: Vec<bool> = writers.iter().map(|writer| !writer.answer.is_closed()).collect();
+    let mut kept = stays.iter().copied();
+    writers.retain(|_| kept.next().unwrap_or(true));
+    let mut kept = stays.into_iter();
+    entry.proposals.retain(|_| kept.next().unwrap_or(true));
+    writers.len() < before
 }
 
 /// Whether somebody else leads than that master.
