@@ -159,14 +159,27 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| Refused {
-            reason: serde_json::to_value(status.reason)
-                .ok()
-                .and_then(|reason| reason.as_str().map(str::to_owned))
-                .unwrap_or_default(),
-            message: status.message.clone(),
-            code: status.code,
-        })?;
+        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
         Ok(admitted.into_command().map(crate::stamp::Command::into_op))
+    }
+
+    async fn admit_whole(
+        &self,
+        view: &Arc<View>,
+        user: &str,
+        write: Write,
+    ) -> Result<Vec<Op>, Refused> {
+        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        let command = admitted.into_command();
+        Ok(command.map(crate::stamp::Command::into_ops).unwrap_or_default())
+    }
+}
+
+fn refused(status: &Status) -> Refused {
+    let reason = serde_json::to_value(status.reason).ok();
+    Refused {
+        reason: reason.and_then(|one| one.as_str().map(str::to_owned)).unwrap_or_default(),
+        message: status.message.clone(),
+        code: status.code,
     }
 }
