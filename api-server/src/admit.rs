@@ -13,10 +13,10 @@ use quorate_store::{Admit, Refused, Store, Write};
 use serde_json::Value;
 
 use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
-use crate::authz::{Authorizer, Permitted};
+use crate::authz::{Attributes, Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
-use crate::identity::Identity;
+use crate::identity::{Identity, User};
 use crate::model;
 use crate::status_error::Answer;
 use crate::verb::{DeleteOptions, DeletePlan, plan_delete};
@@ -45,6 +45,26 @@ impl ControllerAdmit {
     #[must_use]
     pub fn facts(&self) -> &ClusterFacts {
         &self.facts
+    }
+
+    /// Whether a user may create `certificatesigningrequests/SUBRESOURCE`.
+    #[must_use]
+    pub fn may_request_certificates(
+        &self,
+        user: &str,
+        groups: &[String],
+        subresource: &str,
+    ) -> bool {
+        let (name, groups) = (user.to_owned(), groups.to_vec());
+        let identity = Identity::of(User { name, groups, ..User::default() });
+        let wanted = Attributes {
+            verb: "create".to_owned(),
+            group: "certificates.k8s.io".to_owned(),
+            resource: "certificatesigningrequests".to_owned(),
+            subresource: subresource.to_owned(),
+            ..Attributes::default()
+        };
+        self.authorizer.decide(&identity, &wanted).allowed
     }
 
     fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {

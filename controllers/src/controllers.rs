@@ -1,6 +1,7 @@
 //! One file per controller.
 
 mod account_token;
+mod certificates;
 mod claim;
 mod deployment;
 mod disruption;
@@ -70,6 +71,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::ResourceQuota => resource_quota::plan(ctx, key),
         Controller::Disruption => disruption::plan(ctx, key),
         Controller::ClaimProtection => volume_protection::plan_claim(ctx, key),
+        Controller::Certificates => certificates::plan(ctx, key),
         Controller::VolumeProtection => volume_protection::plan_volume(ctx, key),
     }
 }

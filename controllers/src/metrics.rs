@@ -86,7 +86,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 21] = [
+const ALL: [Controller; 22] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::Namespace,
@@ -108,6 +108,7 @@ const ALL: [Controller; 21] = [
     Controller::Disruption,
     Controller::ClaimProtection,
     Controller::VolumeProtection,
+    Controller::Certificates,
 ];
 
 fn labels(controller: Controller) -> Labels {

@@ -128,6 +128,7 @@ pub(crate) enum Controller {
     Disruption,
     ClaimProtection,
     VolumeProtection,
+    Certificates,
 }
 
 impl Controller {
@@ -157,6 +158,7 @@ impl Controller {
             Self::ResourceQuota => "system:serviceaccount:kube-system:resourcequota-controller",
             Self::Disruption => "system:serviceaccount:kube-system:disruption-controller",
             Self::ClaimProtection => "system:serviceaccount:kube-system:pvc-protection-controller",
+            Self::Certificates => "system:serviceaccount:kube-system:certificate-controller",
             Self::VolumeProtection => "system:serviceaccount:kube-system:pv-protection-controller",
         }
     }

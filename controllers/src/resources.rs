@@ -25,6 +25,8 @@ pub(crate) const REPLICATION_CONTROLLERS: Resource = Resource("", "replicationco
 pub(crate) const STATEFUL_SETS: Resource = Resource("apps", "statefulsets");
 pub(crate) const CLAIMS: Resource = Resource("", "persistentvolumeclaims");
 pub(crate) const VOLUMES: Resource = Resource("", "persistentvolumes");
+pub(crate) const SIGNING_REQUESTS: Resource =
+    Resource("certificates.k8s.io", "certificatesigningrequests");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 
 impl Resource {

@@ -4,6 +4,7 @@
 //! (services) → validation → validating plugins → quotas, which are charged. Plugins are listed once, in
 //! [`PLUGINS`]; webhooks will follow the mutating and the validating ones.
 
+mod certificates;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -115,6 +116,7 @@ static PLUGINS: &[&dyn Plugin] = &[
     &priority::Priority,
     &default_tolerations::DefaultTolerationSeconds,
     &storage_protection::StorageProtection,
+    &certificates::Certificates,
     &rbac_escalation::RbacEscalation,
 ];
 

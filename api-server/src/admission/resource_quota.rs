@@ -9,6 +9,7 @@
 //! Kubernetes.
 
 use quorate_api::quota::{self, Attempt};
+use quorate_api::resource::ResourceDef;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{GroupResource, Op, View};
 use serde_json::Value;
@@ -17,9 +18,16 @@ use super::{Context, Draft, Operation};
 use crate::model;
 use crate::status_error::Answer;
 
-/// Whether writes in a namespace may be charged to a quota.
-pub(crate) fn has_quotas(view: &View, namespace: &str) -> bool {
-    !namespace.is_empty() && stored(view, namespace).next().is_some()
+/// Whether what is made of a resource in a namespace may be charged to a quota.
+pub(crate) fn has_quotas(view: &View, def: &ResourceDef, namespace: &str) -> bool {
+    let counts = |quota: &Value| {
+        let names = quota["status"]["hard"].as_object().into_iter().flatten();
+        names.into_iter().any(|(name, _)| quota::tracks(def.group(), def.plural, name))
+    };
+    !namespace.is_empty()
+        && stored(view, namespace)
+            .filter_map(|stored| serde_json::from_slice(&stored.image.bytes).ok())
+            .any(|quota| counts(&quota))
 }
 
 fn stored<'a>(view: &'a View, namespace: &'a str) -> impl Iterator<Item = &'a StoredRef> {

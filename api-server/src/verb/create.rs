@@ -81,7 +81,7 @@ pub(super) async fn run_draft(
     let (mut names, mut allocations, mut charges, mut fresh) = (0, 0, 0, false);
     let mut turn = None;
     loop {
-        if turn.is_none() && admission::has_quotas(&view, &draft.namespace) {
+        if turn.is_none() && admission::has_quotas(&view, draft.def, &draft.namespace) {
             turn = Some(shared.turns.wait(&shared.store, &draft.namespace).await?);
             view = shared.store.view();
         }

@@ -4,7 +4,8 @@ use super::Wake;
 use crate::plan::{Controller, WorkKey};
 use crate::resources::{
     CLAIMS, DEPLOYMENTS, EVENTS, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS,
-    REPLICATION_CONTROLLERS, RESOURCE_QUOTAS, Resource, SERVICES, STATEFUL_SETS, VOLUMES,
+    REPLICATION_CONTROLLERS, RESOURCE_QUOTAS, Resource, SERVICES, SIGNING_REQUESTS, STATEFUL_SETS,
+    VOLUMES,
 };
 use crate::world::{Changed, ChangedPod, World};
 
@@ -16,6 +17,7 @@ pub(super) fn wakes(world: &World, change: &Changed, wake: Wake<'_>) {
         (POD_DISRUPTION_BUDGETS, Controller::Disruption),
         (CLAIMS, Controller::ClaimProtection),
         (VOLUMES, Controller::VolumeProtection),
+        (SIGNING_REQUESTS, Controller::Certificates),
     ] {
         if own.is(resource) {
             wake(WorkKey::new(controller, change.key.clone()));
