@@ -1,4 +1,4 @@
-//! StorageObjectInUseProtection: new claims and volumes have the finalizers by which they stay as long as they are used.
+//! StorageObjectInUseProtection: new claims and volumes have the finalizers by which they stay while they are used.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What counts against a ResourceQuota, and whether a write still fits: pure, so that admission (which charges each
 //! write) and the controller (which counts anew) cannot differ.
 //!
-//! Start reading at [`usage`] (what one object counts for), then [`charge`] (whether a write fits). Pods are in [`pod`].
+//! Start reading at [`usage`] (what one object counts for), then [`charge`] (whether a write fits). Pods: [`pod`].
 
 pub mod pod;
 

@@ -20,8 +20,8 @@ pub(super) static REQUEST: &[Column] = &[
 
 pub(super) fn request(request: &Value, now: Timestamp) -> Vec<Value> {
     let spec = tree::get(request, "spec");
-    let wanted =
-        tree::int_opt(spec, "expirationSeconds").map_or("<none>".to_owned(), duration::human);
+    let wanted = tree::int_opt(spec, "expirationSeconds")
+        .map_or_else(|| "<none>".to_owned(), duration::human);
     vec![
         json!(name(request)),
         age(request, now),

@@ -1,8 +1,8 @@
 //! Claims that pods use, and volumes that claims use, stay until they are no longer used.
 //!
-//! Desired: the finalizer `kubernetes.io/pvc-protection` on each claim and `kubernetes.io/pv-protection` on each volume,
-//! but for those that are being deleted and that nobody uses. Writes: these finalizers. New ones have them from
-//! admission.
+//! Desired: the finalizer `kubernetes.io/pvc-protection` on each claim, and `kubernetes.io/pv-protection` on each
+//! volume, but for those that are being deleted and that nobody uses. Writes: these finalizers. New ones have them
+//! from admission.
 
 use quorate_state_machine::Key;
 use quorate_state_machine::object::StoredRef;
