@@ -251,7 +251,10 @@ fn certificates(kubectl: &Kubectl, directory: &std::path::Path) {
         path.display().to_string()
     };
     let (certificate, key) = (file("jane.crt", &certificate), file("jane.key", key.as_bytes()));
-    let who = ["--client-certificate", &certificate, "--client-key", &key, "auth", "whoami"];
+    let (certificate, key) =
+        (format!("--client-certificate={certificate}"), format!("--client-key={key}"));
+    kubectl.run(&["config", "set-credentials", "jane", &certificate, &key]);
+    let who = ["--user", "jane", "auth", "whoami"];
     let who = kubectl.run(&who);
     assert!(who.contains("jane") && who.contains("people"), "{who}");
     ask("joe", "people");
