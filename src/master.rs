@@ -301,6 +301,7 @@ fn parts(
     });
     let Rotation { certs, store, masters, .. } = rotation.clone();
     let (asked, root_ca, keys) = (certs.clone(), certs.root_ca(), certs.now().ring.clone());
+    let signer = certs.clone();
     let group = masters.clone();
     let cluster_id = cluster.cluster_id.clone();
     let documents: quorate_api_server::config::Documents = Arc::new(move |path| match path {
@@ -324,6 +325,7 @@ fn parts(
             also_accepted_pem: Vec::new(),
         },
         root_ca,
+        signer: Some(signer),
         clock: Clock::system(),
         listeners: Vec::new(),
         tls: None,

@@ -13,10 +13,10 @@ use quorate_store::{Admit, Refused, Store, Write};
 use serde_json::Value;
 
 use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
-use crate::authz::{Authorizer, Permitted};
+use crate::authz::{Attributes, Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
-use crate::identity::Identity;
+use crate::identity::{Identity, User};
 use crate::model;
 use crate::status_error::Answer;
 use crate::verb::{DeleteOptions, DeletePlan, plan_delete};
@@ -45,6 +45,26 @@ impl ControllerAdmit {
     #[must_use]
     pub fn facts(&self) -> &ClusterFacts {
         &self.facts
+    }
+
+    /// Whether a user may create `certificatesigningrequests/SUBRESOURCE`.
+    #[must_use]
+    pub fn may_request_certificates(
+        &self,
+        user: &str,
+        groups: &[String],
+        subresource: &str,
+    ) -> bool {
+        let (name, groups) = (user.to_owned(), groups.to_vec());
+        let identity = Identity::of(User { name, groups, ..User::default() });
+        let wanted = Attributes {
+            verb: "create".to_owned(),
+            group: "certificates.k8s.io".to_owned(),
+            resource: "certificatesigningrequests".to_owned(),
+            subresource: subresource.to_owned(),
+            ..Attributes::default()
+        };
+        self.authorizer.decide(&identity, &wanted).allowed
     }
 
     fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
@@ -159,14 +179,27 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| Refused {
-            reason: serde_json::to_value(status.reason)
-                .ok()
-                .and_then(|reason| reason.as_str().map(str::to_owned))
-                .unwrap_or_default(),
-            message: status.message.clone(),
-            code: status.code,
-        })?;
+        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
         Ok(admitted.into_command().map(crate::stamp::Command::into_op))
+    }
+
+    async fn admit_whole(
+        &self,
+        view: &Arc<View>,
+        user: &str,
+        write: Write,
+    ) -> Result<Vec<Op>, Refused> {
+        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        let command = admitted.into_command();
+        Ok(command.map(crate::stamp::Command::into_ops).unwrap_or_default())
+    }
+}
+
+fn refused(status: &Status) -> Refused {
+    let reason = serde_json::to_value(status.reason).ok();
+    Refused {
+        reason: reason.and_then(|one| one.as_str().map(str::to_owned)).unwrap_or_default(),
+        message: status.message.clone(),
+        code: status.code,
     }
 }

@@ -39,6 +39,7 @@ mod service_address;
 pub mod stamp;
 pub mod status_error;
 pub mod streams;
+mod turns;
 mod verb;
 mod version;
 

@@ -276,3 +276,18 @@ pub const LEASES_INTERVAL: Duration = Duration::from_secs(10);
 /// Leases renewed in one such round, in one proposal. With more nodes than this each one's turn comes less often, and
 /// the leases say so (`leaseDurationSeconds`).
 pub const LEASES_IN_ROUND_MAX: usize = 100;
+
+/// How often a write that counts for a quota is computed anew when another write was charged to it first. Then 409.
+pub const CHARGE_RETRIES_MAX: usize = 64;
+
+/// Groups of namespaces whose writes that count for quotas go one after the other on a master; those of two namespaces
+/// may share one.
+pub const CHARGE_TURNS: usize = 64;
+
+/// How often an eviction is computed anew when its pod or the pod's budget changed meanwhile. Then 504, to be tried
+/// again after 10 s.
+pub const EVICTION_RETRIES_MAX: usize = 20;
+
+/// Pods in a budget's `disruptedPods` from which on no further eviction is granted: 403 (upstream's
+/// `MaxDisruptedPodSize`).
+pub const DISRUPTED_PODS_MAX: usize = 2000;

@@ -25,6 +25,7 @@ use crate::reply::Body;
 use crate::serve::{self, Peer};
 use crate::status_error::{self, Answer};
 use crate::streams::PodStreams;
+use crate::turns::Turns;
 use crate::verb::fanout::Fanout;
 
 /// Why a server does not start.
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) grpc: Option<tonic::service::Routes>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     pub(crate) fanout: Fanout,
+    pub(crate) turns: Turns,
     /// Addresses that may go to another machine.
     pub(crate) moving: serve::MovingAddresses,
     /// Watches and streams end when this does.
@@ -148,6 +150,7 @@ impl ApiServer {
             grpc,
             streams,
             fanout: Fanout::default(),
+            turns: Turns::default(),
             moving: serve::MovingAddresses::default(),
             stop: stop.clone(),
             begun: AtomicBool::new(false),

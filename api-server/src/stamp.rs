@@ -26,29 +26,43 @@ const GENERATED_PREFIX_MAX: usize = 63 - SUFFIX_CHARS;
 #[derive(Debug, Clone)]
 pub struct Command {
     op: Op,
+    also: Vec<Op>,
 }
 
 impl Command {
-    pub(crate) fn new(op: Op) -> Self {
-        Self { op }
+    pub(crate) fn new(op: Op, also: Vec<Op>) -> Self {
+        Self { op, also }
     }
 
-    /// The operation, for whoever proposes it with others.
+    /// All operations, which are to take effect together or not at all; the one that was asked for is the first.
+    #[must_use]
+    pub fn into_ops(self) -> Vec<Op> {
+        let mut ops = vec![self.op];
+        ops.extend(self.also);
+        ops
+    }
+
+    /// The operation alone, for whoever proposes it with others: bookkeeping of the masters, which is not charged to
+    /// quotas before it is counted.
     #[must_use]
     pub fn into_op(self) -> Op {
         self.op
     }
 }
 
-/// The one door for HTTP writes.
+/// The one door for HTTP writes. [`Outcome::Aborted`]: what was to take effect with the write (a quota's charge) was
+/// computed from an older version than there is; to be computed anew.
 ///
 /// # Errors
 /// What the store could not do; outcomes other than success are the caller's to judge.
 pub(crate) async fn propose(store: &Store, command: Command) -> Answer<Outcome> {
-    let outcomes = store
-        .write_within(vec![command.op], WRITE_DEADLINE)
-        .await
-        .map_err(|error| status_error::of_store(&error))?;
+    let ops = command.into_ops();
+    let decided = if ops.len() == 1 {
+        store.write_within(ops, WRITE_DEADLINE).await
+    } else {
+        store.transact_within(ops, WRITE_DEADLINE).await
+    };
+    let outcomes = decided.map_err(|error| status_error::of_store(&error))?;
     outcomes.into_iter().next().ok_or_else(|| {
         Box::new(quorate_api::status::Status::internal_error("a write had no outcome"))
     })

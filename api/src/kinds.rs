@@ -8,8 +8,8 @@ use crate::defaults::{
 };
 use crate::field::Error;
 use crate::strategy::{
-    batch as prepare_batch, kinds as prepare, service as prepare_service,
-    storage as prepare_storage, workload as prepare_workload,
+    batch as prepare_batch, certificates as prepare_certificates, kinds as prepare,
+    service as prepare_service, storage as prepare_storage, workload as prepare_workload,
 };
 use crate::validation::{self, meta};
 use crate::warnings;
@@ -297,6 +297,17 @@ static KINDS: &[Kind] = &[
         create: prepare_workload::create_budget,
         update: prepare_workload::update,
         unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: "certificates.k8s.io",
+        kind: "CertificateSigningRequest",
+        validate: validation::certificates::create,
+        validate_update: validation::certificates::update,
+        validate_status: validation::certificates::status,
+        create: prepare_certificates::create,
+        update: prepare_certificates::update,
+        status: prepare_certificates::status,
         ..PLAIN
     },
     Kind {

@@ -45,6 +45,8 @@ pub(crate) struct Executor {
 struct Pending {
     job: usize,
     op: Op,
+    /// What takes effect with it or not at all: quotas that it is charged to.
+    also: Vec<Op>,
     done: Option<EventDraft>,
     refused: Option<EventDraft>,
 }
@@ -57,6 +59,8 @@ impl Executor {
         let mut pending = Vec::new();
         let mut weight = 0;
         let mut fatal = None;
+        // What was charged to a quota has to be seen by what is charged next.
+        let mut charged: Option<Arc<View>> = None;
         for (job, Job { key, plan }) in jobs.into_iter().enumerate() {
             let user = key.controller.user();
             keys.push(CarriedKey {
@@ -69,8 +73,17 @@ impl Executor {
                 if !matches!(keys[job].finish, Finish::Done { .. }) || fatal.is_some() {
                     break;
                 }
-                match self.admit_step(&view, user, job, step).await {
+                let view = charged.as_ref().unwrap_or(&view);
+                match self.admit_step(view, user, job, step).await {
                     Ok(None) => {}
+                    Ok(Some(operation)) if !operation.also.is_empty() => {
+                        weight = 0;
+                        fatal = self.propose(&mut keys, std::mem::take(&mut pending)).await;
+                        if fatal.is_none() && matches!(keys[job].finish, Finish::Done { .. }) {
+                            fatal = self.transact(&mut keys, operation).await;
+                            charged = Some(self.store.view());
+                        }
+                    }
                     Ok(Some(operation)) => {
                         weight += operation.op.weight();
                         pending.push(operation);
@@ -84,7 +97,7 @@ impl Executor {
             }
             plan.events.into_iter().for_each(|event| self.recorder.record(event));
         }
-        if fatal.is_none() && !pending.is_empty() {
+        if fatal.is_none() {
             fatal = self.propose(&mut keys, pending).await;
         }
         Carried { keys, fatal }
@@ -97,8 +110,13 @@ impl Executor {
         job: usize,
         step: Step,
     ) -> Result<Option<Pending>, Finish> {
-        match self.admit.admit(view, user, step.write).await {
-            Ok(op) => Ok(op.map(|op| Pending { job, op, done: step.done, refused: step.refused })),
+        match self.admit.admit_whole(view, user, step.write).await {
+            Ok(ops) => {
+                let mut ops = ops.into_iter();
+                let first = ops.next();
+                let (also, done, refused) = (ops.collect(), step.done, step.refused);
+                Ok(first.map(|op| Pending { job, op, also, done, refused }))
+            }
             Err(refused) => {
                 tracing::debug!(%refused, "write refused");
                 let finish = finish_of(&refused);
@@ -110,10 +128,30 @@ impl Executor {
         }
     }
 
+    /// Proposes what is charged to quotas, together with the charges.
+    async fn transact(&self, keys: &mut [CarriedKey], pending: Pending) -> Option<Error> {
+        let ops = std::iter::once(&pending.op).chain(&pending.also).cloned().collect();
+        let decided = self.store.transact(ops).await;
+        self.take_decision(keys, vec![pending], decided)
+    }
+
     /// Proposes what waits; the error when nothing more can be written.
     async fn propose(&self, keys: &mut [CarriedKey], pending: Vec<Pending>) -> Option<Error> {
+        if pending.is_empty() {
+            return None;
+        }
         let ops: Vec<Op> = pending.iter().map(|pending| pending.op.clone()).collect();
-        match self.store.write(ops).await {
+        let decided = self.store.write(ops).await;
+        self.take_decision(keys, pending, decided)
+    }
+
+    fn take_decision(
+        &self,
+        keys: &mut [CarriedKey],
+        pending: Vec<Pending>,
+        decided: Result<Vec<Outcome>, Error>,
+    ) -> Option<Error> {
+        match decided {
             Ok(outcomes) => {
                 for (pending, outcome) in pending.into_iter().zip(outcomes) {
                     self.take_outcome(&mut keys[pending.job], pending, &outcome);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 /// Makes the tokens that Secrets of type `kubernetes.io/service-account-token` hold. The keys are the
@@ -14,6 +15,54 @@ pub trait AccountTokens: fmt::Debug + Send + Sync {
     /// The token of an account, given by namespace, name and uid, in a Secret of that namespace;
     /// `None` when there can be none now.
     fn token(&self, account: (&str, &str, &str), secret: &str) -> Option<String>;
+}
+
+/// What a request for a certificate asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// Common name.
+    pub name: String,
+    /// Organizations, which are groups.
+    pub organizations: Vec<String>,
+    /// How many DNS names.
+    pub dns_names: usize,
+    /// How many addresses.
+    pub addresses: usize,
+    /// How many e-mail addresses.
+    pub emails: usize,
+    /// How many URIs.
+    pub uris: usize,
+}
+
+/// Signs certificates that are asked for through the API. Whoever implements it has the authority's key, and keeps it.
+pub trait CertificateSigner: fmt::Debug + Send + Sync {
+    /// What a request (PEM) asks for.
+    ///
+    /// # Errors
+    /// Why it does not parse.
+    fn read(&self, request_pem: &str) -> Result<Requested, String>;
+
+    /// A certificate (PEM) as the request asks, with these usages, good for so many seconds.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn sign(
+        &self,
+        request_pem: &str,
+        usages: &[String],
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<String, String>;
+
+    /// Until when a certificate (PEM) is valid, in seconds since 1970; `None` when it does not parse.
+    fn ends_at(&self, certificate_pem: &str) -> Option<i64>;
+}
+
+/// What the API server's authorizer says.
+pub trait AccessReviews: fmt::Debug + Send + Sync {
+    /// Whether a user may create `certificatesigningrequests/SUBRESOURCE`: that is, gets what is asked for there
+    /// without anybody's looking at it.
+    fn may_request(&self, user: &str, groups: &[String], subresource: &str) -> bool;
 }
 
 /// Settings of the controllers. `Default` is upstream's default where upstream has one.
@@ -50,6 +99,10 @@ pub struct ControllersConfig {
     pub root_ca_changes: Option<watch::Receiver<String>>,
     /// `--service-account-private-key-file`: signs the tokens of Secrets. `None`: they get none.
     pub account_tokens: Option<Arc<dyn AccountTokens>>,
+    /// `--cluster-signing-cert-file` and `-key-file`: signs certificates. `None`: nothing is approved or signed.
+    pub certificates: Option<Arc<dyn CertificateSigner>>,
+    /// Whom nodes' requests are approved for. `None`: for nobody.
+    pub access: Option<Arc<dyn AccessReviews>>,
     /// `--min-resync-period`: how often everything is planned again although nothing changed.
     pub min_resync_period: Duration,
     /// Changes of the last this long are kept in the history, within the limits that follow
@@ -80,6 +133,8 @@ impl Default for ControllersConfig {
             root_ca_pem: String::new(),
             root_ca_changes: None,
             account_tokens: None,
+            certificates: None,
+            access: None,
             min_resync_period: Duration::from_secs(600),
             history_keep: Duration::from_secs(300),
             history_changes_max: 20_000,

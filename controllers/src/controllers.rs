@@ -1,8 +1,10 @@
 //! One file per controller.
 
 mod account_token;
+mod certificates;
 mod claim;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -15,10 +17,12 @@ mod node_lifecycle;
 mod node_zones;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod root_ca;
 mod service_account;
 mod taint_eviction;
 pub(crate) mod token_cleaner;
+mod volume_protection;
 
 use quorate_state_machine::Key;
 use quorate_store::Write;
@@ -64,6 +68,11 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::EventTtl => event_ttl::plan(ctx, key),
         Controller::AccountToken => account_token::plan(ctx, key),
         Controller::TokenCleaner => token_cleaner::plan(ctx, key),
+        Controller::ResourceQuota => resource_quota::plan(ctx, key),
+        Controller::Disruption => disruption::plan(ctx, key),
+        Controller::ClaimProtection => volume_protection::plan_claim(ctx, key),
+        Controller::Certificates => certificates::plan(ctx, key),
+        Controller::VolumeProtection => volume_protection::plan_volume(ctx, key),
     }
 }
 

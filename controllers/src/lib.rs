@@ -26,7 +26,7 @@ mod testing;
 mod wake;
 mod world;
 
-pub use config::{AccountTokens, ControllersConfig};
+pub use config::{AccessReviews, AccountTokens, CertificateSigner, ControllersConfig, Requested};
 pub use liveness::{NodeLiveness, StoredHeartbeats};
 pub use metrics::ControllersMetrics;
 pub use start::Controllers;

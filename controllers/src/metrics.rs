@@ -86,7 +86,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 17] = [
+const ALL: [Controller; 22] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::Namespace,
@@ -104,6 +104,11 @@ const ALL: [Controller; 17] = [
     Controller::EventTtl,
     Controller::TokenCleaner,
     Controller::AccountToken,
+    Controller::ResourceQuota,
+    Controller::Disruption,
+    Controller::ClaimProtection,
+    Controller::VolumeProtection,
+    Controller::Certificates,
 ];
 
 fn labels(controller: Controller) -> Labels {

@@ -5,8 +5,10 @@
 mod job;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use quorate_api::quota::pod::Facts;
 use quorate_state_machine::object::StoredRef;
 use quorate_store::Regarding;
 use serde::de::DeserializeOwned;
@@ -121,6 +123,9 @@ pub(crate) struct Pod {
     pub(crate) metadata: Meta,
     pub(crate) spec: PodSpec,
     pub(crate) status: PodStatus,
+    /// What quotas look at, once one has asked.
+    #[serde(skip)]
+    pub(crate) counted: OnceLock<Box<Facts>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -124,6 +124,11 @@ pub(crate) enum Controller {
     EventTtl,
     TokenCleaner,
     AccountToken,
+    ResourceQuota,
+    Disruption,
+    ClaimProtection,
+    VolumeProtection,
+    Certificates,
 }
 
 impl Controller {
@@ -150,6 +155,11 @@ impl Controller {
             Self::EventTtl => "system:apiserver",
             Self::AccountToken => "system:serviceaccount:kube-system:tokens-controller",
             Self::TokenCleaner => "system:serviceaccount:kube-system:token-cleaner",
+            Self::ResourceQuota => "system:serviceaccount:kube-system:resourcequota-controller",
+            Self::Disruption => "system:serviceaccount:kube-system:disruption-controller",
+            Self::ClaimProtection => "system:serviceaccount:kube-system:pvc-protection-controller",
+            Self::Certificates => "system:serviceaccount:kube-system:certificate-controller",
+            Self::VolumeProtection => "system:serviceaccount:kube-system:pv-protection-controller",
         }
     }
 }

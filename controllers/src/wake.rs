@@ -2,6 +2,8 @@
 //!
 //! What is missing here is found only by the resync, whose repairs are counted and should be none.
 
+mod policy;
+
 use k8s_openapi::api::core::v1::Service;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Key, ObjectKey};
@@ -37,8 +39,10 @@ pub(crate) fn wakes(world: &World, changes: &Changes, wake: Wake<'_>) {
         by_resource(world, change, wake);
         garbage::wakes(world, change, wake);
         wake_namespace(world, change, wake);
+        policy::wakes(world, change, wake);
     }
     for change in &changes.pods {
+        policy::wakes_by_pod(world, change, wake);
         by_pod(world, change, wake);
     }
 }
@@ -50,6 +54,7 @@ pub(crate) fn all(world: &World, wake: Wake<'_>) {
             let change = Changed { key: object.key.clone(), old: None, new: Some(object.clone()) };
             by_resource(world, &change, wake);
             garbage::wakes(world, &change, wake);
+            policy::wakes(world, &change, wake);
         }
     }
     for pod in world.all_pods() {

@@ -235,6 +235,11 @@ impl World {
         self.pods.iter()
     }
 
+    /// The pods of a namespace.
+    pub(crate) fn pods_in(&self, namespace: &str) -> Vec<Object<Pod>> {
+        in_namespace(&self.pods.snapshot(), namespace).cloned().collect()
+    }
+
     pub(crate) fn node(&self, name: &str) -> Option<&Object<Node>> {
         self.nodes.get(&ObjectKey::new("", name))
     }

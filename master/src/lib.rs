@@ -9,6 +9,7 @@ mod living;
 mod membership;
 mod news;
 mod objects;
+mod reviews;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub keys: ServiceAccountKeys,
     /// The certificates that pods trust, PEM, as they change.
     pub root_ca: watch::Receiver<String>,
+    /// Signs certificates that are asked for through the API; `None`: nobody does.
+    pub signer: Option<Arc<dyn quorate_controllers::CertificateSigner>>,
     /// Wall time.
     pub clock: Clock,
     /// Where clients come in; may be none.
@@ -171,11 +174,12 @@ impl Prepared {
         controllers_metrics.register(&mut registry);
         let scheduler_metrics = quorate_scheduler::Metrics::register(&mut registry);
         let services = services.add_service(hub.service()).add_service(hub.proxy_service());
-        let controllers = quorate_controllers::ControllersConfig {
+        let mut controllers = quorate_controllers::ControllersConfig {
             account_tokens: Some(Arc::new(TokensOfSecrets(SecretTokens::new(&parts.keys)?))),
             cluster_cidr: vec![parts.cluster_cidr],
             service_cluster_ip_range: parts.facts.service_cidrs.clone(),
             root_ca_changes: Some(parts.root_ca),
+            certificates: parts.signer,
             ..Default::default()
         };
         let server = ApiServer::start(ApiConfig {
@@ -192,6 +196,7 @@ impl Prepared {
         .context("the API server cannot start")?;
         let admit = server.admit();
         hub.ready(admit.clone(), server.token_issuer());
+        controllers.access = Some(Arc::new(reviews::Reviews(admit.clone())));
         let roles = Roles {
             pod_facing: parts.pod_facing,
             store: store.clone(),

@@ -1,5 +1,7 @@
 //! A certificate authority and the certificates it issues.
 
+pub mod request;
+
 use std::fmt;
 use std::net::IpAddr;
 

@@ -6,6 +6,7 @@
 //! * [`record`]: how far a change of the authorities is, the same for all masters.
 //! * [`peers`]: what masters ask each other about them.
 //! * [`rotation`]: changes of the authorities, one step after the other.
+//! * `signer`: what is asked of the cluster's authority through the API.
 //! * [`serve`]: what people see of it and may ask for.
 
 pub mod keeper;
@@ -14,6 +15,7 @@ pub mod peers;
 pub mod record;
 pub mod rotation;
 pub mod serve;
+mod signer;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -67,4 +67,18 @@ pub trait Admit: Send + Sync + 'static {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused>;
+
+    /// All operations that the write comes to, to be proposed as one transaction: beside its own those that charge it
+    /// to quotas. Empty when it would change nothing. Who needs no charge asks [`Admit::admit`].
+    ///
+    /// # Errors
+    /// As [`Admit::admit`].
+    async fn admit_whole(
+        &self,
+        view: &Arc<View>,
+        user: &str,
+        write: Write,
+    ) -> Result<Vec<Op>, Refused> {
+        Ok(self.admit(view, user, write).await?.into_iter().collect())
+    }
 }

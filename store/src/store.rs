@@ -133,6 +133,18 @@ impl Store {
         self.consensus.write(ops, true, WRITE_TIMEOUT).await
     }
 
+    /// As [`Store::transact`] with the caller's own deadline.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn transact_within(
+        &self,
+        ops: Vec<Op>,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
+        self.consensus.write(ops, true, deadline).await
+    }
+
     /// Told after each batch of log entries that this master has applied.
     #[must_use]
     pub fn published(&self) -> signal::Receiver<Published> {

@@ -23,10 +23,20 @@ pub struct Api {
 impl Api {
     /// As the kubeconfig says, but to `url`.
     pub async fn new(kubeconfig: &Path, url: &str) -> Self {
+        Self::with_retries(kubeconfig, url, true).await
+    }
+
+    /// The same, that shows a 429 or 503, too, instead of asking again by itself.
+    pub async fn without_retries(kubeconfig: &Path, url: &str) -> Self {
+        Self::with_retries(kubeconfig, url, false).await
+    }
+
+    async fn with_retries(kubeconfig: &Path, url: &str, retries: bool) -> Self {
         let file = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
         let options = kube::config::KubeConfigOptions::default();
         let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
         config.cluster_url = url.parse().unwrap();
+        config.default_retry = retries;
         Self { client: kube::Client::try_from(config).unwrap() }
     }
 

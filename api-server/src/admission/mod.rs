@@ -1,15 +1,19 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
 //! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → allocation
-//! (services) → validation → validating plugins. Plugins are listed once, in [`PLUGINS`]; webhooks
-//! will follow the mutating and the validating ones.
+//! (services) → validation → validating plugins → quotas, which are charged. Plugins are listed once, in
+//! [`PLUGINS`]; webhooks will follow the mutating and the validating ones.
 
+mod certificates;
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod rbac_escalation;
+mod resource_quota;
 mod service_account;
+mod storage_protection;
 mod taint_nodes;
 
 use jiff::Timestamp;
@@ -26,6 +30,8 @@ use crate::identity::Identity;
 use crate::stamp::{self, Command};
 use crate::status_error::Answer;
 use crate::{model, service_address};
+
+pub(crate) use resource_quota::has_quotas;
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +109,14 @@ trait Plugin: Sync {
 /// All plugins, in upstream's order (`kubeapiserver/options/plugins.go`).
 static PLUGINS: &[&dyn Plugin] = &[
     &namespace_lifecycle::NamespaceLifecycle,
+    &limit_ranger::LimitRanger,
     &node_restriction::NodeRestriction,
     &taint_nodes::TaintNodesByCondition,
     &service_account::ServiceAccount,
     &priority::Priority,
     &default_tolerations::DefaultTolerationSeconds,
+    &storage_protection::StorageProtection,
+    &certificates::Certificates,
     &rbac_escalation::RbacEscalation,
 ];
 
@@ -118,6 +127,8 @@ pub struct Admitted {
     key: Key,
     namespace_uid: Option<String>,
     change: Change,
+    /// What takes effect with it, or not at all: quotas that it is charged to.
+    also: Vec<Op>,
     object: Value,
     warnings: Vec<String>,
 }
@@ -167,7 +178,7 @@ impl Admitted {
     /// What to propose; `None` when nothing changes.
     #[must_use]
     pub fn into_command(self) -> Option<Command> {
-        let Self { key, namespace_uid, change, .. } = self;
+        let Self { key, namespace_uid, change, also, .. } = self;
         let op = match change {
             Change::Create(image) => Op::Create { key, image, namespace: namespace_uid },
             Change::Update(stored, Some(image)) => {
@@ -180,7 +191,14 @@ impl Admitted {
                 uid: Some(stored.uid().to_owned()),
             },
         };
-        Some(Command::new(op))
+        Some(Command::new(op, also))
+    }
+
+    /// The same, with another write that takes effect with it or not at all.
+    #[must_use]
+    pub(crate) fn with(mut self, op: Op) -> Self {
+        self.also.push(op);
+        self
     }
 }
 
@@ -209,12 +227,14 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    let also = resource_quota::charge(ctx, &draft)?;
     draft.warnings.extend(model::create_warnings(draft.def, &draft.object));
     let image = model::image(draft.def, &draft.object, claims)?;
     Ok(Admitted {
         key: key_of(&draft),
         namespace_uid: namespace_lifecycle::uid(ctx.view, &draft.namespace),
         change: Change::Create(image),
+        also,
         object: draft.object,
         warnings: draft.warnings,
     })
@@ -268,6 +288,7 @@ pub(crate) fn update(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    let also = resource_quota::charge(ctx, &draft)?;
     if draft.sub.is_empty() {
         draft.warnings.extend(model::update_warnings(draft.def, &draft.object, &draft.old));
     }
@@ -284,6 +305,7 @@ pub(crate) fn update(
         key: key_of(&draft),
         namespace_uid: None,
         change,
+        also,
         object: draft.object,
         warnings: draft.warnings,
     })
@@ -338,6 +360,7 @@ pub(crate) fn delete(
         key: key_of(&draft),
         namespace_uid: None,
         change: Change::Delete(stored.clone()),
+        also: Vec::new(),
         object: draft.object,
         warnings: draft.warnings,
     })
@@ -362,6 +385,7 @@ pub(crate) fn mark_deleting(
         key: key_of(&draft),
         namespace_uid: None,
         change: Change::Update(stored.clone(), (!same).then_some(image)),
+        also: Vec::new(),
         object: marked,
         warnings: draft.warnings,
     })

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Request, WriteOptions};
 use crate::admission::{self, Draft, Operation, Ownership};
-use crate::limits::GENERATED_NAMES_MAX;
+use crate::limits::{CHARGE_RETRIES_MAX, GENERATED_NAMES_MAX};
 use crate::reply::{self, Body};
 use crate::stamp::propose;
 use crate::status_error::{self, Answer, Refusal};
@@ -78,8 +78,13 @@ pub(super) async fn run_draft(
     let shared = &request.shared;
     let generated = draft.name.is_empty();
     let mut view = shared.store.view();
-    let (mut names, mut allocations, mut fresh) = (0, 0, false);
+    let (mut names, mut allocations, mut charges, mut fresh) = (0, 0, 0, false);
+    let mut turn = None;
     loop {
+        if turn.is_none() && admission::has_quotas(&view, draft.def, &draft.namespace) {
+            turn = Some(shared.turns.wait(&shared.store, &draft.namespace).await?);
+            view = shared.store.view();
+        }
         let ctx = shared.context(&view);
         let admitted = match admission::create(&ctx, &request.permitted, draft.clone()) {
             Ok(admitted) => admitted,
@@ -103,6 +108,7 @@ pub(super) async fn run_draft(
         let outcome = propose(&shared.store, command).await?;
         match outcome {
             Outcome::Done(revision) => {
+                turn.into_iter().for_each(|turn| turn.done(revision));
                 let stored = Stored::new(key(request, &draft.namespace, &name), revision, image);
                 let mut response = request.show_stored(201, &stored)?;
                 reply::warn(response.headers_mut(), &warnings);
@@ -116,6 +122,8 @@ pub(super) async fn run_draft(
                 service_address::lost(&draft, &claim, &mut allocations)?;
             }
             Outcome::NamespaceGone if !fresh => {}
+            // Another master has charged the same quota.
+            Outcome::Aborted if charges < CHARGE_RETRIES_MAX => charges += 1,
             Outcome::NamespaceGone => {
                 let namespaces = GroupResource::new("", "namespaces");
                 return Err(Box::new(Status::not_found(namespaces, &draft.namespace)));

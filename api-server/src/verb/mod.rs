@@ -4,6 +4,7 @@ mod apply;
 mod create;
 mod delete;
 mod delete_collection;
+mod evict;
 pub(crate) mod fanout;
 mod get;
 mod list;
@@ -324,7 +325,7 @@ async fn subresource(
     match (sub.name, wanted) {
         ("log" | "exec" | "attach" | "portforward", _) => pod::stream(request).await,
         ("binding", Verb::Create) => pod::binding(request).await,
-        ("eviction", Verb::Create) => pod::evict(request).await,
+        ("eviction", Verb::Create) => evict::run(request).await,
         ("token", Verb::Create) => review::token_request(request).await,
         ("scale", Verb::Get) => scale::get(request).await,
         ("scale", Verb::Update) => scale::update(request).await,

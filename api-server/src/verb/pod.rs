@@ -1,13 +1,12 @@
-//! What only pods have: binding to a node, eviction, streams.
+//! What only pods have: binding to a node, streams.
 
 use http::Response;
-use quorate_api::codec::FieldValidation;
 use quorate_api::field::{Error, Path};
 use quorate_api::status::{GroupResource, OBJECT_MODIFIED, Status};
 use quorate_state_machine::Outcome;
 use serde_json::{Value, json};
 
-use super::{Request, WriteOptions, delete};
+use super::{Request, WriteOptions};
 use crate::admission::{self, Draft, Operation, Ownership};
 use crate::authz::Attributes;
 use crate::limits::CONFLICT_RETRIES_MAX;
@@ -151,37 +150,6 @@ fn bound(old: &Value, binding: &Value, now: jiff::Timestamp) -> Value {
         }));
     }
     pod
-}
-
-/// POST of an Eviction: a delete, for as long as no disruption budget forbids it.
-pub(super) async fn evict(mut request: Request) -> Answer<Response<Body>> {
-    let options = WriteOptions::of(&request.query, "CreateOptions")?;
-    let body = request.body().await?;
-    let media = request.content_type().to_owned();
-    let mut target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
-    // Evictions of policy/v1beta1 are taken for ever: old clients drain nodes with them.
-    target.any_version = true;
-    let mut warnings = Vec::new();
-    let eviction = model::decode(&media, &body, target, FieldValidation::Ignore, &mut warnings)?;
-    let name = text(&eviction["metadata"]["name"]);
-    if name != request.target.name {
-        return Err(Box::new(Status::bad_request(
-            "name in URL does not match name in Eviction object",
-        )));
-    }
-    let wanted = &eviction["deleteOptions"];
-    let mut delete_options = delete::DeleteOptions {
-        grace_period_seconds: wanted["gracePeriodSeconds"].as_i64(),
-        uid: wanted["preconditions"]["uid"].as_str().map(str::to_owned),
-        resource_version: wanted["preconditions"]["resourceVersion"].as_str().map(str::to_owned),
-        propagation: wanted["propagationPolicy"].as_str().map(str::to_owned),
-        cascade_asked: false,
-        evicted: true,
-        dry_run: options.dry_run,
-    };
-    delete_options.dry_run |= model::has_items(&wanted["dryRun"]);
-    delete::delete(&request, &delete_options).await?;
-    Ok(reply::status(&Status::success(201)))
 }
 
 /// `log`, `exec`, `attach`, `portforward`: for whoever holds the agents' streams.

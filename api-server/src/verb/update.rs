@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Request, WriteOptions, create};
 use crate::admission::{self, Admitted, Draft, Operation, Ownership};
-use crate::limits::CONFLICT_RETRIES_MAX;
+use crate::limits::{CHARGE_RETRIES_MAX, CONFLICT_RETRIES_MAX};
 use crate::reply::{self, Body};
 use crate::stamp::propose;
 use crate::status_error::{self, Answer, Refusal};
@@ -170,7 +170,7 @@ async fn perform(
         read.map_err(|error| status_error::of_store(&error))?;
     }
     let mut stored = request.current(false).await?;
-    let (mut conflicts, mut allocations) = (0, 0);
+    let (mut conflicts, mut allocations, mut charges) = (0, 0, 0);
     loop {
         let old = model::tree(request.def, &stored)?;
         let (object, warnings) = make(&old)?;
@@ -215,6 +215,8 @@ async fn perform(
                 conflicts += 1;
             }
             Outcome::Conflict(_) => return Err(conflict(request)),
+            // Another write has charged the same quota.
+            Outcome::Aborted if charges < CHARGE_RETRIES_MAX => charges += 1,
             Outcome::ClaimTaken { claim, .. } => {
                 service_address::lost(&draft, &claim, &mut allocations)?;
             }

@@ -34,6 +34,7 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("authorization.k8s.io", &["v1"]),
     group("autoscaling", &["v2", "v1"]),
     group("batch", &["v1"]),
+    group("certificates.k8s.io", &["v1"]),
     group("networking.k8s.io", &["v1"]),
     group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
@@ -168,6 +169,7 @@ const QUOTA: GroupVersionKind = gvk("", "v1", "ResourceQuota");
 const AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v2", "HorizontalPodAutoscaler");
 const OLD_AUTOSCALER: GroupVersionKind = gvk("autoscaling", "v1", "HorizontalPodAutoscaler");
 const BUDGET: GroupVersionKind = gvk("policy", "v1", "PodDisruptionBudget");
+const SIGNING: GroupVersionKind = gvk("certificates.k8s.io", "v1", "CertificateSigningRequest");
 const NETWORKING: &str = "networking.k8s.io";
 const INGRESS: GroupVersionKind = gvk(NETWORKING, "v1", "Ingress");
 const SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1", "ServiceCIDR");
@@ -318,6 +320,14 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     stored(JOB, ("jobs", "job"), &[], ids::BATCH_V1_JOB, ids::BATCH_V1_JOBLIST)
         .with_categories(&["all"])
         .with_subresources(&[sub("status", JOB, ids::BATCH_V1_JOB, GET_PATCH_UPDATE)]),
+
+    stored(SIGNING, ("certificatesigningrequests", "certificatesigningrequest"), &["csr"],
+        ids::CERTIFICATES_V1_CERTIFICATESIGNINGREQUEST, ids::CERTIFICATES_V1_CERTIFICATESIGNINGREQUESTLIST)
+        .in_cluster()
+        .with_subresources(&[
+            sub("approval", SIGNING, ids::CERTIFICATES_V1_CERTIFICATESIGNINGREQUEST, GET_PATCH_UPDATE),
+            sub("status", SIGNING, ids::CERTIFICATES_V1_CERTIFICATESIGNINGREQUEST, GET_PATCH_UPDATE),
+        ]),
 
     stored(gvk(NETWORKING, "v1", "IngressClass"), ("ingressclasses", "ingressclass"), &[],
         ids::NETWORKING_V1_INGRESSCLASS, ids::NETWORKING_V1_INGRESSCLASSLIST).in_cluster(),

@@ -49,6 +49,7 @@ const POD: &[Selectable] = &[
     at("status.nominatedNodeName", &["status", "nominatedNodeName"]),
 ];
 const NODE: &[Selectable] = &[NAME, flag("spec.unschedulable", &["spec", "unschedulable"])];
+const SIGNING: &[Selectable] = &[NAME, at("spec.signerName", &["spec", "signerName"])];
 const NAMESPACE_KIND: &[Selectable] = &[NAME, at("status.phase", &["status", "phase"])];
 const SECRET: &[Selectable] = &[NAME, NAMESPACE, at("type", &["type"])];
 const SERVICE: &[Selectable] = &[
@@ -111,6 +112,7 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("events.k8s.io", "Event") => NEW_EVENT,
         ("apps", "ReplicaSet") | ("", "ReplicationController") => REPLICA_SET,
         ("batch", "Job") => JOB,
+        ("certificates.k8s.io", "CertificateSigningRequest") => SIGNING,
         _ => OTHER,
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{kinds as table, tree};
 
 pub(crate) mod batch;
+pub(crate) mod certificates;
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;
@@ -60,6 +61,10 @@ pub fn prepare_subresource_update(
         }
         ("", "Pod", "ephemeralcontainers") => subresource::ephemeral_containers(new, old),
         ("", "Pod", "resize") => subresource::resize(new, old),
+        ("certificates.k8s.io", "CertificateSigningRequest", "approval") => {
+            keep_metadata(new, old);
+            certificates::approval(new, old);
+        }
         _ => prepare_update(group, kind, new, old),
     }
 }

@@ -11,6 +11,7 @@ use crate::tree;
 mod access;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod core;
 pub mod duration;
 mod master;
@@ -150,6 +151,12 @@ static PRINTERS: &[Printer] = &[
     printer!(STORAGE, "CSIDriver", storage::DRIVER, storage::driver),
     printer!(STORAGE, "CSINode", storage::NODE, storage::node),
     printer!(STORAGE, "CSIStorageCapacity", storage::CAPACITY, storage::capacity),
+    printer!(
+        "certificates.k8s.io",
+        "CertificateSigningRequest",
+        certificates::REQUEST,
+        certificates::request
+    ),
     printer!("batch", "Job", batch::JOB, batch::job),
     printer!("batch", "CronJob", batch::CRON_JOB, batch::cron_job),
     printer!("autoscaling", "Scale", workload::SCALE, workload::scale),

@@ -14,6 +14,7 @@ pub(crate) mod access;
 mod affinity;
 pub(crate) mod attachment;
 pub(crate) mod autoscaler;
+pub(crate) mod certificates;
 pub(crate) mod claim;
 mod container;
 pub(crate) mod core;
@@ -137,6 +138,11 @@ pub fn subresource_update(
         }
         ("", "Pod", "ephemeralcontainers") => ephemeral_containers_update(new, old),
         ("", "Pod", "resize") => resize_update(new, old),
+        ("certificates.k8s.io", "CertificateSigningRequest", "approval") => {
+            let mut errors = Errors::new();
+            certificates::approval(new, old, &mut errors);
+            errors
+        }
         // Their handlers change one field alone, and check that one.
         _ => Errors::new(),
     }

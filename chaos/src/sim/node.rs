@@ -209,6 +209,7 @@ fn parts(member: Member, service_account_pem: String) -> anyhow::Result<Parts> {
         },
         // It is in the store, where everything has to be the same each time.
         root_ca: tokio::sync::watch::channel("simulated".to_owned()).1,
+        signer: None,
         certificates: None,
         clock: Clock::system(),
         listeners: Vec::new(),
