@@ -2,21 +2,27 @@
 
 mod account_token;
 mod claim;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 pub(crate) mod garbage;
+mod history;
 pub(crate) mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod node_zones;
 mod pod_gc;
+mod pod_template;
 mod replica_set;
+mod replication_controller;
 mod root_ca;
 mod service_account;
+mod stateful_set;
 mod taint_eviction;
 pub(crate) mod token_cleaner;
 
@@ -48,6 +54,10 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
     match controller {
         Controller::Deployment => deployment::plan(ctx, key),
         Controller::ReplicaSet => replica_set::plan(ctx, key),
+        Controller::ReplicationController => replication_controller::plan(ctx, key),
+        Controller::DaemonSet => daemon_set::plan(ctx, key),
+        Controller::StatefulSet => stateful_set::plan(ctx, key),
+        Controller::CronJob => cron_job::plan(ctx, key),
         Controller::Job => job::plan(ctx, key),
         Controller::Namespace => namespace::plan(ctx, key),
         Controller::Garbage => garbage::plan(ctx, key),

@@ -18,6 +18,12 @@ pub(crate) const EVENTS: Resource = Resource("", "events");
 pub(crate) const DEPLOYMENTS: Resource = Resource("apps", "deployments");
 pub(crate) const REPLICA_SETS: Resource = Resource("apps", "replicasets");
 pub(crate) const JOBS: Resource = Resource("batch", "jobs");
+pub(crate) const CRON_JOBS: Resource = Resource("batch", "cronjobs");
+pub(crate) const DAEMON_SETS: Resource = Resource("apps", "daemonsets");
+pub(crate) const STATEFUL_SETS: Resource = Resource("apps", "statefulsets");
+pub(crate) const CONTROLLER_REVISIONS: Resource = Resource("apps", "controllerrevisions");
+pub(crate) const REPLICATION_CONTROLLERS: Resource = Resource("", "replicationcontrollers");
+pub(crate) const CLAIMS: Resource = Resource("", "persistentvolumeclaims");
 pub(crate) const ENDPOINT_SLICES: Resource = Resource("discovery.k8s.io", "endpointslices");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 
