@@ -1,7 +1,12 @@
 //! The schedules of cron jobs: which texts upstream's parser (`robfig/cron`, `ParseStandard`) takes, and its words for
-//! those it does not.
+//! those it does not, and when they are due.
 //!
-//! Checks only: when a schedule is due is computed elsewhere.
+//! Own code: the crates for this have other fields (seconds, `7` for Sunday, `L`, `#`), other rules for days of the
+//! month and of the week together, and other errors.
+
+mod next;
+
+use jiff::tz::TimeZone;
 
 /// The values of a field: its least and greatest number, and the names of some.
 struct Bounds {
@@ -22,41 +27,86 @@ const FIELDS: [Bounds; 5] = [
     Bounds { min: 0, max: 6, names: &DAYS },
 ];
 
+/// A schedule, ready to be asked.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    when: When,
+    zone: TimeZone,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum When {
+    /// Minutes, hours, days of the month, months, days of the week.
+    Fields([Field; 5]),
+    /// So many seconds after the last time.
+    Every(i64),
+}
+
+/// The values of one field that fit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Field {
+    /// One bit for each.
+    bits: u64,
+    /// All fit: for days this is not the same as naming all.
+    star: bool,
+}
+
+impl Schedule {
+    /// Reads a schedule; a zone that it names itself comes before `zone`, which is UTC when it is not given.
+    ///
+    /// # Errors
+    /// The first thing that upstream's parser trips over, in its words.
+    pub fn parse(schedule: &str, zone: Option<&str>) -> Result<Self, String> {
+        if schedule.is_empty() {
+            return Err("empty spec string".to_owned());
+        }
+        let mut spec = schedule;
+        let mut zone = zone.unwrap_or_default();
+        if spec.starts_with("TZ=") || spec.starts_with("CRON_TZ=") {
+            let Some((named, rest)) = spec.split_once(' ') else {
+                return Err(format!("provided bad location {spec}: no schedule follows"));
+            };
+            zone = named.split_once('=').map_or("", |(_, name)| name);
+            spec = rest.trim();
+        }
+        zone_known(zone).map_err(|error| format!("provided bad location {zone}: {error}"))?;
+        let zone = match zone {
+            "" | "UTC" | "Local" => TimeZone::UTC,
+            name => TimeZone::get(name)
+                .map_err(|_| format!("provided bad location {name}: unknown time zone {name}"))?,
+        };
+        let when = if spec.starts_with('@') { descriptor(spec)? } else { fields(spec)? };
+        Ok(Self { when, zone })
+    }
+}
+
 /// What is wrong with a schedule.
 ///
 /// # Errors
 /// The first thing that the parser trips over, in its words.
 pub fn check(schedule: &str) -> Result<(), String> {
-    if schedule.is_empty() {
-        return Err("empty spec string".to_owned());
-    }
-    let mut spec = schedule;
-    if spec.starts_with("TZ=") || spec.starts_with("CRON_TZ=") {
-        let Some((zone, rest)) = spec.split_once(' ') else {
-            return Err(format!("provided bad location {spec}: no schedule follows"));
-        };
-        let name = zone.split_once('=').map_or("", |(_, name)| name);
-        zone_known(name).map_err(|error| format!("provided bad location {name}: {error}"))?;
-        spec = rest.trim();
-    }
-    if spec.starts_with('@') {
-        return descriptor(spec);
-    }
-    let fields: Vec<&str> = spec.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
+    Schedule::parse(schedule, None).map(drop)
+}
+
+fn fields(spec: &str) -> Result<When, String> {
+    let texts: Vec<&str> = spec.split_whitespace().collect();
+    if texts.len() != FIELDS.len() {
         return Err(format!(
             "expected exactly {} fields, found {}: [{}]",
             FIELDS.len(),
-            fields.len(),
-            fields.join(" ")
+            texts.len(),
+            texts.join(" ")
         ));
     }
-    for (field, bounds) in fields.iter().zip(&FIELDS) {
-        for range in field.split(',').filter(|range| !range.is_empty()) {
-            check_range(range, bounds)?;
+    let mut fields = [Field::default(); 5];
+    for ((text, bounds), field) in texts.iter().zip(&FIELDS).zip(&mut fields) {
+        for expr in text.split(',').filter(|expr| !expr.is_empty()) {
+            let more = range(expr, bounds)?;
+            field.bits |= more.bits;
+            field.star |= more.star;
         }
     }
-    Ok(())
+    Ok(When::Fields(fields))
 }
 
 /// Whether a time zone is one of the IANA database, in Go's words if it is not.
@@ -75,24 +125,29 @@ pub fn zone_known(name: &str) -> Result<(), String> {
     Err(format!("unknown time zone {name}"))
 }
 
-fn descriptor(spec: &str) -> Result<(), String> {
-    const KNOWN: [&str; 7] =
-        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-    if KNOWN.contains(&spec) {
-        return Ok(());
+fn descriptor(spec: &str) -> Result<When, String> {
+    match spec {
+        "@yearly" | "@annually" => return fields("0 0 1 1 *"),
+        "@monthly" => return fields("0 0 1 * *"),
+        "@weekly" => return fields("0 0 * * 0"),
+        "@daily" | "@midnight" => return fields("0 0 * * *"),
+        "@hourly" => return fields("0 * * * *"),
+        _ => {}
     }
     let Some(every) = spec.strip_prefix("@every ") else {
         return Err(format!("unrecognized descriptor: {spec}"));
     };
     crate::codec::scalar::duration(every)
-        .map(drop)
-        .map_err(|error| format!("failed to parse duration {spec}: {error}"))
+        .map_err(|error| format!("failed to parse duration {spec}: {error}"))?;
+    let nanos = crate::codec::scalar::parse_duration(every).unwrap_or(0);
+    Ok(When::Every((nanos / 1_000_000_000).max(1)))
 }
 
-fn check_range(expr: &str, bounds: &Bounds) -> Result<(), String> {
+fn range(expr: &str, bounds: &Bounds) -> Result<Field, String> {
     let parts: Vec<&str> = expr.split('/').collect();
     let ends: Vec<&str> = parts[0].split('-').collect();
-    let (start, mut end) = if matches!(ends[0], "*" | "?") {
+    let mut star = matches!(ends[0], "*" | "?");
+    let (start, mut end) = if star {
         (bounds.min, bounds.max)
     } else {
         let start = number_or_name(ends[0], bounds)?;
@@ -108,7 +163,9 @@ fn check_range(expr: &str, bounds: &Bounds) -> Result<(), String> {
             if ends.len() == 1 {
                 end = bounds.max;
             }
-            number(step)?
+            let step = number(step)?;
+            star &= step <= 1;
+            step
         }
         _ => return Err(format!("too many slashes: {expr}")),
     };
@@ -125,7 +182,9 @@ fn check_range(expr: &str, bounds: &Bounds) -> Result<(), String> {
     if step == 0 {
         return Err(format!("step of range should be a positive number: {expr}"));
     }
-    Ok(())
+    let step = usize::try_from(step).unwrap_or(usize::MAX);
+    let bits = (start..=end).step_by(step).fold(0, |bits, value| bits | 1u64 << value);
+    Ok(Field { bits, star })
 }
 
 fn number_or_name(text: &str, bounds: &Bounds) -> Result<i64, String> {

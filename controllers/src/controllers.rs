@@ -3,6 +3,8 @@
 mod account_token;
 mod certificates;
 mod claim;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -10,16 +12,20 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 pub(crate) mod garbage;
+mod history;
 pub(crate) mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod node_zones;
 mod pod_gc;
+mod pod_template;
 mod replica_set;
 mod resource_quota;
+mod replication_controller;
 mod root_ca;
 mod service_account;
+mod stateful_set;
 mod taint_eviction;
 pub(crate) mod token_cleaner;
 mod volume_protection;
@@ -52,6 +58,10 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
     match controller {
         Controller::Deployment => deployment::plan(ctx, key),
         Controller::ReplicaSet => replica_set::plan(ctx, key),
+        Controller::ReplicationController => replication_controller::plan(ctx, key),
+        Controller::DaemonSet => daemon_set::plan(ctx, key),
+        Controller::StatefulSet => stateful_set::plan(ctx, key),
+        Controller::CronJob => cron_job::plan(ctx, key),
         Controller::Job => job::plan(ctx, key),
         Controller::Namespace => namespace::plan(ctx, key),
         Controller::Garbage => garbage::plan(ctx, key),

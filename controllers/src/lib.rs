@@ -15,6 +15,7 @@ mod limits;
 mod liveness;
 mod metrics;
 mod model;
+mod node_selector;
 mod plan;
 mod queue;
 mod resources;

@@ -79,3 +79,19 @@ pub(crate) const COMPACTION_PERIOD: Duration = Duration::from_secs(5);
 
 /// Between two compactions by age: they cost a proposal each.
 pub(crate) const COMPACTION_BY_AGE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Pods that a daemon set creates, and that it deletes, by one plan (upstream's `BurstReplicas`); the next plan goes
+/// on.
+pub(crate) const DAEMON_SET_BURST: usize = 250;
+
+/// How long the second pod of a daemon set that fails on a node stays there; doubles up to [`DAEMON_BACKOFF_MAX`].
+pub(crate) const DAEMON_BACKOFF_BASE: Duration = Duration::from_secs(1);
+
+/// Longest time that a failed pod of a daemon set stays.
+pub(crate) const DAEMON_BACKOFF_MAX: Duration = Duration::from_secs(900);
+
+/// Pods that a parallel stateful set creates or deletes by one plan (upstream's `MaxBatchSize`).
+pub(crate) const STATEFUL_SET_BURST: usize = 500;
+
+/// Missed schedules of a cron job from which it complains (upstream's number).
+pub(crate) const CRON_MISSED_MAX: i64 = 100;

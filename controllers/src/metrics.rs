@@ -89,6 +89,11 @@ impl ControllersMetrics {
 const ALL: [Controller; 22] = [
     Controller::Deployment,
     Controller::ReplicaSet,
+    Controller::ReplicationController,
+    Controller::DaemonSet,
+    Controller::StatefulSet,
+    Controller::CronJob,
+    Controller::Job,
     Controller::Namespace,
     Controller::Garbage,
     Controller::NodeLifecycle,

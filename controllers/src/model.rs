@@ -2,10 +2,14 @@
 //! of ten thousand pods stays small. Writes never go through these types: they are edits of the
 //! stored JSON, so that no field is lost.
 
+mod cron_job;
 mod job;
+mod job_policy;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use quorate_api::quota::pod::Facts;
@@ -15,9 +19,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::plan::after;
 use crate::selector::LabelSelector;
 
-pub(crate) use job::{Job, JobCondition, JobStatus};
+pub(crate) use cron_job::{CronJob, CronJobStatus, JobReference};
+pub(crate) use job::{Job, JobCondition, JobStatus, Uncounted};
+pub(crate) use job_policy::{FailureRule, OnExitCodes, OnPodCondition};
+pub(crate) use workload::{
+    ControllerRevision, DaemonSet, DaemonSetStatus, ReplicationController, StatefulSet,
+    StatefulSetStatus,
+};
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
@@ -175,6 +186,7 @@ pub(crate) struct PodStatus {
     #[serde(rename = "podIPs")]
     pub(crate) pod_ips: Vec<PodIp>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
+    pub(crate) init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -186,6 +198,7 @@ pub(crate) struct PodIp {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerStatus {
+    pub(crate) name: String,
     pub(crate) restart_count: i32,
     pub(crate) state: ContainerState,
 }
@@ -199,6 +212,7 @@ pub(crate) struct ContainerState {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Terminated {
+    pub(crate) exit_code: i32,
     pub(crate) finished_at: Option<Timestamp>,
 }
 
@@ -228,6 +242,19 @@ impl Pod {
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
         let ready = condition(&self.status.conditions, "Ready")?;
         (ready.status == "True").then_some(ready.last_transition_time).flatten()
+    }
+
+    /// From when it counts as available: ready for so many seconds. `None` while it is not ready.
+    pub(crate) fn available_from(&self, min_ready_seconds: i32) -> Option<Timestamp> {
+        if !self.ready() {
+            return None;
+        }
+        match u64::try_from(min_ready_seconds) {
+            Ok(0) | Err(_) => Some(Timestamp::UNIX_EPOCH),
+            Ok(seconds) => {
+                self.ready_since().map(|since| after(since, Duration::from_secs(seconds)))
+            }
+        }
     }
 
     /// All its addresses.

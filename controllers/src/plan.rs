@@ -104,10 +104,15 @@ pub(crate) fn after(time: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// Which controller. The order is of no meaning.
+#[allow(clippy::enum_variant_names, reason = "a ReplicationController is called that")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Controller {
     Deployment,
     ReplicaSet,
+    ReplicationController,
+    DaemonSet,
+    StatefulSet,
+    CronJob,
     Job,
     Namespace,
     Garbage,
@@ -137,6 +142,12 @@ impl Controller {
         match self {
             Self::Deployment => "system:serviceaccount:kube-system:deployment-controller",
             Self::ReplicaSet => "system:serviceaccount:kube-system:replicaset-controller",
+            Self::ReplicationController => {
+                "system:serviceaccount:kube-system:replication-controller"
+            }
+            Self::DaemonSet => "system:serviceaccount:kube-system:daemon-set-controller",
+            Self::StatefulSet => "system:serviceaccount:kube-system:statefulset-controller",
+            Self::CronJob => "system:serviceaccount:kube-system:cronjob-controller",
             Self::Job => "system:serviceaccount:kube-system:job-controller",
             Self::Namespace => "system:serviceaccount:kube-system:namespace-controller",
             Self::Garbage => "system:serviceaccount:kube-system:generic-garbage-collector",

@@ -425,7 +425,8 @@ impl Cluster {
                 let ip = format!("10.42.{}.{}", changed / 250, changed % 250 + 1);
                 self.edit(crate::resources::PODS, &namespace, &name, |pod| {
                     if pod["spec"]["nodeName"].is_null() {
-                        pod["spec"]["nodeName"] = json!("n1");
+                        let node = crate::node_selector::target(&pod["spec"]).unwrap_or("n1");
+                        pod["spec"]["nodeName"] = json!(node);
                     }
                     pod["status"] = json!({
                         "phase": "Running",

@@ -3,6 +3,7 @@
 //! What is missing here is found only by the resync, whose repairs are counted and should be none.
 
 mod policy;
+mod workloads;
 
 use k8s_openapi::api::core::v1::Service;
 use quorate_state_machine::object::StoredRef;
@@ -76,6 +77,7 @@ pub(crate) fn root_ca(world: &World, wake: Wake<'_>) {
 fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
     let resource = &change.key.resource;
     wake_account_tokens(world, change, wake);
+    workloads::by_resource(world, change, wake);
     if REPLICA_SETS.is(resource) {
         wake(WorkKey::new(Controller::ReplicaSet, change.key.clone()));
         wake_deployments_of(world, change, wake);
@@ -243,6 +245,7 @@ fn by_pod(world: &World, change: &ChangedPod, wake: Wake<'_>) {
 /// The ReplicaSet that owns a pod; for one that nobody manages, those that select it. A Deployment
 /// that recreates waits for the pods of its old ReplicaSets to be gone.
 fn wake_managers_of(world: &World, pod: &Object<Pod>, gone: bool, wake: Wake<'_>) {
+    workloads::by_pod(world, pod, wake);
     wake_owners(world, &pod.stored, JOBS, Controller::Job, wake);
     for owner in &pod.stored.image.header.owners {
         let Some(key) = world.by_uid(owner).filter(|key| REPLICA_SETS.is(&key.resource)) else {

@@ -1,8 +1,10 @@
 //! What all controllers read: the store's view, typed mirrors and indexes over them, all at one
 //! revision. Followed once for everybody, so that no plan ever scans what it can look up.
 
+mod failing;
 mod ownership;
 mod pods;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -17,8 +19,15 @@ use quorate_state_machine::{Key, ObjectKey, ResourceView, View};
 use quorate_store::{Mirror, Typed};
 use tokio::time::Instant;
 
-use crate::model::{Deployment, Job, Node, Pod, ReplicaSet, Taint};
-use crate::resources::{DEPLOYMENTS, JOBS, LEASES, NODES, PODS, REPLICA_SETS, Resource, SERVICES};
+use crate::model::{
+    ControllerRevision, CronJob, DaemonSet, Deployment, Job, Node, Pod, ReplicaSet,
+    ReplicationController, StatefulSet, Taint,
+};
+use crate::resources::{
+    CONTROLLER_REVISIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, LEASES, NODES, PODS,
+    REPLICA_SETS, REPLICATION_CONTROLLERS, Resource, SERVICES, STATEFUL_SETS,
+};
+use failing::FailingDaemons;
 use ownership::Ownership;
 use pods::PodIndex;
 
@@ -67,6 +76,11 @@ pub(crate) struct World {
     view: Arc<View>,
     pub(crate) deployments: Mirror<Deployment>,
     pub(crate) replica_sets: Mirror<ReplicaSet>,
+    pub(crate) replication_controllers: Mirror<ReplicationController>,
+    pub(crate) daemon_sets: Mirror<DaemonSet>,
+    pub(crate) stateful_sets: Mirror<StatefulSet>,
+    pub(crate) controller_revisions: Mirror<ControllerRevision>,
+    pub(crate) cron_jobs: Mirror<CronJob>,
     pub(crate) jobs: Mirror<Job>,
     pub(crate) nodes: Mirror<Node>,
     pub(crate) services: Mirror<Service>,
@@ -77,6 +91,7 @@ pub(crate) struct World {
     taints_seen: HashMap<(ObjectKey, String, String, String), Timestamp>,
     nodes_missing: HashMap<Arc<str>, Timestamp>,
     heard: HashMap<Arc<str>, Instant>,
+    failing: FailingDaemons,
 }
 
 impl Default for World {
@@ -85,6 +100,11 @@ impl Default for World {
             view: Arc::default(),
             deployments: Mirror::new(DEPLOYMENTS.group_resource()),
             replica_sets: Mirror::new(REPLICA_SETS.group_resource()),
+            replication_controllers: Mirror::new(REPLICATION_CONTROLLERS.group_resource()),
+            daemon_sets: Mirror::new(DAEMON_SETS.group_resource()),
+            stateful_sets: Mirror::new(STATEFUL_SETS.group_resource()),
+            controller_revisions: Mirror::new(CONTROLLER_REVISIONS.group_resource()),
+            cron_jobs: Mirror::new(CRON_JOBS.group_resource()),
             jobs: Mirror::new(JOBS.group_resource()),
             nodes: Mirror::new(NODES.group_resource()),
             services: Mirror::new(SERVICES.group_resource()),
@@ -95,6 +115,7 @@ impl Default for World {
             taints_seen: HashMap::new(),
             nodes_missing: HashMap::new(),
             heard: HashMap::new(),
+            failing: FailingDaemons::default(),
         }
     }
 }
@@ -122,7 +143,13 @@ impl World {
         self.follow_nodes(&view, now, instant);
         self.deployments.follow(&view);
         self.replica_sets.follow(&view);
+        self.replication_controllers.follow(&view);
+        self.daemon_sets.follow(&view);
+        self.stateful_sets.follow(&view);
+        self.controller_revisions.follow(&view);
+        self.cron_jobs.follow(&view);
         self.jobs.follow(&view);
+        self.failing.take(&pods, now);
         self.services.follow(&view);
         self.view = view;
         self.note_heartbeats(&all, instant);

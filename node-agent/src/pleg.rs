@@ -25,11 +25,14 @@ pub(crate) struct Pleg {
     node_name: String,
     latest: Mutex<Option<(Instant, Listings)>>,
     relist: tokio::sync::Mutex<()>,
+    /// What was told of last. Not the latest view: a worker may have looked since, at its own pod only.
+    told: Mutex<Listings>,
 }
 
 impl Pleg {
     pub(crate) fn new(runtime: Arc<dyn Runtime>, node_name: String) -> Self {
-        Pleg { runtime, node_name, latest: Mutex::new(None), relist: tokio::sync::Mutex::new(()) }
+        let (latest, relist, told) = Default::default();
+        Pleg { runtime, node_name, latest, relist, told }
     }
 
     fn cached(&self) -> Option<(Instant, Listings)> {
@@ -57,10 +60,12 @@ impl Pleg {
         Ok(listings)
     }
 
-    /// Looks again; says which pods changed since the last look.
+    /// Looks again; says which pods changed since this was asked last.
     pub(crate) async fn changes(&self) -> Result<Vec<String>> {
-        let old = self.last();
         let new = self.fresh().await?;
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let old = std::mem::replace(&mut *told, new.clone());
+        drop(told);
         let changed = new.iter().filter(|(uid, listing)| old.get(*uid) != Some(listing));
         let gone = old.keys().filter(|uid| !new.contains_key(*uid));
         Ok(changed.map(|(uid, _)| uid.clone()).chain(gone.cloned()).collect())
@@ -88,5 +93,30 @@ impl Pleg {
             listing.containers.sort_by(|a, b| a.id.cmp(&b.id));
         }
         Ok(listings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pretend::Pretend;
+    use crate::runtime::PodSandboxConfig;
+
+    #[tokio::test]
+    async fn what_others_saw_in_between_is_told_all_the_same() {
+        let runtime = Arc::new(Pretend::default());
+        let pleg = Pleg::new(runtime.clone(), "n1".to_owned());
+        assert!(pleg.changes().await.unwrap().is_empty());
+        let mut config = PodSandboxConfig::default();
+        config.metadata.uid = "u1".to_owned();
+        config.labels.insert(labels::NODE.to_owned(), "n1".to_owned());
+        let id = runtime.run_pod_sandbox(&config).await.unwrap();
+        // The worker of another pod looks.
+        pleg.fresh().await.unwrap();
+        assert_eq!(pleg.changes().await.unwrap(), ["u1"]);
+        assert!(pleg.changes().await.unwrap().is_empty(), "once");
+        runtime.remove_pod_sandbox(&id).await.unwrap();
+        pleg.fresh().await.unwrap();
+        assert_eq!(pleg.changes().await.unwrap(), ["u1"], "also that it is gone");
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Manager<'m> {
     pub(super) kind: &'static str,
     pub(super) selector: &'m LabelSelector,
     /// Which pods of nobody are taken.
-    pub(super) adopts: fn(&Pod) -> bool,
+    pub(super) adopts: &'m dyn Fn(&Pod) -> bool,
     /// What else changes with a pod that is adopted, or released.
     pub(super) adopting: fn(&mut Value),
     pub(super) releasing: fn(&mut Value),

@@ -8,7 +8,7 @@
 
 mod draft;
 mod fenceposts;
-mod hash;
+pub(super) mod hash;
 mod new_replica_set;
 mod revision;
 mod rollout;

@@ -2,12 +2,13 @@
 //!
 //! Desired: as many active pods as `spec.parallelism` and what is left of `spec.completions` allow, until the Job is
 //! complete, or has failed by its limits. Writes: pods (create, delete, owner references, the tracking finalizer), its
-//! own status, and it deletes Jobs whose time after the end is over. Not there yet: `podFailurePolicy`, `successPolicy`
-//! and limits per index.
+//! own status, and it deletes Jobs whose time after the end is over.
 
 mod count;
 mod indexes;
 mod manage;
+mod per_index;
+mod policy;
 
 use std::time::Duration;
 
@@ -38,6 +39,15 @@ const MANAGER: &str = "kubernetes.io/job-controller";
 const TARGETS: [(&str, &str); 2] =
     [("SuccessCriteriaMet", "Complete"), ("FailureTarget", "Failed")];
 
+/// Why Jobs fail.
+const FAILURES: [&str; 5] = [
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "PodFailurePolicy",
+    "MaxFailedIndexesExceeded",
+    "FailedIndexes",
+];
+
 /// What is to be done for one Job, or for a pod whose Job is gone.
 pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
     let mut plan = Plan::default();
@@ -55,7 +65,7 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
         api_version: "batch/v1",
         kind: "Job",
         selector: &job.spec.selector,
-        adopts: |pod| !pod.metadata.terminating(),
+        adopts: &|pod| !pod.metadata.terminating(),
         adopting: add_finalizer,
         releasing: remove_finalizer,
     };
@@ -81,6 +91,10 @@ pub(super) fn plan(ctx: &Ctx<'_>, key: &Key) -> Plan {
     }
     match target {
         _ if job.metadata.terminating() => {}
+        // Whom success makes needless has not failed.
+        Some("SuccessCriteriaMet") => {
+            manage::remove(job, &count.active, count.active.len(), &mut plan);
+        }
         Some(_) => manage::end(job, &count.active, &mut plan),
         None => manage::manage(ctx, job, (&pods, &count), &mut plan),
     }
@@ -114,14 +128,9 @@ fn target(
             count.status.completion_time = Some(super::stamp(ctx.now));
             plan.events.push(event(job, false, "Completed", "Job completed"));
         } else {
-            plan.events.push(EventDraft {
-                reason: if reason == "DeadlineExceeded" {
-                    "DeadlineExceeded"
-                } else {
-                    "BackoffLimitExceeded"
-                },
-                ..event(job, true, "", &message)
-            });
+            let known = FAILURES.iter().find(|known| **known == reason);
+            let reason = known.copied().unwrap_or("BackoffLimitExceeded");
+            plan.events.push(event(job, true, reason, &message));
         }
     }
     Some(target)
@@ -138,6 +147,9 @@ fn decide(
 ) -> Option<Decided> {
     let decided =
         |target, reason: &str, message: &str| Some((target, reason.to_owned(), message.to_owned()));
+    if let Some(why) = &count.fails_job {
+        return decided("FailureTarget", "PodFailurePolicy", why);
+    }
     let limit = job.spec.backoff_limit();
     if count.failed > limit || restarts_exceed(job, pods, limit) {
         let message = "Job has reached the specified backoff limit";
@@ -153,6 +165,12 @@ fn decide(
         }
         plan.wake_at(end, ctx.now);
     }
+    if let Some(failed) = failed_indexes(job, count) {
+        return Some(failed);
+    }
+    if let Some(enough) = policy::success(job, &count.completed) {
+        return decided("SuccessCriteriaMet", "SuccessPolicy", &enough);
+    }
     let complete = match job.spec.completions {
         None => count.succeeded > 0 && count.active.is_empty(),
         // What is too much goes first, and does not count as failed.
@@ -160,6 +178,21 @@ fn decide(
     };
     let message = "Reached expected number of succeeded pods";
     if complete { decided("SuccessCriteriaMet", "CompletionsReached", message) } else { None }
+}
+
+/// Too many indexes have failed, or all that are left.
+fn failed_indexes(job: &Job, count: &Count<'_>) -> Option<Decided> {
+    let failed =
+        count.per_index.as_ref().map(|all| all.failed.len()).filter(|failed| *failed > 0)?;
+    let decided = |reason: &str, message: &str| {
+        Some(("FailureTarget", reason.to_owned(), message.to_owned()))
+    };
+    if job.spec.max_failed_indexes.is_some_and(|most| failed > most) {
+        let message = "Job has exceeded the specified maximal number of failed indexes";
+        return decided("MaxFailedIndexesExceeded", message);
+    }
+    let all = failed + count.completed.len() >= job.spec.completions.unwrap_or(0);
+    if all { decided("FailedIndexes", "Job has failed indexes") } else { None }
 }
 
 /// Containers that start again on their node count as tries, too.

@@ -67,7 +67,8 @@ fn eviction_time(ctx: &Ctx<'_>, pod: &Pod, taints: &[(&Taint, Timestamp)]) -> Op
     taints.iter().filter_map(of_taint).min()
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether a toleration covers a taint.
+pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = toleration.effect.is_empty() || toleration.effect == taint.effect;
     let key = toleration.key.is_empty() || toleration.key == taint.key;
     effect

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::job_policy::{PodFailurePolicy, SuccessPolicy};
 use super::{Condition, Meta, condition, is_zero};
 use crate::selector::LabelSelector;
 
@@ -29,6 +30,10 @@ pub(crate) struct JobSpec {
     pub(crate) suspend: Option<bool>,
     pub(crate) pod_replacement_policy: Option<String>,
     pub(crate) managed_by: Option<String>,
+    pub(crate) pod_failure_policy: Option<PodFailurePolicy>,
+    pub(crate) success_policy: Option<SuccessPolicy>,
+    pub(crate) backoff_limit_per_index: Option<i32>,
+    pub(crate) max_failed_indexes: Option<i32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ pub(super) const LABEL: &str = "pod-template-hash";
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The hash of a template; another `collisions` gives another hash of the same template.
-pub(super) fn of(template: &Value, collisions: Option<i32>) -> String {
+pub(crate) fn of(template: &Value, collisions: Option<i32>) -> String {
     let mut hash = Fnv(0x811c_9dc5);
     hash.value(template);
     if let Some(collisions) = collisions {

@@ -21,6 +21,11 @@ impl Indexes {
         self.0.insert(index)
     }
 
+    /// How many are in both.
+    pub(super) fn common(&self, other: &Self) -> i32 {
+        i32::try_from(self.0.intersection(&other.0).count()).unwrap_or(i32::MAX)
+    }
+
     pub(super) fn contains(&self, index: i32) -> bool {
         self.0.contains(&index)
     }

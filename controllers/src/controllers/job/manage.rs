@@ -37,13 +37,13 @@ pub(super) fn manage(
     if missing == 0 {
         return;
     }
-    let earliest = not_before(pods);
+    let earliest = if count.per_index.is_some() { None } else { not_before(pods) };
     if let Some(earliest) = earliest.filter(|earliest| *earliest > ctx.now) {
         return plan.wake_at(earliest, ctx.now);
     }
     // After a refusal one try tells whether the rest would be refused as well.
     let burst = if ctx.failure.is_some() { 1 } else { JOB_BURST };
-    let indexes = pending_indexes(job, count);
+    let indexes = pending_indexes(ctx, job, count, plan);
     for number in 0..missing.min(burst) {
         let index = match &indexes {
             None => None,
@@ -52,7 +52,7 @@ pub(super) fn manage(
                 None => break,
             },
         };
-        let step = plan.create(PODS.group_resource(), pod_of(job, index));
+        let step = plan.create(PODS.group_resource(), pod_of(job, count, index));
         step.done = Some(event(job, false, "SuccessfulCreate", "Created pod: {name}"));
         step.refused = Some(event(job, true, "FailedCreate", "Error creating: {error}"));
     }
@@ -65,7 +65,10 @@ fn wanted(job: &Job, count: &Count<'_>) -> usize {
         // A queue of work: once one has succeeded the others end by themselves.
         None if count.succeeded > 0 => return count.active.len(),
         None => parallelism,
-        Some(completions) => parallelism.min(completions - count.succeeded),
+        Some(completions) => {
+            let failed = count.per_index.as_ref().map_or(0, |all| all.failed.len());
+            parallelism.min(completions - count.succeeded - failed)
+        }
     };
     usize::try_from(wanted).unwrap_or(0)
 }
@@ -84,14 +87,19 @@ fn not_before(pods: &[&Object<Pod>]) -> Option<Timestamp> {
     Some(after(*last, wait))
 }
 
-fn finish_time(pod: &Pod) -> Timestamp {
+pub(super) fn finish_time(pod: &Pod) -> Timestamp {
     let statuses = pod.status.container_statuses.iter();
     let finished = statuses.filter_map(|status| status.state.terminated.as_ref()?.finished_at);
     finished.max().unwrap_or_else(|| pod.metadata.created())
 }
 
-/// Those that have neither completed nor a pod; `None` unless the Job is Indexed.
-fn pending_indexes(job: &Job, count: &Count<'_>) -> Option<Vec<i32>> {
+/// Those that have neither ended nor a pod, and whose turn has come; `None` unless the Job is Indexed.
+fn pending_indexes(
+    ctx: &Ctx<'_>,
+    job: &Job,
+    count: &Count<'_>,
+    plan: &mut Plan,
+) -> Option<Vec<i32>> {
     if !job.spec.indexed() {
         return None;
     }
@@ -100,7 +108,19 @@ fn pending_indexes(job: &Job, count: &Count<'_>) -> Option<Vec<i32>> {
     let taken: BTreeSet<i32> =
         count.active.iter().chain(going).filter_map(|pod| index_of(&pod.object)).collect();
     let all = 0..job.spec.completions.unwrap_or(0);
-    let pending = all.filter(|index| !count.completed.contains(*index) && !taken.contains(index));
+    let mut due = |index: i32| {
+        let Some(per_index) = &count.per_index else { return true };
+        if per_index.failed.contains(index) {
+            return false;
+        }
+        let earliest = per_index.not_before(job, index).filter(|earliest| *earliest > ctx.now);
+        if let Some(earliest) = earliest {
+            plan.wake_at(earliest, ctx.now);
+        }
+        earliest.is_none()
+    };
+    let pending = all
+        .filter(|index| !count.completed.contains(*index) && !taken.contains(index) && due(*index));
     Some(pending.take(JOB_BURST).collect())
 }
 
@@ -150,7 +170,7 @@ fn delete(job: &Job, pod: &Object<Pod>, plan: &mut Plan) {
 }
 
 /// A pod as the template says.
-fn pod_of(job: &Job, index: Option<i32>) -> Value {
+fn pod_of(job: &Job, count: &Count<'_>, index: Option<i32>) -> Value {
     let template = &job.spec.template;
     let name = &job.metadata.name;
     let prefix = index.map_or_else(|| format!("{name}-"), |index| format!("{name}-{index}-"));
@@ -178,6 +198,9 @@ fn pod_of(job: &Job, index: Option<i32>) -> Value {
                 metadata[field] = json!({});
             }
             metadata[field][INDEX] = text.clone();
+        }
+        if let Some(per_index) = &count.per_index {
+            per_index.annotate(job, index, &mut metadata["annotations"]);
         }
         spec["hostname"] = json!(format!("{name}-{index}"));
         for list in ["initContainers", "containers"] {

@@ -298,3 +298,131 @@ async fn who_is_managed_elsewhere_is_left_alone() {
     let cluster = begun(json!({ "completions": 1, "managedBy": "example.com/queue" })).await;
     assert_eq!((cluster.list(PODS).len(), status(&cluster)), (0, Value::Null));
 }
+
+/// A pod of an index, or any when there is none, ends with this code.
+async fn exit(cluster: &mut Cluster, index: Option<i32>, code: i32) {
+    const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+    let now = cluster.clock.now().to_string();
+    let wanted = index.map_or(Value::Null, |index| json!(index.to_string()));
+    let mut all = active(cluster).into_iter();
+    let pod = all.find(|pod| pod["metadata"]["annotations"][INDEX] == wanted).unwrap();
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    cluster
+        .edit(PODS, "default", &text(&pod["metadata"]["name"]), |pod| {
+            pod["status"] = json!({ "phase": phase, "containerStatuses": [
+                { "name": "c", "restartCount": 0,
+                    "state": { "terminated": { "exitCode": code, "finishedAt": now } } },
+            ]});
+        })
+        .await;
+    cluster.settle().await;
+}
+
+#[tokio::test]
+async fn the_failure_policy_decides_what_a_failure_means() {
+    let codes = |action: &str, code: i32| json!({ "action": action, "onExitCodes": { "operator": "In", "values": [code] } });
+    let disrupted = json!({ "action": "Ignore",
+        "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] });
+    let rules = json!([codes("Ignore", 3), disrupted, codes("FailJob", 42)]);
+    let spec = json!({ "completions": 1, "backoffLimit": 1, "podReplacementPolicy": "Failed",
+        "podFailurePolicy": { "rules": rules } });
+    let mut cluster = begun(spec).await;
+    for _ in 0..3 {
+        exit(&mut cluster, None, 3).await;
+        assert_eq!(status(&cluster)["failed"], Value::Null, "it is ignored");
+        cluster.advance(600);
+        cluster.settle().await;
+    }
+    exit(&mut cluster, None, 1).await;
+    assert_eq!(status(&cluster)["failed"], 1, "it counts");
+    cluster.advance(600);
+    cluster.settle().await;
+    let name = text(&active(&cluster)[0]["metadata"]["name"]);
+    exit(&mut cluster, None, 42).await;
+    let failed = ["FailureTarget=True PodFailurePolicy", "Failed=True PodFailurePolicy"];
+    assert_eq!(conditions(&cluster), failed);
+    let message = format!(
+        "Container c for pod default/{name} failed with exit code 42 matching FailJob rule at index 2"
+    );
+    assert_eq!(status(&cluster)["conditions"][1]["message"], message);
+}
+
+#[tokio::test]
+async fn the_success_policy_may_be_content_with_less() {
+    for (rule, needed) in [
+        (json!({ "succeededIndexes": "0,2" }), vec![2, 0]),
+        (json!({ "succeededCount": 1 }), vec![1]),
+        (json!({ "succeededIndexes": "1-3", "succeededCount": 2 }), vec![0, 3, 1]),
+    ] {
+        let spec = json!({ "completions": 4, "parallelism": 4, "completionMode": "Indexed",
+            "successPolicy": { "rules": [rule] } });
+        let mut cluster = begun(spec).await;
+        cluster.run_pods(usize::MAX).await;
+        for index in &needed {
+            assert!(conditions(&cluster).is_empty(), "{rule}");
+            exit(&mut cluster, Some(*index), 0).await;
+        }
+        assert_eq!(conditions(&cluster)[0], "SuccessCriteriaMet=True SuccessPolicy", "{rule}");
+        cluster.run_pods(0).await;
+        cluster.settle().await;
+        assert_eq!(conditions(&cluster)[1], "Complete=True SuccessPolicy");
+        assert_eq!(status(&cluster)["conditions"][1]["message"], "Matched rules at index 0");
+        assert_eq!(status(&cluster)["failed"], Value::Null, "the others have not failed");
+        let left = cluster.list(PODS).len();
+        assert_eq!(left, needed.len(), "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn each_index_has_its_own_limit() {
+    let spec = json!({ "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1 });
+    let mut cluster = begun(spec).await;
+    exit(&mut cluster, Some(0), 1).await;
+    assert_eq!(active(&cluster).len(), 2, "it waits");
+    assert_eq!(status(&cluster)["failedIndexes"], "");
+    cluster.advance(10);
+    cluster.settle().await;
+    assert_eq!(active(&cluster).len(), 3);
+    assert_eq!(status(&cluster)["failed"], 1);
+    exit(&mut cluster, Some(0), 1).await;
+    assert_eq!(status(&cluster)["failedIndexes"], "0");
+    exit(&mut cluster, Some(1), 0).await;
+    cluster.advance(600);
+    cluster.settle().await;
+    assert_eq!(active(&cluster).len(), 1, "the first index is given up");
+    assert!(conditions(&cluster).is_empty());
+    exit(&mut cluster, Some(2), 0).await;
+    let failed = ["FailureTarget=True FailedIndexes", "Failed=True FailedIndexes"];
+    assert_eq!(conditions(&cluster), failed);
+    let now = status(&cluster);
+    assert_eq!((&now["completedIndexes"], &now["failed"]), (&json!("1,2"), &json!(2)));
+    let held = |pod: &Value| pod["metadata"]["finalizers"] != json!([]);
+    assert!(!cluster.list(PODS).iter().any(held), "nobody is held any more");
+}
+
+#[tokio::test]
+async fn too_many_failed_indexes_are_the_end() {
+    let rules = json!([{ "action": "FailIndex",
+        "onExitCodes": { "containerName": "c", "operator": "NotIn", "values": [1] } }]);
+    let spec = json!({ "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 5, "maxFailedIndexes": 1,
+        "podReplacementPolicy": "Failed", "podFailurePolicy": { "rules": rules } });
+    let mut cluster = begun(spec).await;
+    cluster.run_pods(usize::MAX).await;
+    exit(&mut cluster, Some(1), 2).await;
+    assert_eq!(status(&cluster)["failedIndexes"], "1");
+    assert!(conditions(&cluster).is_empty());
+    exit(&mut cluster, Some(2), 2).await;
+    assert_eq!(conditions(&cluster).len(), 1, "one is still on its way out");
+    for pod in cluster.list(PODS) {
+        let name = text(&pod["metadata"]["name"]);
+        cluster.edit(PODS, "default", &name, |pod| pod["status"]["phase"] = json!("Failed")).await;
+    }
+    cluster.settle().await;
+    let end = "MaxFailedIndexesExceeded";
+    assert_eq!(
+        conditions(&cluster),
+        [format!("FailureTarget=True {end}"), format!("Failed=True {end}")]
+    );
+}

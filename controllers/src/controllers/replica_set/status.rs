@@ -13,7 +13,7 @@ pub(super) fn of(
     ctx: &Ctx<'_>,
     replica_set: &ReplicaSet,
     active: &[&Object<Pod>],
-    terminating: i32,
+    terminating: Option<i32>,
     plan: &mut Plan,
 ) -> ReplicaSetStatus {
     let template = &replica_set.spec.template["metadata"]["labels"];
@@ -44,7 +44,7 @@ pub(super) fn of(
         fully_labeled_replicas: labeled,
         ready_replicas: ready,
         available_replicas: available,
-        terminating_replicas: Some(terminating),
+        terminating_replicas: terminating,
         observed_generation: replica_set.metadata.generation,
         conditions: conditions(ctx, replica_set, active.len()),
     }
