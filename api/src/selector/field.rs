@@ -62,6 +62,8 @@ const REPLICA_SET: &[Selectable] = &[
     NAMESPACE,
     Selectable { name: "status.replicas", path: &["status", "replicas"], missing: "0" },
 ];
+const SLICE: &[Selectable] =
+    &[NAME, at("spec.nodeName", &["spec", "nodeName"]), at("spec.driver", &["spec", "driver"])];
 const JOB: &[Selectable] = &[
     NAME,
     NAMESPACE,
@@ -111,6 +113,7 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("events.k8s.io", "Event") => NEW_EVENT,
         ("apps", "ReplicaSet") | ("", "ReplicationController") => REPLICA_SET,
         ("batch", "Job") => JOB,
+        ("resource.k8s.io", "ResourceSlice") => SLICE,
         _ => OTHER,
     }
 }
