@@ -18,6 +18,11 @@ pub fn to_served(def: &ResourceDef, mut object: Value) -> Value {
     match def.storage {
         Storage::Own | Storage::Virtual => object,
         Storage::As { group: "autoscaling", .. } => autoscaler::to_v1(&object),
+        // The versions differ in nothing else.
+        Storage::As { group, .. } if group == def.group() => {
+            tree::set(&mut object, "apiVersion", def.api_version());
+            object
+        }
         Storage::As { .. } => {
             event_from_core(&mut object);
             object
@@ -31,6 +36,10 @@ pub fn to_stored(def: &ResourceDef, mut object: Value) -> Value {
     match def.storage {
         Storage::Own | Storage::Virtual => object,
         Storage::As { group: "autoscaling", .. } => autoscaler::to_v2(&object),
+        Storage::As { group, version, .. } if group == def.group() => {
+            tree::set(&mut object, "apiVersion", crate::resource::api_version(group, version));
+            object
+        }
         Storage::As { .. } => {
             event_to_core(&mut object);
             object

@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod convert;
+pub mod coverage;
 pub mod cron;
 pub mod defaults;
 pub mod discovery;

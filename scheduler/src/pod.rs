@@ -66,6 +66,8 @@ pub struct PodInfo {
     pub scheduler_name: String,
     /// Names of `spec.schedulingGates`.
     pub gates: Vec<String>,
+    /// Whether it has `spec.resourceClaims`.
+    pub claims_devices: bool,
     /// `spec.priority`, 0 when there is none.
     pub priority: i32,
     /// Whether `spec.preemptionPolicy` is `Never`.
@@ -120,6 +122,7 @@ impl PodInfo {
             node_name: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
             scheduler_name: spec.scheduler_name.clone().unwrap_or_default(),
             gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
+            claims_devices: spec.resource_claims.as_ref().is_some_and(|all| !all.is_empty()),
             priority: spec.priority.unwrap_or(0),
             preempts_never: spec.preemption_policy.as_deref() == Some("Never"),
             requests: resources::requests(pod),

@@ -202,6 +202,19 @@ async fn gates_hold_a_pod_back_until_they_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_claims_devices_stays_pending_and_says_why() {
+    let world = World::start(Store::in_memory());
+    let claims = json!({"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]}});
+    create(&world.store, &[node_json("n1", json!({})), pod_json("p", claims)]).await;
+    let reason = |pod: &Value| pod["status"]["conditions"][0]["reason"] == "Unschedulable";
+    let pod = world.pod("p", "pending", reason).await;
+    let message = pod["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("cannot allocate all claims"), "{message}");
+    assert!(!bound(&pod));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_of_others_are_left_alone() {
     let world = World::start(Store::in_memory());
     let other = json!({"spec": {"schedulerName": "mine"}});

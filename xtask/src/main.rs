@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod codegen;
+mod coverage;
 mod tidy;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "xtask", about = "Everything a contributor runs")]
 enum Command {
+    /// Prints what is there for each kind that is served
+    ApiCoverage(coverage::Args),
     /// Formatting, tidiness, lints and all tests; installs what the tests need
     Ci(ci::Args),
     /// Measures one and three masters and prints a table beside kube-apiserver's figures
@@ -33,6 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::ApiCoverage(args) => coverage::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFailover(args) => bench::failover::run(&args),

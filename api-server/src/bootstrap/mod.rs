@@ -1,9 +1,11 @@
 //! What a cluster begins with, written by its first leader and put right by each later one:
-//! namespaces, priority classes, Kubernetes' default roles; and the leader's small duties: the
-//! `kubernetes` Service that names the living masters, and aggregated roles.
+//! namespaces, priority classes, Kubernetes' default roles, flow control, API services; and the
+//! leader's small duties: the `kubernetes` Service that names the living masters, and aggregated
+//! roles.
 //!
 //! Everything goes through [`ControllerAdmit`], like any controller's write.
 
+mod extensions;
 mod masters;
 mod rbac;
 pub mod roles;
@@ -78,6 +80,7 @@ pub async fn bootstrap(
     ensure(leader, admit, namespaces.into()).await?;
     ensure(leader, admit, priority_classes().into()).await?;
     ensure(leader, admit, rbac::wanted()).await?;
+    ensure(leader, admit, extensions::wanted()).await?;
     // Roles are made of roles that are made of roles: what a round changed may be part of others.
     for _ in 0..AGGREGATION_LEVELS_MAX {
         if !aggregate(leader, admit).await? {

@@ -5,11 +5,14 @@ use serde_json::Value;
 
 use crate::{kinds, resource, schema};
 
+pub(crate) mod admission;
 pub(crate) mod apps;
 pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod core;
+pub(crate) mod devices;
 pub(crate) mod discovery;
+pub(crate) mod flow;
 pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;

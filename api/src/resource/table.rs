@@ -20,6 +20,7 @@ const ALL_BUT_COLLECTION: &[Verb] =
 const CREATE: &[Verb] = &[Verb::Create];
 const CREATE_GET: &[Verb] = &[Verb::Create, Verb::Get];
 const GET: &[Verb] = &[Verb::Get];
+const GET_LIST: &[Verb] = &[Verb::Get, Verb::List];
 /// What only the masters themselves write.
 const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 const UPDATE: &[Verb] = &[Verb::Update];
@@ -28,6 +29,7 @@ const GET_PATCH_UPDATE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
 /// The groups served, in the order upstream's aggregated discovery lists them.
 pub(super) static GROUPS: &[GroupDef] = &[
     group("", &["v1"]),
+    group("apiregistration.k8s.io", &["v1"]),
     group("apps", &["v1"]),
     group("events.k8s.io", &["v1"]),
     group("authentication.k8s.io", &["v1"]),
@@ -35,14 +37,18 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("autoscaling", &["v2", "v1"]),
     group("batch", &["v1"]),
     group("certificates.k8s.io", &["v1"]),
-    group("networking.k8s.io", &["v1"]),
+    group("networking.k8s.io", &["v1", "v1beta1"]),
     group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
     group("storage.k8s.io", &["v1"]),
+    group("admissionregistration.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
     group("node.k8s.io", &["v1"]),
     group("discovery.k8s.io", &["v1"]),
+    group("resource.k8s.io", &["v1"]),
+    group("flowcontrol.apiserver.k8s.io", &["v1"]),
+    group("storagemigration.k8s.io", &["v1beta1"]),
     group("quorate.io", &["v1"]),
 ];
 
@@ -173,7 +179,19 @@ const SIGNING: GroupVersionKind = gvk("certificates.k8s.io", "v1", "CertificateS
 const NETWORKING: &str = "networking.k8s.io";
 const INGRESS: GroupVersionKind = gvk(NETWORKING, "v1", "Ingress");
 const SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1", "ServiceCIDR");
+const OLD_SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1beta1", "ServiceCIDR");
 const STORAGE: &str = "storage.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const POLICY: GroupVersionKind = gvk(ADMISSION, "v1", "ValidatingAdmissionPolicy");
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const SCHEMA: GroupVersionKind = gvk(FLOW, "v1", "FlowSchema");
+const LEVEL: GroupVersionKind = gvk(FLOW, "v1", "PriorityLevelConfiguration");
+const API_SERVICE: GroupVersionKind = gvk("apiregistration.k8s.io", "v1", "APIService");
+const MIGRATION: GroupVersionKind =
+    gvk("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration");
+const DEVICES: &str = "resource.k8s.io";
+const DEVICE_CLAIM: GroupVersionKind = gvk(DEVICES, "v1", "ResourceClaim");
+const EXTENSIONS: &[&str] = &["api-extensions"];
 const ATTACHMENT: GroupVersionKind = gvk(STORAGE, "v1", "VolumeAttachment");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
@@ -185,6 +203,10 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 #[rustfmt::skip] // one line a fact
 pub(super) static RESOURCES: &[ResourceDef] = &[
     review(BINDING, ("bindings", "binding"), ids::CORE_V1_BINDING).in_namespace(),
+    stored(gvk("", "v1", "ComponentStatus"), ("componentstatuses", "componentstatus"), &["cs"],
+        ids::CORE_V1_COMPONENTSTATUS, ids::CORE_V1_COMPONENTSTATUSLIST)
+        .in_cluster()
+        .with_verbs(GET_LIST),
     stored(gvk("", "v1", "ConfigMap"), ("configmaps", "configmap"), &["cm"],
         ids::CORE_V1_CONFIGMAP, ids::CORE_V1_CONFIGMAPLIST),
     stored(gvk("", "v1", "Endpoints"), ("endpoints", "endpoints"), &["ep"],
@@ -251,6 +273,12 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .delete_returns_object()
         .with_categories(&["all"])
         .with_subresources(&[sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE)]),
+
+    stored(API_SERVICE, ("apiservices", "apiservice"), &[],
+        ids::APIREGISTRATION_V1_APISERVICE, ids::APIREGISTRATION_V1_APISERVICELIST)
+        .in_cluster()
+        .with_categories(EXTENSIONS)
+        .with_subresources(&[sub("status", API_SERVICE, ids::APIREGISTRATION_V1_APISERVICE, GET_PATCH_UPDATE)]),
 
     stored(gvk("apps", "v1", "ControllerRevision"), ("controllerrevisions", "controllerrevision"), &[],
         ids::APPS_V1_CONTROLLERREVISION, ids::APPS_V1_CONTROLLERREVISIONLIST),
@@ -341,6 +369,17 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::NETWORKING_V1_SERVICECIDR, ids::NETWORKING_V1_SERVICECIDRLIST)
         .in_cluster()
         .with_subresources(&[sub("status", SERVICE_CIDR, ids::NETWORKING_V1_SERVICECIDR, GET_PATCH_UPDATE)]),
+    stored(gvk(NETWORKING, "v1beta1", "IPAddress"), ("ipaddresses", "ipaddress"), &["ip"],
+        ids::NETWORKING_V1BETA1_IPADDRESS, ids::NETWORKING_V1BETA1_IPADDRESSLIST)
+        .in_cluster()
+        .kept_as(NETWORKING, "v1", "ipaddresses"),
+    stored(OLD_SERVICE_CIDR, ("servicecidrs", "servicecidr"), &[],
+        ids::NETWORKING_V1BETA1_SERVICECIDR, ids::NETWORKING_V1BETA1_SERVICECIDRLIST)
+        .in_cluster()
+        .with_subresources(&[
+            sub("status", OLD_SERVICE_CIDR, ids::NETWORKING_V1BETA1_SERVICECIDR, GET_PATCH_UPDATE),
+        ])
+        .kept_as(NETWORKING, "v1", "servicecidrs"),
 
     stored(BUDGET, ("poddisruptionbudgets", "poddisruptionbudget"), &["pdb"],
         ids::POLICY_V1_PODDISRUPTIONBUDGET, ids::POLICY_V1_PODDISRUPTIONBUDGETLIST)
@@ -372,6 +411,34 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         .in_cluster()
         .delete_returns_object(),
 
+    stored(gvk(ADMISSION, "v1", "MutatingAdmissionPolicy"), ("mutatingadmissionpolicies", "mutatingadmissionpolicy"),
+        &[], ids::ADMISSIONREGISTRATION_V1_MUTATINGADMISSIONPOLICY,
+        ids::ADMISSIONREGISTRATION_V1_MUTATINGADMISSIONPOLICYLIST).in_cluster().with_categories(EXTENSIONS),
+    stored(gvk(ADMISSION, "v1", "MutatingAdmissionPolicyBinding"),
+        ("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding"),
+        &[], ids::ADMISSIONREGISTRATION_V1_MUTATINGADMISSIONPOLICYBINDING,
+        ids::ADMISSIONREGISTRATION_V1_MUTATINGADMISSIONPOLICYBINDINGLIST).in_cluster().with_categories(EXTENSIONS),
+    stored(gvk(ADMISSION, "v1", "MutatingWebhookConfiguration"),
+        ("mutatingwebhookconfigurations", "mutatingwebhookconfiguration"),
+        &[], ids::ADMISSIONREGISTRATION_V1_MUTATINGWEBHOOKCONFIGURATION,
+        ids::ADMISSIONREGISTRATION_V1_MUTATINGWEBHOOKCONFIGURATIONLIST).in_cluster().with_categories(EXTENSIONS),
+    stored(POLICY, ("validatingadmissionpolicies", "validatingadmissionpolicy"),
+        &[], ids::ADMISSIONREGISTRATION_V1_VALIDATINGADMISSIONPOLICY,
+        ids::ADMISSIONREGISTRATION_V1_VALIDATINGADMISSIONPOLICYLIST)
+        .in_cluster()
+        .with_categories(EXTENSIONS)
+        .with_subresources(&[
+            sub("status", POLICY, ids::ADMISSIONREGISTRATION_V1_VALIDATINGADMISSIONPOLICY, GET_PATCH_UPDATE),
+        ]),
+    stored(gvk(ADMISSION, "v1", "ValidatingAdmissionPolicyBinding"),
+        ("validatingadmissionpolicybindings", "validatingadmissionpolicybinding"),
+        &[], ids::ADMISSIONREGISTRATION_V1_VALIDATINGADMISSIONPOLICYBINDING,
+        ids::ADMISSIONREGISTRATION_V1_VALIDATINGADMISSIONPOLICYBINDINGLIST).in_cluster().with_categories(EXTENSIONS),
+    stored(gvk(ADMISSION, "v1", "ValidatingWebhookConfiguration"),
+        ("validatingwebhookconfigurations", "validatingwebhookconfiguration"),
+        &[], ids::ADMISSIONREGISTRATION_V1_VALIDATINGWEBHOOKCONFIGURATION,
+        ids::ADMISSIONREGISTRATION_V1_VALIDATINGWEBHOOKCONFIGURATIONLIST).in_cluster().with_categories(EXTENSIONS),
+
     stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
         ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),
 
@@ -383,6 +450,37 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
 
     stored(gvk("discovery.k8s.io", "v1", "EndpointSlice"), ("endpointslices", "endpointslice"), &[],
         ids::DISCOVERY_V1_ENDPOINTSLICE, ids::DISCOVERY_V1_ENDPOINTSLICELIST),
+
+    stored(gvk(DEVICES, "v1", "DeviceClass"), ("deviceclasses", "deviceclass"), &[],
+        ids::RESOURCE_V1_DEVICECLASS, ids::RESOURCE_V1_DEVICECLASSLIST).in_cluster().delete_returns_object(),
+    stored(DEVICE_CLAIM, ("resourceclaims", "resourceclaim"), &[],
+        ids::RESOURCE_V1_RESOURCECLAIM, ids::RESOURCE_V1_RESOURCECLAIMLIST)
+        .delete_returns_object()
+        .with_subresources(&[sub("status", DEVICE_CLAIM, ids::RESOURCE_V1_RESOURCECLAIM, GET_PATCH_UPDATE)]),
+    stored(gvk(DEVICES, "v1", "ResourceClaimTemplate"), ("resourceclaimtemplates", "resourceclaimtemplate"), &[],
+        ids::RESOURCE_V1_RESOURCECLAIMTEMPLATE, ids::RESOURCE_V1_RESOURCECLAIMTEMPLATELIST)
+        .delete_returns_object(),
+    stored(gvk(DEVICES, "v1", "ResourceSlice"), ("resourceslices", "resourceslice"), &[],
+        ids::RESOURCE_V1_RESOURCESLICE, ids::RESOURCE_V1_RESOURCESLICELIST).in_cluster().delete_returns_object(),
+
+    stored(SCHEMA, ("flowschemas", "flowschema"), &[],
+        ids::FLOWCONTROL_V1_FLOWSCHEMA, ids::FLOWCONTROL_V1_FLOWSCHEMALIST)
+        .in_cluster()
+        .with_subresources(&[sub("status", SCHEMA, ids::FLOWCONTROL_V1_FLOWSCHEMA, GET_PATCH_UPDATE)]),
+    stored(LEVEL, ("prioritylevelconfigurations", "prioritylevelconfiguration"), &[],
+        ids::FLOWCONTROL_V1_PRIORITYLEVELCONFIGURATION, ids::FLOWCONTROL_V1_PRIORITYLEVELCONFIGURATIONLIST)
+        .in_cluster()
+        .with_subresources(&[
+            sub("status", LEVEL, ids::FLOWCONTROL_V1_PRIORITYLEVELCONFIGURATION, GET_PATCH_UPDATE),
+        ]),
+
+    stored(MIGRATION, ("storageversionmigrations", "storageversionmigration"), &[],
+        ids::STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATION,
+        ids::STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATIONLIST)
+        .in_cluster()
+        .with_subresources(&[
+            sub("status", MIGRATION, ids::STORAGEMIGRATION_V1BETA1_STORAGEVERSIONMIGRATION, GET_PATCH_UPDATE),
+        ]),
 
     // Not Kubernetes': the masters, as the leader sees them. Changed with `quorate masters` alone.
     stored(gvk("quorate.io", "v1", "Master"), ("masters", "master"), &[],

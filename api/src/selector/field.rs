@@ -63,6 +63,8 @@ const REPLICA_SET: &[Selectable] = &[
     NAMESPACE,
     Selectable { name: "status.replicas", path: &["status", "replicas"], missing: "0" },
 ];
+const SLICE: &[Selectable] =
+    &[NAME, at("spec.nodeName", &["spec", "nodeName"]), at("spec.driver", &["spec", "driver"])];
 const JOB: &[Selectable] = &[
     NAME,
     NAMESPACE,
@@ -113,6 +115,7 @@ pub fn selectable(group: &str, kind: &str) -> &'static [Selectable] {
         ("apps", "ReplicaSet") | ("", "ReplicationController") => REPLICA_SET,
         ("batch", "Job") => JOB,
         ("certificates.k8s.io", "CertificateSigningRequest") => SIGNING,
+        ("resource.k8s.io", "ResourceSlice") => SLICE,
         _ => OTHER,
     }
 }

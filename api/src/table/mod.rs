@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use crate::tree;
 
 mod access;
+mod admission;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod core;
+mod devices;
 pub mod duration;
 mod master;
 mod network;
@@ -97,9 +99,13 @@ pub(crate) struct Printer {
     row: fn(&Value, Timestamp) -> Vec<Value>,
 }
 
+/// Of kinds that upstream has no printer for.
 static GENERIC: &[Column] =
-    &[NAME, Column { name: "Age", kind: "date", format: "", priority: 0, description: AGE_TEXT }];
+    &[NAME, Column { name: "Created At", kind: "date", ..text("").described(AGE_TEXT) }];
 
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const DEVICES: &str = "resource.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -166,11 +172,41 @@ static PRINTERS: &[Printer] = &[
     printer!(RBAC, "RoleBinding", access::BINDING, access::binding),
     printer!(RBAC, "ClusterRoleBinding", access::BINDING, access::binding),
     printer!("scheduling.k8s.io", "PriorityClass", access::PRIORITY, access::priority),
+    printer!(ADMISSION, "ValidatingWebhookConfiguration", admission::WEBHOOKS, admission::webhooks),
+    printer!(ADMISSION, "MutatingWebhookConfiguration", admission::WEBHOOKS, admission::webhooks),
+    printer!(ADMISSION, "ValidatingAdmissionPolicy", admission::VALIDATING, admission::validating),
+    printer!(ADMISSION, "ValidatingAdmissionPolicyBinding", admission::BINDING, admission::binding),
+    printer!(ADMISSION, "MutatingAdmissionPolicy", admission::MUTATING, admission::mutating),
+    printer!(ADMISSION, "MutatingAdmissionPolicyBinding", admission::BINDING, admission::binding),
+    printer!(FLOW, "FlowSchema", admission::SCHEMA, admission::schema),
+    printer!(FLOW, "PriorityLevelConfiguration", admission::LEVEL, admission::level),
+    printer!(
+        "apiregistration.k8s.io",
+        "APIService",
+        admission::API_SERVICE,
+        admission::api_service
+    ),
+    printer!(
+        "storagemigration.k8s.io",
+        "StorageVersionMigration",
+        admission::MIGRATION,
+        admission::migration
+    ),
+    printer!("", "ComponentStatus", admission::COMPONENT, admission::component),
+    printer!(DEVICES, "DeviceClass", devices::NAMED, devices::named),
+    printer!(DEVICES, "ResourceClaim", devices::CLAIM, devices::claim),
+    printer!(DEVICES, "ResourceClaimTemplate", devices::NAMED, devices::named),
+    printer!(DEVICES, "ResourceSlice", devices::SLICE, devices::slice),
     printer!("quorate.io", "Master", master::COLUMNS, master::row),
 ];
 
 fn find(group: &str, kind: &str) -> Option<&'static Printer> {
     PRINTERS.iter().find(|p| p.kind == kind && p.group == group)
+}
+
+/// Whether a kind is shown in a way of its own.
+pub(crate) fn has_printer(group: &str, kind: &str) -> bool {
+    find(group, kind).is_some()
 }
 
 /// The columns of a kind's table.

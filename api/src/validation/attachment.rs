@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::meta::{self, Scope};
 use super::volume_plugins::csi_driver;
-use super::{Errors, immutable, names, subdomain};
+use super::{Errors, immutable, names, persistent_volume, subdomain};
 use crate::field::{Error, Path};
 use crate::tree;
 
@@ -41,7 +41,11 @@ fn whole(object: &Value, errors: &mut Errors) {
             let detail = "must specify non empty persistentVolumeName";
             errors.push(Error::required(&path.child("persistentVolumeName"), detail));
         }
-        (false, Some(_)) | (true, None) => {}
+        (true, None) => {
+            let inline = tree::get(source, "inlineVolumeSpec");
+            persistent_volume::inline(inline, &path.child("inlineVolumeSpec"), errors);
+        }
+        (false, Some(_)) => {}
     }
     subdomain(tree::text(spec, "nodeName"), &SPEC.child("nodeName"), errors);
     status(tree::get(object, "status"), errors);

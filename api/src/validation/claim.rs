@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::meta::{self, Scope};
 use super::pod_update::differences;
-use super::volume::access_modes;
+use super::volume::modes;
 use super::{
     Errors, immutable, names, one_of_if_set, qualified, required, resources, selector, subdomain,
 };
@@ -19,21 +19,34 @@ pub(crate) const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const RESIZE_STATUSES: [&str; 5] = [
     "ControllerResizeInProgress",
     "ControllerResizeInfeasible",
-    "NodeResizePending",
     "NodeResizeInProgress",
     "NodeResizeInfeasible",
+    "NodeResizePending",
 ];
 
 /// Checks a new claim.
 pub(crate) fn create(object: &Value, errors: &mut Errors) {
-    meta::object(object, Scope::Namespaced, names::dns1123_subdomain, errors);
-    spec(tree::get(object, "spec"), &SPEC, errors);
+    whole(object, false, errors);
 }
 
-/// Checks the spec of a claim.
+/// `any_group`: the groups of sources may be anything, as they were already.
+fn whole(object: &Value, any_group: bool, errors: &mut Errors) {
+    meta::object(object, Scope::Namespaced, names::dns1123_subdomain, errors);
+    checked_spec(tree::get(object, "spec"), any_group, &SPEC, errors);
+}
+
+/// Checks the spec of a claim, also of one that a volume of a pod makes.
 pub(super) fn spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    access_modes(spec, &path.child("accessModes"), errors);
+    checked_spec(spec, false, path, errors);
+}
+
+fn checked_spec(spec: &Value, any_group: bool, path: &Path<'_>, errors: &mut Errors) {
+    let modes_path = path.child("accessModes");
+    if tree::list(spec, "accessModes").is_empty() {
+        errors.push(Error::required(&modes_path, "at least 1 access mode is required"));
+    }
     selector::label_selector(tree::get(spec, "selector"), &path.child("selector"), errors);
+    modes(spec, &modes_path, errors);
     let storage = tree::at(spec, &["resources", "requests", "storage"]);
     let resources_path = path.child("resources");
     let storage_path = resources_path.key("storage");
@@ -47,18 +60,18 @@ pub(super) fn spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         subdomain(class, &path.child("storageClassName"), errors);
     }
     one_of_if_set(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
-    sources(spec, path, errors);
+    sources(spec, any_group, path, errors);
     let class = tree::text(spec, "volumeAttributesClassName");
     if !class.is_empty() {
         subdomain(class, &path.child("volumeAttributesClassName"), errors);
     }
 }
 
-fn sources(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn sources(spec: &Value, any_group: bool, path: &Path<'_>, errors: &mut Errors) {
     let (source, reference) = (tree::get(spec, "dataSource"), tree::get(spec, "dataSourceRef"));
     for (source, name) in [(source, "dataSource"), (reference, "dataSourceRef")] {
         if !source.is_null() {
-            data_source(source, &path.child(name), errors);
+            data_source(source, any_group, &path.child(name), errors);
         }
     }
     let namespace = tree::text(reference, "namespace");
@@ -80,7 +93,7 @@ fn sources(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn data_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn data_source(source: &Value, any_group: bool, path: &Path<'_>, errors: &mut Errors) {
     required(source, "name", path, errors);
     required(source, "kind", path, errors);
     let (group, kind) = (tree::text(source, "apiGroup"), tree::text(source, "kind"));
@@ -88,7 +101,7 @@ fn data_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
         errors.push(Error::invalid(path, kind, detail));
     }
-    if !group.is_empty() {
+    if !group.is_empty() && !any_group {
         subdomain(group, &path.child("apiGroup"), errors);
     }
 }
@@ -96,8 +109,9 @@ fn data_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
 /// Checks a changed claim: of a bound one, size and attributes may change.
 pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     meta::update(new, old, errors);
-    create(new, errors);
     let (after, before) = (tree::get(new, "spec"), tree::get(old, "spec"));
+    let grouped = |name: &str| tree::has(tree::get(before, name), "apiGroup");
+    whole(new, grouped("dataSource") || grouped("dataSourceRef"), errors);
     let (mut wanted, mut was) = (after.clone(), before.clone());
     if tree::text(before, "volumeName").is_empty() {
         tree::copy(after, &mut was, "volumeName");
@@ -107,16 +121,20 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     } else {
         let of = |object| tree::text(tree::at(object, &["metadata", "annotations"]), CLASS);
         if of(new) != of(old) {
-            let path = Path::new("metadata");
-            let path = path.child("annotations");
-            errors.push(Error::invalid(&path.key(CLASS), of(new), super::IMMUTABLE));
+            let path = Path::new("metadata.annotations");
+            errors.push(Error::invalid(&path.child(CLASS), of(new), super::IMMUTABLE));
+        }
+        if class_is_given_later(new, old) {
+            tree::remove(&mut wanted, "storageClassName");
         }
     }
     if tree::text(tree::get(new, "status"), "phase") == "Bound" {
         if let Some(requests) = wanted.pointer_mut("/resources/requests") {
             tree::copy(tree::at(before, &["resources", "requests"]), requests, "storage");
         }
-        tree::copy(before, &mut wanted, "volumeAttributesClassName");
+        if tree::has(after, "volumeAttributesClassName") {
+            tree::copy(before, &mut wanted, "volumeAttributesClassName");
+        }
     }
     if !tree::same(&wanted, &was) {
         let changed = differences(&wanted, &was);
@@ -165,6 +183,14 @@ fn class_moves_to_field(new: &Value, old: &Value) -> bool {
     field(old).is_none()
         && field(new) == Some(class)
         && annotation(new).is_none_or(|annotation| annotation == class)
+}
+
+/// A claim without a class gets one, as the default class is set on claims that were there before it.
+fn class_is_given_later(new: &Value, old: &Value) -> bool {
+    let annotation = tree::text_opt(tree::at(old, &["metadata", "annotations"]), CLASS);
+    let field = |object| tree::text_opt(tree::get(object, "spec"), "storageClassName");
+    let Some(class) = field(new) else { return false };
+    field(old).is_none() && annotation.is_none_or(|annotation| annotation == class)
 }
 
 /// Checks a write to a claim's status.

@@ -22,7 +22,7 @@ pub(crate) fn create(object: &Value, errors: &mut Errors) {
     let name = tree::text(tree::get(object, "metadata"), "name");
     if name.len() > NAME_MAX {
         let path = Path::new("metadata");
-        let detail = "must be no more than 52 characters";
+        let detail = format!("must be no more than {NAME_MAX} bytes");
         errors.push(Error::invalid(&path.child("name"), name, detail));
     }
 }

@@ -185,10 +185,10 @@ fn reference(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
     if let Some(group) = tree::text_opt(reference, "apiGroup") {
         subdomain(group, &path.child("apiGroup"), errors);
     }
-    for (name, missing) in [("kind", "kind is required"), ("name", "name is required")] {
+    for name in ["kind", "name"] {
         let path = path.child(name);
         match tree::text(reference, name) {
-            "" => errors.push(Error::required(&path, missing)),
+            "" => errors.push(Error::required(&path, "")),
             text => invalid_each(&path, text, names::path_segment(text), errors),
         }
     }

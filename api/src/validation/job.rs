@@ -198,31 +198,33 @@ fn indexed(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "when completion mode is Indexed";
         errors.push(Error::required(&path.child("completions"), detail));
     }
-    let mut at_most = |path: &Path<'_>, value: Option<i64>, most: i64, more: &str| {
-        if let Some(value) = value.filter(|value| *value > most) {
-            let detail = format!("must be less than or equal to {most}{more}");
-            errors.push(Error::invalid(path, value, detail));
-        }
-    };
     let in_mode = " when completion mode is Indexed";
-    at_most(&parallelism_path, parallelism, INDEXED_PARALLELISM_MAX, in_mode);
-    let many = completions.is_some_and(|number| number > COMPLETIONS_MANY)
-        && tree::has(spec, "backoffLimitPerIndex");
-    let with_many = " when completions are above 100000 and used with backoff limit per index";
-    at_most(&failed_path, failed, FAILED_INDEXES_MAX, "");
-    if many {
-        at_most(&parallelism_path, parallelism, WITH_MANY_MAX, with_many);
-        at_most(&failed_path, failed, WITH_MANY_MAX, with_many);
-    }
+    at_most(&parallelism_path, parallelism, INDEXED_PARALLELISM_MAX, in_mode, errors);
     if let (Some(completions), Some(failed)) = (completions, failed)
         && failed > completions
     {
         let detail = "must be less than or equal to completions";
         errors.push(Error::invalid(&failed_path, failed, detail));
     }
-    if many && failed.is_none() {
+    at_most(&failed_path, failed, FAILED_INDEXES_MAX, "", errors);
+    let many = completions.is_some_and(|number| number > COMPLETIONS_MANY)
+        && tree::has(spec, "backoffLimitPerIndex");
+    if !many {
+        return;
+    }
+    if failed.is_none() {
         let detail = "must be specified when completions is above 100000";
         errors.push(Error::required(&failed_path, detail));
+    }
+    let with_many = " when completions are above 100000 and used with backoff limit per index";
+    at_most(&parallelism_path, parallelism, WITH_MANY_MAX, with_many, errors);
+    at_most(&failed_path, failed, WITH_MANY_MAX, with_many, errors);
+}
+
+fn at_most(path: &Path<'_>, value: Option<i64>, most: i64, more: &str, errors: &mut Errors) {
+    if let Some(value) = value.filter(|value| *value > most) {
+        let detail = format!("must be less than or equal to {most}{more}");
+        errors.push(Error::invalid(path, value, detail));
     }
 }
 
@@ -289,11 +291,22 @@ fn template_update(after: &Value, before: &Value, at_rest: bool, errors: &mut Er
             }
             for list in ["containers", "initContainers"] {
                 let wanted = tree::list(spec, list);
+                if wanted.len() != tree::list(was, list).len() {
+                    continue;
+                }
                 for (container, wanted) in tree::items_mut(was, list).zip(wanted) {
-                    tree::copy(wanted, container, "resources");
+                    if tree::text(wanted, "name") == tree::text(container, "name") {
+                        tree::copy(wanted, container, "resources");
+                    }
                 }
             }
         }
+        // Upstream compares the spec alone then.
+        if !tree::same(spec, tree::get(&was, "spec")) {
+            let path = SPEC.child("template.spec");
+            errors.push(Error::invalid(&path, spec.clone(), super::IMMUTABLE));
+        }
+        return;
     }
     if !tree::same(wanted, &was) {
         let path = SPEC.child("template");

@@ -121,7 +121,7 @@ fn ends(write: &Write<'_>, errors: &mut Errors) {
     if (write.changes("startTime") || write.changes("completionTime"))
         && completion.as_str().is_some_and(|completion| completion < start)
     {
-        let detail = "completionTime cannot be set before startTime";
+        let detail = "must be equal to or after `startTime`";
         errors.push(Error::invalid(&path, completion.clone(), detail));
     }
     if write.flips("Failed") && is_true(status, "Failed") && !is_true(status, "FailureTarget") {
@@ -155,7 +155,7 @@ fn finished(write: &Write<'_>, errors: &mut Errors) {
     let uncounted = tree::get(status, name);
     let some = ["failed", "succeeded"].iter().any(|list| !tree::list(uncounted, list).is_empty());
     if (flips || write.changes(name)) && some {
-        let detail = "uncountedTerminatedPods needs to be empty for finished job";
+        let detail = "must be empty for finished job";
         errors.push(Error::invalid(&STATUS.child(name), uncounted.clone(), detail));
     }
 }
@@ -250,8 +250,7 @@ fn transitions(write: &Write<'_>, errors: &mut Errors) {
     let name = "completionTime";
     if tree::has(new, name) && tree::has(old, name) && write.changes(name) {
         let value = tree::get(new, name).clone();
-        let detail = "completionTime cannot be mutated";
-        errors.push(Error::invalid(&STATUS.child(name), value, detail));
+        errors.push(Error::invalid(&STATUS.child(name), value, super::IMMUTABLE));
     }
     let name = "startTime";
     if tree::has(old, name) && write.changes(name) && !tree::flag(write.spec, "suspend") {

@@ -268,6 +268,47 @@ pub fn http_header(text: &str) -> Problems {
     vec![explain(message, "[-A-Za-z0-9]+", &["X-Header-Name"])]
 }
 
+/// The reason of a condition.
+#[must_use]
+pub fn condition_reason(text: &str) -> Problems {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let valid = match text.as_bytes() {
+        [] => false,
+        [first, rest @ ..] => {
+            first.is_ascii_alphabetic()
+                && rest.iter().all(|b| word(*b) || matches!(b, b',' | b':'))
+                && rest.last().is_none_or(|b| word(*b))
+        }
+    };
+    if valid {
+        return Problems::new();
+    }
+    vec![explain(
+        "a condition reason must start with alphabetic character, optionally followed by a string \
+         of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
+}
+
+/// A name in the language C.
+#[must_use]
+pub fn c_identifier(text: &str) -> Problems {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let valid = !text.is_empty()
+        && text.bytes().all(word)
+        && !text.starts_with(|first: char| first.is_ascii_digit());
+    if valid {
+        return Problems::new();
+    }
+    vec![explain(
+        "a valid C identifier must start with alphabetic character or '_', followed by a string \
+         of alphanumeric characters or '_'",
+        "[A-Za-z_][A-Za-z0-9_]*",
+        &["my_name", "MY_NAME", "MyName"],
+    )]
+}
+
 /// A user or group id.
 #[must_use]
 pub fn posix_id(id: i64) -> Problems {

@@ -77,7 +77,7 @@ fn rule_port(rule: &Value, path: &Path<'_>, errors: &mut Errors) {
             if let Some(end) = end {
                 if end < number {
                     let detail = "must be greater than or equal to `port`";
-                    errors.push(Error::invalid(&end_path, number, detail));
+                    errors.push(Error::invalid(&end_path, end, detail));
                 }
                 port(end, &end_path, errors);
             }
@@ -126,7 +126,11 @@ fn ip_block(block: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn address_name(name: &str) -> Vec<String> {
     match name.parse::<std::net::IpAddr>() {
+        Err(_) if names::parse_ip(name).is_some() => vec!["must not have leading 0s".to_owned()],
         Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        Ok(std::net::IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            vec!["must not be an IPv4-mapped IPv6 address".to_owned()]
+        }
         Ok(address) if address.to_string() != name => {
             vec![format!("must be in canonical form (\"{address}\")")]
         }
@@ -159,6 +163,7 @@ pub(crate) fn address(object: &Value, errors: &mut Errors) {
 
 /// Checks a changed address: whose it is stays.
 pub(crate) fn address_update(new: &Value, old: &Value, errors: &mut Errors) {
+    address(new, errors);
     meta::update(new, old, errors);
     immutable(tree::get(new, "spec"), tree::get(old, "spec"), "parentRef", &SPEC, errors);
 }
@@ -166,48 +171,79 @@ pub(crate) fn address_update(new: &Value, old: &Value, errors: &mut Errors) {
 /// Checks a new range of addresses.
 pub(crate) fn range(object: &Value, errors: &mut Errors) {
     meta::object(object, Scope::Cluster, names::dns1123_subdomain, errors);
-    let spec = tree::get(object, "spec");
+    ranges(tree::get(object, "spec"), errors);
+}
+
+fn ranges(spec: &Value, errors: &mut Errors) {
     let path = SPEC.child("cidrs");
-    let ranges: Vec<&str> = tree::texts(spec, "cidrs").collect();
-    let parsed: Vec<IpNet> = ranges.iter().filter_map(|text| text.parse().ok()).collect();
-    match ranges.as_slice() {
-        [] => {
-            errors.push(Error::required(&path, "at least one CIDR required"));
-            return;
-        }
-        [_] => {}
-        [_, _] => {
-            let dual = matches!(
-                parsed.as_slice(),
-                [IpNet::V4(_), IpNet::V6(_)] | [IpNet::V6(_), IpNet::V4(_)]
-            );
-            if !dual {
-                let detail = "may specify no more than one IP for each IP family, i.e \
-                              192.168.0.0/24 and 2001:db8::/64";
-                errors.push(Error::invalid(&path, spec.clone(), detail));
-                return;
-            }
-        }
-        _ => {
-            errors.push(Error::invalid(&path, spec.clone(), "may only hold up to 2 values"));
-            return;
-        }
+    let texts: Vec<&str> = tree::texts(spec, "cidrs").collect();
+    if texts.is_empty() {
+        errors.push(Error::required(&path, "at least one CIDR required"));
+        return;
     }
-    for (i, text) in ranges.iter().enumerate() {
-        let before = errors.len();
-        cidr(text, &path.index(i), errors);
-        if errors.len() == before
-            && let Ok(range) = text.parse::<IpNet>()
-            && range.trunc().to_string() != *text
-        {
-            let detail = format!("must be in canonical form (\"{}\")", range.trunc());
-            errors.push(Error::invalid(&path.index(i), *text, detail));
-        }
+    if texts.len() > 2 {
+        errors.push(Error::invalid(&path, spec.clone(), "may only hold up to 2 values"));
+        return;
+    }
+    for (i, text) in texts.iter().enumerate() {
+        strict_cidr(text, &path.index(i), errors);
+    }
+    let parsed: Vec<IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    if let [IpNet::V4(_), IpNet::V4(_)] | [IpNet::V6(_), IpNet::V6(_)] = parsed.as_slice() {
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and \
+                      2001:db8::/64";
+        errors.push(Error::invalid(&path, tree::get(spec, "cidrs").clone(), detail));
     }
 }
 
-/// Checks a changed range: it stays.
+/// A CIDR block of a network, as it is written in its canonical form.
+fn strict_cidr(text: &str, path: &Path<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    cidr(text, path, errors);
+    if errors.len() > before {
+        return;
+    }
+    let Ok(range) = text.parse::<IpNet>() else {
+        let detail = "must not have leading 0s in IP or prefix length";
+        errors.push(Error::invalid(path, text, detail));
+        return;
+    };
+    let leading =
+        text.split_once('/').is_some_and(|(_, bits)| bits.len() > 1 && bits.starts_with('0'));
+    let mapped = matches!(range, IpNet::V6(range) if range.addr().to_ipv4_mapped().is_some());
+    let detail = if leading {
+        "must not have leading 0s in IP or prefix length".to_owned()
+    } else if mapped {
+        "must not have an IPv4-mapped IPv6 address".to_owned()
+    } else if range.addr() != range.network() {
+        "must not have bits set beyond the prefix length".to_owned()
+    } else if range.to_string() != text {
+        format!("must be in canonical form (\"{range}\")")
+    } else {
+        return;
+    };
+    errors.push(Error::invalid(path, text, detail));
+}
+
+/// Checks a changed range: it stays, but for a second one of the other family.
 pub(crate) fn range_update(new: &Value, old: &Value, errors: &mut Errors) {
+    range(new, errors);
     meta::update(new, old, errors);
-    immutable(tree::get(new, "spec"), tree::get(old, "spec"), "cidrs", &SPEC, errors);
+    let spec = tree::get(new, "spec");
+    let path = SPEC.child("cidrs");
+    let before: Vec<&str> = tree::texts(tree::get(old, "spec"), "cidrs").collect();
+    let after: Vec<&str> = tree::texts(spec, "cidrs").collect();
+    let grows = before.len() == 1 && after.len() == 2;
+    if before.len() != after.len() && !grows {
+        errors.push(Error::invalid(&path, tree::get(spec, "cidrs").clone(), super::IMMUTABLE));
+        return;
+    }
+    for (i, (was, is)) in before.iter().zip(&after).enumerate() {
+        if was != is {
+            errors.push(Error::invalid(&path.index(i), *is, super::IMMUTABLE));
+        }
+    }
+    if grows {
+        ranges(spec, errors);
+    }
 }

@@ -128,7 +128,7 @@ fn limit_ratio(
     path: &Path<'_>,
     errors: &mut Errors,
 ) {
-    if ratio.milli_value() < 1000 {
+    if ratio < Quantity::from_milli(1000, ratio.format()) {
         let detail = format!("ratio {ratio} is less than 1");
         errors.push(Error::invalid(path, ratio.to_string(), detail));
     }
@@ -262,7 +262,7 @@ fn scope_operator(expression: &Value, scope: &str, path: &Path<'_>, errors: &mut
     let alone = !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && is_scope(scope);
     let own = path.child("operator");
     if alone && operator != "Exists" {
-        let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
+        let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
                       ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                       ResourceQuotaScopeNotBestEffort or \
                       ResourceQuotaScopeCrossNamespacePodAffinity";

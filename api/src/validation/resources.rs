@@ -20,7 +20,7 @@ const INTEGER: [&str; 9] = [
 ];
 
 /// Names without a domain that mean something somewhere.
-const STANDARD: [&str; 18] = [
+const STANDARD: [&str; 20] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -39,6 +39,8 @@ const STANDARD: [&str; 18] = [
     "persistentvolumeclaims",
     "storage",
     "requests.storage",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 
 fn is_huge_pages(name: &str) -> bool {
@@ -68,9 +70,8 @@ pub(super) fn amount(name: &str, value: &Value, path: &Path<'_>, errors: &mut Er
         errors.push(Error::invalid(path, value.clone(), "must be a valid resource quantity"));
         return Quantity::ZERO;
     };
-    if quantity.value() < 0 {
-        let detail = "must be a valid resource quantity";
-        errors.push(Error::invalid(path, quantity.value(), detail));
+    if quantity.sign() < 0 {
+        errors.push(Error::invalid(path, quantity.to_string(), super::NOT_NEGATIVE));
     }
     if (INTEGER.contains(&name) || is_extended(name)) && !quantity.is_whole() {
         errors.push(Error::invalid(path, quantity.to_string(), "must be an integer"));
@@ -117,10 +118,7 @@ fn is_quota_huge_page(name: &str) -> bool {
 
 /// A resource without a domain that quotas count.
 pub(super) fn is_quota_resource(name: &str) -> bool {
-    let only_here = ["services.nodeports", "services.loadbalancers"];
-    (STANDARD.contains(&name) && name != "storage")
-        || only_here.contains(&name)
-        || is_quota_huge_page(name)
+    (STANDARD.contains(&name) && name != "storage") || is_quota_huge_page(name)
 }
 
 /// The name of a resource that a quota counts.

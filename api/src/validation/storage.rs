@@ -1,6 +1,6 @@
 //! The kinds of `storage.k8s.io` but for attachments, and runtime classes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 use super::meta::{self, Scope};
@@ -33,6 +33,7 @@ fn provisioner(object: &Value, name: &str, errors: &mut Errors) {
 
 fn parameters(object: &Value, may_be_empty: bool, errors: &mut Errors) {
     let path = Path::new("parameters");
+    let before = errors.len();
     let mut size = 0;
     let mut count = 0;
     for (name, value) in tree::entries(object, "parameters") {
@@ -43,7 +44,9 @@ fn parameters(object: &Value, may_be_empty: bool, errors: &mut Errors) {
         count += 1;
     }
     if count > PARAMETERS_MAX {
+        errors.truncate(before);
         errors.push(Error::too_long(&path, PARAMETERS_MAX));
+        return;
     }
     if size > PARAMETERS_BYTES_MAX {
         errors.push(Error::too_long(&path, PARAMETERS_BYTES_MAX));
@@ -83,7 +86,8 @@ pub(crate) fn class(object: &Value, errors: &mut Errors) {
 
 fn topologies(terms: &[Value], errors: &mut Errors) {
     let root = Path::new("allowedTopologies");
-    let mut seen: Vec<Vec<(&str, BTreeSet<&str>)>> = Vec::new();
+    // Upstream begins with as many empty ones as there are terms: an empty term is a duplicate of each.
+    let mut seen: Vec<Vec<(&str, BTreeSet<&str>)>> = vec![Vec::new(); terms.len()];
     for (i, term) in terms.iter().enumerate() {
         let path = root.index(i);
         let path = path.child("matchLabelExpressions");
@@ -101,14 +105,14 @@ fn topologies(terms: &[Value], errors: &mut Errors) {
                     errors.push(Error::duplicate(&values.index(k), value));
                 }
             }
+            qualified(key, &path.child("key"), errors);
             if found.iter().any(|(other, _)| *other == key) {
                 errors.push(Error::duplicate(&path.child("key"), key));
             }
-            qualified(key, &path.child("key"), errors);
             found.push((key, set));
         }
         found.sort();
-        if seen.contains(&found) {
+        for _ in seen.iter().filter(|other| **other == found) {
             errors.push(Error::duplicate(&path, ""));
         }
         seen.push(found);
@@ -117,6 +121,7 @@ fn topologies(terms: &[Value], errors: &mut Errors) {
 
 /// Checks a changed storage class.
 pub(crate) fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
+    class(new, errors);
     meta::update(new, old, errors);
     for name in ["parameters", "provisioner", "reclaimPolicy"] {
         stays(new, old, name, errors);
@@ -133,6 +138,7 @@ pub(crate) fn attributes(object: &Value, errors: &mut Errors) {
 
 /// Checks a changed class of attributes: it stays.
 pub(crate) fn attributes_update(new: &Value, old: &Value, errors: &mut Errors) {
+    attributes(new, errors);
     meta::update(new, old, errors);
     for name in ["driverName", "parameters"] {
         stays(new, old, name, errors);
@@ -296,6 +302,7 @@ pub(crate) fn capacity(object: &Value, errors: &mut Errors) {
 
 /// Checks a changed capacity: what it is of stays.
 pub(crate) fn capacity_update(new: &Value, old: &Value, errors: &mut Errors) {
+    capacity(new, errors);
     meta::update(new, old, errors);
     for name in ["nodeTopology", "storageClassName"] {
         immutable(new, old, name, &ROOT, errors);
@@ -308,13 +315,11 @@ pub(crate) fn capacity_update(new: &Value, old: &Value, errors: &mut Errors) {
 pub(crate) fn runtime(object: &Value, errors: &mut Errors) {
     meta::object(object, Scope::Cluster, names::dns1123_subdomain, errors);
     super::label(tree::text(object, "handler"), &Path::new("handler"), errors);
-    let fixed = tree::at(object, &["overhead", "podFixed"]);
-    let path = Path::new("overhead");
-    let path = path.child("podFixed");
-    for (name, value) in fixed.as_object().into_iter().flatten() {
-        let path = path.key(name);
-        resources::container_resource_name(name, &path, errors);
-        resources::amount(name, value, &path, errors);
+    let overhead = tree::get(object, "overhead");
+    if !overhead.is_null() {
+        // Checked as the limits of a container are, and told as such.
+        let limits = json!({"limits": tree::get(overhead, "podFixed")});
+        resources::requirements(&limits, &[], &Path::new("overhead"), errors);
     }
     let scheduling = tree::get(object, "scheduling");
     let path = Path::new("scheduling");
@@ -325,6 +330,7 @@ pub(crate) fn runtime(object: &Value, errors: &mut Errors) {
 
 /// Checks a changed runtime class: its handler stays.
 pub(crate) fn runtime_update(new: &Value, old: &Value, errors: &mut Errors) {
+    runtime(new, errors);
     meta::update(new, old, errors);
     immutable(new, old, "handler", &ROOT, errors);
 }

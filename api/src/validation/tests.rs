@@ -12,11 +12,13 @@ use serde_json::json;
 mod autoscaler;
 mod batch;
 mod core_more;
+mod extend;
 mod more;
 mod networking;
 mod rare;
 mod resize;
 mod storage;
+mod words;
 mod workload_set;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -769,16 +771,6 @@ fn other_kinds_have_their_metadata_checked() {
         "metadata.name: Invalid value: \"C\": field is immutable"
     );
     assert!(create("authorization.k8s.io", "v1", "SelfSubjectAccessReview", &json!({})).is_empty());
-}
-
-#[test]
-fn a_binding_needs_a_node() {
-    assert_eq!(show(&pod_binding(&json!({"target": {"name": "n"}}))), "");
-    assert_eq!(
-        show(&pod_binding(&json!({"target": {"kind": "Pod"}}))),
-        "target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\"\n\
-         target.name: Required value"
-    );
 }
 
 proptest! {

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Errors, env, label, meta, one_of_if_set, required, resources, selector,
-    volume_plugins as plugins,
+    Errors, claim, env, label, meta, one_of_if_set, required, selector, volume_plugins as plugins,
 };
 use crate::field::{Error, Path};
 use crate::quantity::Quantity;
@@ -185,8 +184,7 @@ fn flocker(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::required(path, detail));
         }
         (false, false) => {
-            let detail =
-                "resource, datasetName and datasetUUID can not be specified simultaneously";
+            let detail = "datasetName and datasetUUID can not be specified simultaneously";
             errors.push(Error::invalid(path, "resource", detail));
         }
         _ => {}
@@ -208,9 +206,18 @@ fn fibre_channel(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "targetWWNs and wwids can not be specified simultaneously";
         errors.push(Error::invalid(&path.child("targetWWNs"), value, detail));
     }
-    if !names && !tree::has(source, "lun") {
-        let detail = "lun is required if targetWWNs is specified";
-        errors.push(Error::required(&path.child("lun"), detail));
+    if names {
+        return;
+    }
+    match tree::int_opt(source, "lun") {
+        None => {
+            let detail = "lun is required if targetWWNs is specified";
+            errors.push(Error::required(&path.child("lun"), detail));
+        }
+        Some(lun) if !(0..=255).contains(&lun) => {
+            errors.push(Error::invalid(&path.child("lun"), lun, super::names::range(0, 255)));
+        }
+        Some(_) => {}
     }
 }
 
@@ -221,6 +228,12 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path, ""));
         return;
     }
+    template_metadata(template, &path, errors);
+    claim::spec(tree::get(template, "spec"), &path.child("spec"), errors);
+}
+
+/// The metadata of what a template makes: labels and annotations alone.
+pub(super) fn template_metadata(template: &Value, path: &Path<'_>, errors: &mut Errors) {
     let metadata = tree::get(template, "metadata");
     let own = path.child("metadata");
     meta::annotations(tree::get(metadata, "annotations"), &own.child("annotations"), errors);
@@ -231,33 +244,6 @@ fn ephemeral(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::forbidden(&own.child(name), "cannot be set"));
         }
     }
-    let (spec, path) = (tree::get(template, "spec"), path.child("spec"));
-    access_modes(spec, &path.child("accessModes"), errors);
-    let storage = tree::at(spec, &["resources", "requests", "storage"]);
-    let requests = path.child("resources.requests");
-    if storage.is_null() {
-        errors.push(Error::required(&path.child("resources[storage]"), ""));
-    } else {
-        let amount = resources::amount("storage", storage, &requests.key("storage"), errors);
-        if amount.is_zero() {
-            let path = requests.key("storage");
-            errors.push(Error::invalid(&path, amount.to_string(), "must be greater than zero"));
-        }
-    }
-    selector::label_selector(tree::get(spec, "selector"), &path.child("selector"), errors);
-    one_of_if_set(spec, "volumeMode", &["Block", "Filesystem"], &path, errors);
-    let class = tree::text(spec, "storageClassName");
-    if !class.is_empty() {
-        super::subdomain(class, &path.child("storageClassName"), errors);
-    }
-}
-
-/// Access modes of a claim: some, and known ones.
-pub(super) fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if tree::list(spec, "accessModes").is_empty() {
-        errors.push(Error::required(path, "at least 1 access mode is required"));
-    }
-    modes(spec, path, errors);
 }
 
 /// Known access modes.

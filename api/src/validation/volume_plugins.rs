@@ -8,6 +8,7 @@ use crate::tree;
 
 const CSI_DRIVER_MAX: usize = 63;
 const TENANT_MAX: usize = 64;
+const MALFORMED: &str = "must be valid format";
 const MANAGED_DISK: &str = "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/\
     microsoft.compute/disks/{disk-id}";
 const BLOB_DISK: &str =
@@ -30,6 +31,7 @@ pub(super) fn details(name: &str, source: &Value, path: &Path<'_>, errors: &mut 
             }
             secret_name(source, "secretRef", path, errors);
         }
+        "iscsi-of-a-volume" => iscsi_of_a_volume(source, path, errors),
         "cinder" => secret_name(source, "secretRef", path, errors),
         "csi" => csi(source, path, errors),
         _ => {}
@@ -45,9 +47,19 @@ fn secret_name(source: &Value, field: &str, path: &Path<'_>, errors: &mut Errors
 }
 
 fn iscsi(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    iscsi_with(source, "must be valid format starting with iqn, eui, or naa", path, errors);
+}
+
+/// Persistent volumes have shorter words, and name their secret.
+fn iscsi_of_a_volume(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    iscsi_with(source, MALFORMED, path, errors);
+    secret_name(source, "secretRef", path, errors);
+}
+
+fn iscsi_with(source: &Value, unknown: &str, path: &Path<'_>, errors: &mut Errors) {
     let target = tree::text(source, "iqn");
     if !target.is_empty() {
-        initiator(target, &path.child("iqn"), errors);
+        initiator(target, unknown, &path.child("iqn"), errors);
     }
     let lun = tree::int(source, "lun");
     if !(0..=255).contains(&lun) {
@@ -58,12 +70,12 @@ fn iscsi(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.push(Error::required(&path.child("secretRef"), ""));
     }
     if let Some(name) = tree::text_opt(source, "initiatorName") {
-        initiator(name, &path.child("initiatorname"), errors);
+        initiator(name, unknown, &path.child("initiatorname"), errors);
     }
 }
 
 /// A qualified name of iSCSI: `iqn.2026-01.example:x`, `eui.` and 16, `naa.` and 32 characters.
-fn initiator(name: &str, path: &Path<'_>, errors: &mut Errors) {
+fn initiator(name: &str, unknown: &str, path: &Path<'_>, errors: &mut Errors) {
     let fixed = |rest: &str, length: usize| {
         rest.len() == length && rest.bytes().all(|b| b.is_ascii_alphanumeric())
     };
@@ -72,13 +84,12 @@ fn initiator(name: &str, path: &Path<'_>, errors: &mut Errors) {
         Some(("eui", rest)) => rest.get(1..).is_some_and(|rest| fixed(rest, 16)),
         Some(("naa", rest)) => rest.get(1..).is_some_and(|rest| fixed(rest, 32)),
         _ => {
-            let detail = "must be valid format starting with iqn, eui, or naa";
-            errors.push(Error::invalid(path, name, detail));
+            errors.push(Error::invalid(path, name, unknown));
             return;
         }
     };
     if !valid {
-        errors.push(Error::invalid(path, name, "must be valid format"));
+        errors.push(Error::invalid(path, name, MALFORMED));
     }
 }
 

@@ -12,12 +12,14 @@ use crate::tree;
 use crate::validation::names;
 
 mod address;
+mod extra;
 mod network;
 mod pod;
 mod secret;
 mod storage;
 mod workload;
 
+pub(crate) use extra::{devices, flow, migration, policy};
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
@@ -55,6 +57,7 @@ pub fn deprecated(group: &str, version: &str, kind: &str) -> Option<&'static str
         ("", "v1", "Endpoints") => {
             Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         }
+        ("", "v1", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The plugins, one file each, in kube-scheduler's default order.
 
 pub mod balanced_allocation;
+pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Box<dyn Plugin>> {
         Box::new(node_resources_fit::NodeResourcesFit),
         Box::new(pod_topology_spread::PodTopologySpread),
         Box::new(inter_pod_affinity::InterPodAffinity),
+        Box::new(dynamic_resources::DynamicResources),
         Box::new(preemption::DefaultPreemption),
         Box::new(balanced_allocation::NodeResourcesBalancedAllocation),
         Box::new(image_locality::ImageLocality),

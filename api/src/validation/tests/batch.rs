@@ -293,7 +293,7 @@ fn cron_jobs() {
         "batch",
         "CronJob",
         json!({"metadata": {"name": name}}),
-        &[&format!("metadata.name: Invalid value: \"{name}\": must be no more than 52 characters")],
+        &[&format!("metadata.name: Invalid value: \"{name}\": must be no more than 52 bytes")],
     );
     check_update(
         "batch",

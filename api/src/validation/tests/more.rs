@@ -28,6 +28,16 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("node.k8s.io", "RuntimeClass"),
     ("batch", "Job"),
     ("batch", "CronJob"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("resource.k8s.io", "ResourceClaim"),
+    ("resource.k8s.io", "ResourceClaimTemplate"),
+    ("resource.k8s.io", "ResourceSlice"),
 ];
 
 /// What a valid object has beside its metadata.
@@ -36,6 +46,8 @@ pub(super) fn valid(_: &str, kind: &str) -> Value {
     let workload = json!({"spec": {"selector": {"matchLabels": {"app": "a"}},
         "template": {"metadata": {"labels": {"app": "a"}},
             "spec": {"containers": [{"name": "c", "image": "i:1"}]}}}});
+    let matched = json!({"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""],
+        "apiVersions": ["v1"], "resources": ["pods"]}]});
     match kind {
         "ControllerRevision" => json!({"data": {"a": "b"}, "revision": 1}),
         "DaemonSet" | "StatefulSet" => workload,
@@ -65,6 +77,17 @@ pub(super) fn valid(_: &str, kind: &str) -> Value {
         }
         "PersistentVolumeClaim" => json!({"spec": {"accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": "1Gi"}}}}),
+        "ValidatingAdmissionPolicy" => json!({"spec": {"matchConstraints": matched,
+            "validations": [{"expression": "true"}]}}),
+        "MutatingAdmissionPolicy" => json!({"spec": {"matchConstraints": matched,
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
+        "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "l"}}}),
+        "PriorityLevelConfiguration" => json!({"spec": {"type": "Limited",
+            "limited": {"limitResponse": {"type": "Reject"}}}}),
+        "ResourceSlice" => json!({"spec": {"driver": "d.example.com", "nodeName": "n",
+            "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}}}),
+        "ResourceClaim" => json!({"spec": {}}),
+        "ResourceClaimTemplate" => json!({"spec": {"spec": {}}}),
         "Job" => json!({"spec": {"template": {"spec": once}}}),
         "CronJob" => json!({"spec": {"schedule": "* * * * *",
             "jobTemplate": {"spec": {"template": {"spec": once}}}}}),

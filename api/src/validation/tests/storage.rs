@@ -131,7 +131,7 @@ fn runtime_classes() {
     bad(
         json!({"overhead": {"podFixed": {"pods": "1"}}, "scheduling": {"tolerations": [{"operator": "Equal"}]}}),
         &[
-            "overhead.podFixed[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+            "overhead.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
             "scheduling.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, \
          which means \"match all values and all keys\"",
         ],
