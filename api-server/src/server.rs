@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) grpc: Option<tonic::service::Routes>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     pub(crate) fanout: Fanout,
+    /// Discovery and OpenAPI of custom kinds.
+    pub(crate) published: crate::custom::Published,
     /// Addresses that may go to another machine.
     pub(crate) moving: serve::MovingAddresses,
     /// Watches and streams end when this does.
@@ -148,6 +150,7 @@ impl ApiServer {
             grpc,
             streams,
             fanout: Fanout::default(),
+            published: crate::custom::Published::default(),
             moving: serve::MovingAddresses::default(),
             stop: stop.clone(),
             begun: AtomicBool::new(false),

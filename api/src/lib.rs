@@ -14,6 +14,7 @@
 pub mod codec;
 pub mod convert;
 pub mod cron;
+pub mod custom;
 pub mod defaults;
 pub mod discovery;
 pub mod document;

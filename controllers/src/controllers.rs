@@ -2,6 +2,7 @@
 
 mod account_token;
 mod claim;
+pub(crate) mod definition;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
@@ -64,6 +65,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::EventTtl => event_ttl::plan(ctx, key),
         Controller::AccountToken => account_token::plan(ctx, key),
         Controller::TokenCleaner => token_cleaner::plan(ctx, key),
+        Controller::Definition => definition::plan(ctx, key),
     }
 }
 

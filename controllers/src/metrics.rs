@@ -86,7 +86,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 17] = [
+const ALL: [Controller; 18] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::Namespace,
@@ -96,6 +96,7 @@ const ALL: [Controller; 17] = [
     Controller::TaintEviction,
     Controller::NodeIpam,
     Controller::ServiceAccount,
+    Controller::Definition,
     Controller::RootCa,
     Controller::EndpointSlice,
     Controller::EndpointSliceMirroring,

@@ -124,6 +124,7 @@ pub(crate) enum Controller {
     EventTtl,
     TokenCleaner,
     AccountToken,
+    Definition,
 }
 
 impl Controller {
@@ -147,7 +148,7 @@ impl Controller {
             }
             Self::Endpoints => "system:serviceaccount:kube-system:endpoint-controller",
             Self::PodGc => "system:serviceaccount:kube-system:pod-garbage-collector",
-            Self::EventTtl => "system:apiserver",
+            Self::EventTtl | Self::Definition => "system:apiserver",
             Self::AccountToken => "system:serviceaccount:kube-system:tokens-controller",
             Self::TokenCleaner => "system:serviceaccount:kube-system:token-cleaner",
         }

@@ -19,6 +19,8 @@ pub(crate) const DEPLOYMENTS: Resource = Resource("apps", "deployments");
 pub(crate) const REPLICA_SETS: Resource = Resource("apps", "replicasets");
 pub(crate) const JOBS: Resource = Resource("batch", "jobs");
 pub(crate) const ENDPOINT_SLICES: Resource = Resource("discovery.k8s.io", "endpointslices");
+pub(crate) const DEFINITIONS: Resource =
+    Resource("apiextensions.k8s.io", "customresourcedefinitions");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 
 impl Resource {

@@ -12,7 +12,7 @@ use crate::limits::GENERATED_NAMES_MAX;
 use crate::reply::{self, Body};
 use crate::stamp::propose;
 use crate::status_error::{self, Answer, Refusal};
-use crate::{model, service_address};
+use crate::{custom, model, service_address};
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     request.check_form()?;
@@ -80,6 +80,7 @@ pub(super) async fn run_draft(
     let mut view = shared.store.view();
     let (mut names, mut allocations, mut fresh) = (0, 0, false);
     loop {
+        custom::refuse_if_terminating(&view, request.def)?;
         let ctx = shared.context(&view);
         let admitted = match admission::create(&ctx, &request.permitted, draft.clone()) {
             Ok(admitted) => admitted,

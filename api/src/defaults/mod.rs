@@ -9,6 +9,7 @@ pub(crate) mod apps;
 pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod core;
+pub(crate) mod definition;
 pub(crate) mod discovery;
 pub(crate) mod networking;
 pub(crate) mod pod;

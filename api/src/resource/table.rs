@@ -38,6 +38,7 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("policy", &["v1"]),
     group("rbac.authorization.k8s.io", &["v1"]),
     group("storage.k8s.io", &["v1"]),
+    group("apiextensions.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
     group("node.k8s.io", &["v1"]),
@@ -74,6 +75,7 @@ const fn stored(
         subresources: &[],
         storage: Storage::Own,
         delete_returns_object: false,
+        custom: None,
     }
 }
 
@@ -96,6 +98,7 @@ const fn review(
         subresources: &[],
         storage: Storage::Virtual,
         delete_returns_object: false,
+        custom: None,
     }
 }
 
@@ -105,7 +108,7 @@ const fn sub(
     schema: TypeId,
     verbs: &'static [Verb],
 ) -> SubresourceDef {
-    SubresourceDef { name, gvk, schema, verbs }
+    SubresourceDef { name, gvk, schema, verbs, custom: None }
 }
 
 impl ResourceDef {
@@ -173,6 +176,7 @@ const INGRESS: GroupVersionKind = gvk(NETWORKING, "v1", "Ingress");
 const SERVICE_CIDR: GroupVersionKind = gvk(NETWORKING, "v1", "ServiceCIDR");
 const STORAGE: &str = "storage.k8s.io";
 const ATTACHMENT: GroupVersionKind = gvk(STORAGE, "v1", "VolumeAttachment");
+const DEFINITION: GroupVersionKind = gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -361,6 +365,14 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ids::STORAGE_V1_VOLUMEATTRIBUTESCLASS, ids::STORAGE_V1_VOLUMEATTRIBUTESCLASSLIST)
         .in_cluster()
         .delete_returns_object(),
+
+    stored(DEFINITION, ("customresourcedefinitions", "customresourcedefinition"), &["crd", "crds"],
+        ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITION, ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITIONLIST)
+        .in_cluster()
+        .with_categories(&["api-extensions"])
+        .with_subresources(&[
+            sub("status", DEFINITION, ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITION, GET_PATCH_UPDATE),
+        ]),
 
     stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
         ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),

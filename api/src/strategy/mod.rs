@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{kinds as table, tree};
 
 pub(crate) mod batch;
+pub(crate) mod definition;
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;

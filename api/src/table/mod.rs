@@ -12,6 +12,7 @@ mod access;
 mod autoscaling;
 mod batch;
 mod core;
+mod definition;
 pub mod duration;
 mod master;
 mod network;
@@ -159,6 +160,12 @@ static PRINTERS: &[Printer] = &[
     printer!(RBAC, "RoleBinding", access::BINDING, access::binding),
     printer!(RBAC, "ClusterRoleBinding", access::BINDING, access::binding),
     printer!("scheduling.k8s.io", "PriorityClass", access::PRIORITY, access::priority),
+    printer!(
+        crate::custom::GROUP,
+        "CustomResourceDefinition",
+        definition::COLUMNS,
+        definition::row
+    ),
     printer!("quorate.io", "Master", master::COLUMNS, master::row),
 ];
 

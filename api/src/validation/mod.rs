@@ -18,6 +18,8 @@ pub(crate) mod claim;
 mod container;
 pub(crate) mod core;
 pub(crate) mod cron_job;
+pub(crate) mod definition;
+mod definition_schema;
 mod env;
 pub(crate) mod event;
 mod handler;

@@ -12,12 +12,14 @@ use crate::tree;
 use crate::validation::names;
 
 mod address;
+mod definition;
 mod network;
 mod pod;
 mod secret;
 mod storage;
 mod workload;
 
+pub(crate) use definition::definition;
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
