@@ -287,7 +287,9 @@ fn deleted(kubectl: &Kubectl) {
     let words = "create not allowed while custom resource definition is terminating";
     assert!(complaint.contains(words), "{complaint}");
     let terminating = "{.status.conditions[?(@.type==\"Terminating\")].reason}";
-    assert_eq!(kubectl.field(&format!("crd/{NAME}"), terminating), "InstanceDeletionInProgress");
+    until("it says that it waits", PATIENCE, || {
+        kubectl.field(&format!("crd/{NAME}"), terminating) == "InstanceDeletionInProgress"
+    });
     let patch = r#"{"metadata":{"finalizers":null}}"#;
     kubectl.run(&["patch", "ct", "one-1", "--type=merge", "-p", patch]);
     kubectl.run(&["wait", "--for=delete", &format!("crd/{NAME}"), "--timeout=60s"]);

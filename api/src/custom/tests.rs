@@ -159,7 +159,7 @@ fn sets_are_applied_item_by_item() {
     let conflict = managed::apply(Some(&both), &taken, target, by("two"), false).unwrap_err();
     assert_eq!(
         conflict.to_string(),
-        "Apply failed with 1 conflict: conflict with \"one\" using example.com/v1: .spec.any.k.deep"
+        "Apply failed with 1 conflict: conflict with \"one\": .spec.any.k.deep"
     );
     let mut unknown = object(json!([]));
     unknown["spec"]["nope"] = json!(1);
