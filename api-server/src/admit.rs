@@ -16,6 +16,7 @@ use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
 use crate::authz::{Attributes, Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
+use crate::custom;
 use crate::identity::{Identity, User};
 use crate::model;
 use crate::status_error::Answer;
@@ -92,8 +93,8 @@ impl ControllerAdmit {
     }
 }
 
-fn owner(resource: &GroupResource) -> Answer<&'static ResourceDef> {
-    model::owner_of(resource).ok_or_else(|| Box::new(Status::resource_not_found()))
+fn owner(view: &View, resource: &GroupResource) -> Answer<&'static ResourceDef> {
+    custom::owner_of(view, resource).ok_or_else(|| Box::new(Status::resource_not_found()))
 }
 
 fn create(
@@ -102,7 +103,7 @@ fn create(
     resource: &GroupResource,
     object: &Value,
 ) -> Answer<Admitted> {
-    let def = owner(resource)?;
+    let def = owner(ctx.view, resource)?;
     let mut warnings = Vec::new();
     let object = model::decode_tree(object, def.target(), FieldValidation::Strict, &mut warnings)?;
     let meta = &object["metadata"];
@@ -147,9 +148,14 @@ fn update(
     object: &Value,
     subresource: &'static str,
 ) -> Answer<Admitted> {
-    let def = owner(&stored.key.resource)?;
+    let def = owner(ctx.view, &stored.key.resource)?;
     let mut warnings = Vec::new();
-    let object = model::decode_tree(object, def.target(), FieldValidation::Strict, &mut warnings)?;
+    // The schema of a custom kind may have become narrower than what is kept.
+    let validation = match def.custom {
+        Some(_) => FieldValidation::Ignore,
+        None => FieldValidation::Strict,
+    };
+    let object = model::decode_tree(object, def.target(), validation, &mut warnings)?;
     let old = model::tree(def, stored)?;
     let mut draft = draft_of(def, stored, Operation::Update, (object, old));
     draft.sub = subresource;
@@ -162,7 +168,10 @@ fn delete(
     stored: &StoredRef,
     options: &DeleteOptions,
 ) -> Answer<Admitted> {
-    let def = owner(&stored.key.resource)?;
+    let Some(def) = custom::owner_of(ctx.view, &stored.key.resource) else {
+        // Its definition is gone: it was made while that went. Nobody could serve it, and nobody waits for it.
+        return Ok(admission::remove_unserved(stored));
+    };
     let old = model::tree(def, stored)?;
     let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
     match plan_delete(def, &old, options, ctx.now) {

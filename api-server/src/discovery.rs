@@ -5,6 +5,7 @@ use http::header::{
     VARY,
 };
 use http::{HeaderMap, Response, StatusCode};
+use quorate_api::custom::documents::Documents;
 use quorate_api::discovery::{self, Aggregated};
 use quorate_api::document::Document;
 use quorate_api::status::Status;
@@ -12,32 +13,41 @@ use quorate_api::{openapi, resource};
 
 use crate::pipeline::Call;
 use crate::reply::{self, Body};
+use crate::server::Shared;
 
 /// The document of a path, or `None`.
-pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
+pub(crate) fn answer(shared: &Shared, call: &Call) -> Option<Response<Body>> {
+    let published = shared.published.of(&shared.store.view());
+    let custom = published.as_deref().map(|(_, documents)| documents);
     let path = call.parts.uri.path();
     let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
     let headers = &call.parts.headers;
     match words.as_slice() {
-        [] => Some(paths()),
-        ["api"] => Some(root(headers, true)),
-        ["apis"] => Some(root(headers, false)),
+        [] => Some(paths(custom)),
+        ["api"] => Some(root(headers, true, None)),
+        ["apis"] => Some(root(headers, false, custom)),
         ["api", version] => Some(plain(headers, discovery::resource_list("", version)?)),
         ["apis", group] => {
-            Some(reply::json(200, discovery::ordered(&discovery::api_group(group)?)))
+            let value = discovery::api_group(group).or_else(|| custom?.group(group))?;
+            Some(reply::json(200, discovery::ordered(&value)))
         }
         ["apis", group, version] if !group.is_empty() => {
-            Some(plain(headers, discovery::resource_list(group, version)?))
+            let own = || custom?.resource_list(group, version);
+            Some(plain(headers, discovery::resource_list(group, version).or_else(own)?))
         }
-        ["openapi", "v2"] => Some(openapi_v2(headers)),
-        ["openapi", "v3"] => Some(index(headers)),
-        ["openapi", "v3", ..] => openapi_document(call, &words[2..].join("/")),
+        ["openapi", "v2"] => Some(openapi_v2(headers, custom)),
+        ["openapi", "v3"] => Some(index(headers, custom)),
+        ["openapi", "v3", ..] => {
+            let path = words[2..].join("/");
+            let document = openapi::document(&path).or_else(|| custom?.openapi(&path))?;
+            openapi_document(call, &path, document)
+        }
         _ => None,
     }
 }
 
 /// `/`: what there is.
-fn paths() -> Response<Body> {
+fn paths(custom: Option<&Documents>) -> Response<Body> {
     let mut paths: Vec<String> =
         ["/.well-known/openid-configuration", "/api", "/apis"].map(str::to_owned).to_vec();
     for group in resource::groups() {
@@ -49,6 +59,7 @@ fn paths() -> Response<Body> {
         paths
             .extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
+    paths.extend(custom.map(Documents::paths).unwrap_or_default());
     for path in [
         "/healthz",
         "/livez",
@@ -66,7 +77,7 @@ fn paths() -> Response<Body> {
 }
 
 /// `/api` or `/apis`: aggregated for those who ask for it.
-fn root(headers: &HeaderMap, core: bool) -> Response<Body> {
+fn root(headers: &HeaderMap, core: bool, custom: Option<&Documents>) -> Response<Body> {
     let wanted = headers
         .get_all(ACCEPT)
         .iter()
@@ -85,24 +96,33 @@ fn root(headers: &HeaderMap, core: bool) -> Response<Body> {
         .flatten();
     let mut response = match wanted {
         Some(version) => {
-            let document = discovery::aggregated(version, core);
+            let document = match custom {
+                Some(custom) => custom.aggregated(version),
+                None => discovery::aggregated(version, core),
+            };
             tagged(headers, document, version.content_type())
         }
         None if core => {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
             reply::json(200, discovery::ordered(&discovery::api_versions(host)))
         }
-        None => plain(headers, discovery::api_group_list()),
+        None => {
+            let list = match custom {
+                Some(custom) => custom.group_list(),
+                None => discovery::api_group_list(),
+            };
+            plain(headers, list)
+        }
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-fn plain(headers: &HeaderMap, document: &'static Document) -> Response<Body> {
+fn plain(headers: &HeaderMap, document: &Document) -> Response<Body> {
     tagged(headers, document, "application/json")
 }
 
-fn tagged(headers: &HeaderMap, document: &'static Document, content_type: &str) -> Response<Body> {
+fn tagged(headers: &HeaderMap, document: &Document, content_type: &str) -> Response<Body> {
     let known = headers
         .get(IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
@@ -121,8 +141,12 @@ fn tagged(headers: &HeaderMap, document: &'static Document, content_type: &str) 
     response
 }
 
-fn index(headers: &HeaderMap) -> Response<Body> {
-    let mut response = tagged(headers, openapi::index(), "text/plain; charset=utf-8");
+fn index(headers: &HeaderMap, custom: Option<&Documents>) -> Response<Body> {
+    let document = match custom {
+        Some(custom) => custom.index(),
+        None => openapi::index(),
+    };
+    let mut response = tagged(headers, document, "text/plain; charset=utf-8");
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(CONTENT_TYPE);
     }
@@ -149,7 +173,7 @@ const V2_BINARY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+proto
 const V2_BINARY_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// `/openapi/v2`, in the first form that the client names.
-fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
+fn openapi_v2(headers: &HeaderMap, custom: Option<&Documents>) -> Response<Body> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let names = values
         .flat_map(|value| value.split(','))
@@ -166,19 +190,30 @@ fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
         }
     }
     let mut response = match form {
-        Some(Some(media)) => tagged(headers, openapi::v2_binary(), media),
+        Some(Some(media)) => {
+            let document = match custom {
+                Some(custom) => &custom.v2().1,
+                None => openapi::v2_binary(),
+            };
+            tagged(headers, document, media)
+        }
         None if !takes_json(headers) => {
             return reply::status(&Status::not_acceptable(&["application/json", V2_BINARY]));
         }
-        None | Some(None) => plain(headers, openapi::v2()),
+        None | Some(None) => {
+            let document = match custom {
+                Some(custom) => &custom.v2().0,
+                None => openapi::v2(),
+            };
+            plain(headers, document)
+        }
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
 /// One document of `/openapi/v3`; with its hash in the URL it may be kept for ever.
-fn openapi_document(call: &Call, path: &str) -> Option<Response<Body>> {
-    let document = openapi::document(path)?;
+fn openapi_document(call: &Call, path: &str, document: &Document) -> Option<Response<Body>> {
     let headers = &call.parts.headers;
     if !takes_json(headers) {
         // Its protobuf form is not made.

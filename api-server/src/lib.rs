@@ -20,6 +20,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod config;
 mod convert;
+mod custom;
 mod discovery;
 mod health;
 pub mod identity;

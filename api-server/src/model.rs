@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use quorate_api::codec::{self, FieldValidation, MediaType, Target};
+use quorate_api::custom::{self, Custom, Definition};
 use quorate_api::resource::{self, ResourceDef, Storage};
 use quorate_api::selector;
 use quorate_api::status::Status;
@@ -35,25 +36,59 @@ pub(crate) fn storage(def: &ResourceDef) -> GroupResource {
     GroupResource::new(group, plural)
 }
 
-/// What is computed once for a stored version: the values of its selectable fields.
+/// What is computed once for a stored version.
 struct Derived {
+    /// The values of its selectable fields.
     fields: Box<[(&'static str, Box<str>)]>,
+    /// Of a definition: what it makes of itself.
+    definition: Option<Definition>,
+    /// Of a custom object: whether its bytes are just what this form of its kind serves.
+    form: Option<(&'static Custom, bool)>,
 }
 
 impl Derived {
     fn of(stored: &Stored) -> Self {
-        let Some(def) = owner_of(&stored.key.resource) else { return Self { fields: [].into() } };
+        let Some(def) = owner_of(&stored.key.resource) else {
+            return Self { fields: [].into(), definition: None, form: None };
+        };
         let object: Value = serde_json::from_slice(&stored.image.bytes).unwrap_or_default();
         let fields = selector::field::selectable(def.group(), def.kind())
             .iter()
             .map(|field| (field.name, selector::field::value_of(&object, field).into()))
             .collect();
-        Self { fields }
+        let is_definition = def.group() == custom::GROUP && def.plural == custom::PLURAL;
+        let definition = is_definition.then(|| Definition::of(&object));
+        Self { fields, definition, form: None }
+    }
+
+    fn of_custom(def: &ResourceDef, custom: &'static Custom, stored: &Stored) -> Self {
+        let served = serde_json::from_slice(&stored.image.bytes)
+            .map(|object| crate::convert::to_served(def, object))
+            .ok()
+            .and_then(|object| quorate_api::image::encode(&object).ok());
+        let same = served.is_some_and(|served| served.bytes == stored.image.bytes);
+        Self { fields: [].into(), definition: None, form: Some((custom, same)) }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
     }
+}
+
+/// What a stored definition makes of itself.
+pub(crate) fn definition(stored: &StoredRef) -> Definition {
+    let known = stored.derived(Derived::of).and_then(|derived| derived.definition.clone());
+    known.unwrap_or_else(|| {
+        Definition::of(&serde_json::from_slice(&stored.image.bytes).unwrap_or_default())
+    })
+}
+
+/// Whether the bytes of a custom object are just what this form of its kind serves.
+fn is_served_as_kept(def: &ResourceDef, custom: &'static Custom, stored: &Stored) -> bool {
+    let derived = stored.derived(|stored| Derived::of_custom(def, custom, stored));
+    derived
+        .and_then(|derived| derived.form)
+        .is_some_and(|(of, same)| std::ptr::eq(of, custom) && same)
 }
 
 /// The value of a selectable field of a stored version, such as `spec.nodeName`.
@@ -69,8 +104,10 @@ pub(crate) fn field_of(stored: &StoredRef, name: &str) -> Option<String> {
 pub(crate) struct Selection {
     labels: selector::label::Selector,
     fields: selector::field::Selector,
-    /// The kind is kept as another one.
+    /// The kind is kept as another one, or its definition says what can be selected.
     converted: bool,
+    /// The kind is custom: what is selected by is looked for in what is served.
+    served_as: Option<&'static ResourceDef>,
 }
 
 impl Selection {
@@ -78,9 +115,13 @@ impl Selection {
     pub(crate) fn of(def: &'static ResourceDef, labels: &str, fields: &str) -> Answer<Self> {
         Ok(Self {
             labels: selector::label::Selector::parse(labels).map_err(bad_selector)?,
-            fields: selector::field::Selector::parse(fields, def.group(), def.kind())
-                .map_err(bad_selector)?,
+            fields: match def.custom {
+                Some(custom) => selector::field::Selector::parse_of(fields, &custom.selectable),
+                None => selector::field::Selector::parse(fields, def.group(), def.kind()),
+            }
+            .map_err(bad_selector)?,
             converted: def.storage != Storage::Own,
+            served_as: def.custom.map(|_| def),
         })
     }
 
@@ -102,6 +143,21 @@ impl Selection {
         }
         if self.fields.requirements().is_empty() {
             return true;
+        }
+        if let Some(def) = self.served_as {
+            let key = &stored.key.object;
+            let object = std::cell::OnceCell::new();
+            return self.fields.matches_with(|field| match field.name {
+                "metadata.name" => Cow::Owned(key.name.to_string()),
+                "metadata.namespace" => Cow::Owned(key.namespace.to_string()),
+                _ => {
+                    let object: &Value = object.get_or_init(|| {
+                        let kept = serde_json::from_slice(&stored.image.bytes).unwrap_or_default();
+                        crate::convert::to_served(def, kept)
+                    });
+                    Cow::Owned(selector::field::value_of(object, field).into_owned())
+                }
+            });
         }
         if self.converted {
             // Its selectors name fields of the kind that is kept, whose own have other names.
@@ -145,7 +201,11 @@ pub(crate) fn write_served(
     revision: quorate_state_machine::Revision,
     out: &mut Vec<u8>,
 ) {
-    if def.storage == Storage::Own {
+    let as_kept = match def.custom {
+        Some(custom) => is_served_as_kept(def, custom, stored),
+        None => def.storage == Storage::Own,
+    };
+    if as_kept {
         stored.write_at(revision, out);
         return;
     }
@@ -168,6 +228,10 @@ pub(crate) fn decode(
     warnings: &mut Vec<String>,
 ) -> Answer<Value> {
     let media = media_type(content_type)?;
+    if target.custom.is_some() && media == MediaType::Protobuf {
+        let served = ["application/json", "application/yaml"];
+        return Err(Box::new(Status::unsupported_media_type(&served)));
+    }
     let decoded = codec::decode(media, body, target).map_err(bad_body)?;
     checked(decoded, validation, warnings)
 }
@@ -257,16 +321,29 @@ pub(crate) fn has_items(value: &Value) -> bool {
 
 /// Fills what a client left out.
 pub(crate) fn apply_defaults(def: &ResourceDef, object: &mut Value) {
+    if let Some(custom) = def.custom {
+        return custom::apply_defaults(custom, object);
+    }
     quorate_api::defaults::apply(def.group(), def.version(), def.kind(), object);
 }
 
 /// What a new object may bring along, and what it starts with.
 pub(crate) fn prepare_create(def: &ResourceDef, object: &mut Value) {
     quorate_api::strategy::prepare_create(def.group(), def.kind(), object);
+    if let Some(custom) = def.custom {
+        custom::prepare::create(custom, object);
+    }
 }
 
 /// What an update through the object or one of its subresources may change.
 pub(crate) fn prepare_update(def: &ResourceDef, sub: &str, object: &mut Value, old: &Value) {
+    if let Some(custom) = def.custom {
+        quorate_api::strategy::prepare_update(def.group(), def.kind(), object, old);
+        return match sub {
+            "status" => custom::prepare::status(object, old),
+            _ => custom::prepare::update(custom, object, old),
+        };
+    }
     match sub {
         "status" => {
             quorate_api::strategy::prepare_status_update(def.group(), def.kind(), object, old);
@@ -286,6 +363,7 @@ pub(crate) fn managed_target(def: &ResourceDef) -> quorate_api::managed::Target 
         gvk: def.gvk,
         schema: def.schema,
         has_status: def.subresource("status").is_some(),
+        custom: def.custom,
     }
 }
 
@@ -296,7 +374,8 @@ pub(crate) fn allows_create_on_update(def: &ResourceDef) -> bool {
 
 /// Whether a PUT without a resourceVersion is fine.
 pub(crate) fn allows_unconditional_update(def: &ResourceDef) -> bool {
-    quorate_api::strategy::allows_unconditional_update(def.group(), def.kind())
+    def.custom.is_none()
+        && quorate_api::strategy::allows_unconditional_update(def.group(), def.kind())
 }
 
 /// One row of a Table, without its object.
@@ -339,6 +418,9 @@ pub(crate) fn update_warnings(def: &ResourceDef, object: &Value, old: &Value) ->
 
 /// What is wrong with a new object.
 pub(crate) fn validate_create(def: &ResourceDef, object: &Value) -> Vec<quorate_api::field::Error> {
+    if let Some(custom) = def.custom {
+        return custom::validate_create(def, custom, object);
+    }
     quorate_api::validation::create(def.group(), def.version(), def.kind(), object)
 }
 
@@ -350,6 +432,9 @@ pub(crate) fn validate_update(
     old: &Value,
 ) -> Vec<quorate_api::field::Error> {
     use quorate_api::validation;
+    if let Some(custom) = def.custom {
+        return custom::validate_update(def, custom, object, old);
+    }
     match sub {
         "" | "scale" => validation::update(def.group(), def.version(), def.kind(), object, old),
         "status" => validation::status_update(def.group(), def.version(), def.kind(), object, old),

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use quorate_api::status::Status;
+use quorate_state_machine::View;
 use tokio::time::Instant;
 
 use crate::authn::impersonate;
@@ -96,7 +97,8 @@ impl Shared {
                 response.map(|body| guard.hold(body))
             }
             None => {
-                let labels = labels(&info, response.status().as_u16(), dry_run);
+                let code = response.status().as_u16();
+                let labels = labels(&self.store.view(), &info, code, dry_run);
                 self.metrics.finished(&labels, started.elapsed());
                 reply::finish(response, gzip).await
             }
@@ -168,7 +170,9 @@ impl Shared {
             other if let Some(document) = self.documents.as_ref().and_then(|of| of(other)) => {
                 Ok(pretty_json(&document))
             }
-            _ => discovery::answer(&call).ok_or_else(|| Box::new(Status::resource_not_found())),
+            _ => {
+                discovery::answer(self, &call).ok_or_else(|| Box::new(Status::resource_not_found()))
+            }
         }
     }
 
@@ -251,10 +255,12 @@ fn cached(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-fn labels(info: &RequestInfo, code: u16, dry_run: String) -> RequestLabels {
+fn labels(view: &View, info: &RequestInfo, code: u16, dry_run: String) -> RequestLabels {
     let target = info.resource().cloned().unwrap_or_default();
     // What was asked for is free text: only names that are served may become labels.
-    let known = quorate_api::resource::lookup(&target.group, &target.version, &target.resource);
+    let (group, version, plural) = (&target.group, &target.version, &target.resource);
+    let known = quorate_api::resource::lookup(group, version, plural)
+        .or_else(|| crate::custom::lookup(view, group, version, plural));
     let only = |text: String| if known.is_some() { text } else { String::new() };
     RequestLabels {
         verb: metric_verb(info).to_owned(),
@@ -303,7 +309,7 @@ struct LongRunning {
 
 impl LongRunning {
     fn enter(shared: &Arc<Shared>, info: &RequestInfo) -> Self {
-        let known = labels(info, 0, String::new());
+        let known = labels(&shared.store.view(), info, 0, String::new());
         let labels = LongRunningLabels {
             verb: known.verb,
             group: known.group,

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     pub(crate) fanout: Fanout,
     pub(crate) turns: Turns,
+    /// Discovery and OpenAPI of custom kinds.
+    pub(crate) published: crate::custom::Published,
     /// Addresses that may go to another machine.
     pub(crate) moving: serve::MovingAddresses,
     /// Watches and streams end when this does.
@@ -151,6 +153,7 @@ impl ApiServer {
             streams,
             fanout: Fanout::default(),
             turns: Turns::default(),
+            published: crate::custom::Published::default(),
             moving: serve::MovingAddresses::default(),
             stop: stop.clone(),
             begun: AtomicBool::new(false),

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::custom::{self, Custom};
 use crate::limits::SUMMARY_BYTES_MAX;
 use crate::resource::{self, GroupVersionKind, ResourceDef, SubresourceDef};
 use crate::schema::TypeId;
@@ -76,19 +77,21 @@ pub struct Target {
     pub schema: TypeId,
     /// Any group version will do (`DeleteOptions` is registered in every one)
     pub any_version: bool,
+    /// The schema is a definition's
+    pub custom: Option<&'static Custom>,
 }
 
 impl ResourceDef {
     /// What a POST or PUT of the resource takes.
     pub fn target(&self) -> Target {
-        Target { gvk: self.gvk, schema: self.schema, any_version: false }
+        Target { gvk: self.gvk, schema: self.schema, any_version: false, custom: self.custom }
     }
 }
 
 impl SubresourceDef {
     /// What a POST or PUT of the subresource takes.
     pub fn target(&self) -> Target {
-        Target { gvk: self.gvk, schema: self.schema, any_version: false }
+        Target { gvk: self.gvk, schema: self.schema, any_version: false, custom: self.custom }
     }
 }
 
@@ -98,6 +101,7 @@ impl Target {
         gvk: GroupVersionKind { group: "", version: "v1", kind: "DeleteOptions" },
         schema: crate::schema::ids::META_V1_DELETEOPTIONS,
         any_version: true,
+        custom: None,
     };
 }
 
@@ -187,6 +191,9 @@ impl Decoded {
 ///
 /// The body is malformed, of another kind or version, or has values of wrong types.
 pub fn decode(media: MediaType, body: &[u8], target: Target) -> Result<Decoded, Error> {
+    if let Some(custom) = target.custom {
+        return decode_custom(media, body, target, custom);
+    }
     let unrecognised = |cause: String| Error::Unrecognised {
         kind: target.gvk.kind,
         cause,
@@ -236,6 +243,40 @@ pub fn decode(media: MediaType, body: &[u8], target: Target) -> Result<Decoded, 
     let parsed = parsed.map_err(|e| found.cannot(target, e.to_string()))?;
     strict.extend(parsed.strict);
     Ok(found.decoded(parsed.value, strict, target))
+}
+
+/// Decodes a body as an object of a custom kind.
+fn decode_custom(
+    media: MediaType,
+    body: &[u8],
+    target: Target,
+    custom: &Custom,
+) -> Result<Decoded, Error> {
+    let unrecognised = |cause: String| Error::Unrecognised {
+        kind: target.gvk.kind,
+        cause,
+        summary: summary(body),
+    };
+    let (mut value, mut strict) = custom::decode::read(media, body).map_err(unrecognised)?;
+    let text = |name| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if kind.is_empty() {
+        let shown = value.to_string();
+        return Err(unrecognised(format!("Object 'Kind' is missing in '{shown}'")));
+    }
+    let found = Found::new(&api_version, &kind, target);
+    let expected = target.gvk.api_version();
+    if found.kind != target.gvk.kind {
+        let why = format!("kind: Invalid value: {kind:?}: must be {}", target.gvk.kind);
+        return Err(found.cannot(target, why));
+    }
+    if found.api_version != expected {
+        return Err(Error::VersionMismatch { found: found.api_version, expected });
+    }
+    strict.extend(
+        custom::decode::settle(&mut value, custom).map_err(|cause| found.cannot(target, cause))?,
+    );
+    Ok(found.decoded(value, strict, target))
 }
 
 /// Checks and normalises an object that is a tree already: the result of a patch.

@@ -15,6 +15,10 @@ pub mod autoscaler;
 /// Turns an object as it is kept into one of the resource that is served.
 #[must_use]
 pub fn to_served(def: &ResourceDef, mut object: Value) -> Value {
+    if let Some(custom) = def.custom {
+        crate::custom::to_served(def, custom, &mut object);
+        return object;
+    }
     match def.storage {
         Storage::Own | Storage::Virtual => object,
         Storage::As { group: "autoscaling", .. } => autoscaler::to_v1(&object),
@@ -33,6 +37,10 @@ pub fn to_served(def: &ResourceDef, mut object: Value) -> Value {
 /// Turns an object of the resource that is served into one as it is kept.
 #[must_use]
 pub fn to_stored(def: &ResourceDef, mut object: Value) -> Value {
+    if let Some(custom) = def.custom {
+        crate::custom::to_stored(custom, &mut object);
+        return object;
+    }
     match def.storage {
         Storage::Own | Storage::Virtual => object,
         Storage::As { group: "autoscaling", .. } => autoscaler::to_v2(&object),

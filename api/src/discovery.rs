@@ -73,11 +73,14 @@ pub fn api_versions(server_address: &str) -> Value {
 
 /// `/apis`, legacy.
 pub fn api_group_list() -> &'static Document {
-    static LIST: LazyLock<Document> = LazyLock::new(|| {
-        let groups: Vec<Value> = named_groups().map(group).collect();
-        document(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
-    });
+    static LIST: LazyLock<Document> = LazyLock::new(|| group_list_with(Vec::new()));
     &LIST
+}
+
+/// `/apis`, legacy, with more groups behind those of the table.
+pub(crate) fn group_list_with(more: Vec<Value>) -> Document {
+    let groups: Vec<Value> = named_groups().map(group).chain(more).collect();
+    document(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
 }
 
 /// `/apis/G`. None: no such group (404).
@@ -162,7 +165,7 @@ pub fn ordered(value: &Value) -> String {
     }
 }
 
-fn document(value: &Value) -> Document {
+pub(crate) fn document(value: &Value) -> Document {
     Document::of_bytes(ordered(value).into())
 }
 
@@ -171,12 +174,16 @@ fn named_groups() -> impl Iterator<Item = &'static GroupDef> {
 }
 
 fn group(def: &GroupDef) -> Value {
-    let versions: Vec<Value> = def
-        .versions
+    group_of(def.name, def.versions)
+}
+
+/// A group with its versions, the most preferred first.
+pub(crate) fn group_of(name: &str, versions: &[&str]) -> Value {
+    let versions: Vec<Value> = versions
         .iter()
-        .map(|v| json!({"groupVersion": api_version(def.name, v), "version": v}))
+        .map(|v| json!({"groupVersion": api_version(name, v), "version": v}))
         .collect();
-    json!({"name": def.name, "preferredVersion": versions[0], "versions": versions})
+    json!({"name": name, "preferredVersion": versions[0], "versions": versions})
 }
 
 fn verbs(verbs: &[Verb]) -> Vec<&'static str> {
@@ -192,8 +199,17 @@ fn insert_names(map: &mut Map<String, Value>, def: &ResourceDef) {
 }
 
 fn api_resource_list(group: &str, version: &str) -> Value {
+    resource_list_of(group, version, resource::of_group_version(group, version))
+}
+
+/// `/apis/G/V` with these resources.
+pub(crate) fn resource_list_of(
+    group: &str,
+    version: &str,
+    defs: impl Iterator<Item = &'static ResourceDef>,
+) -> Value {
     let mut resources = Vec::new();
-    for def in resource::of_group_version(group, version) {
+    for def in defs {
         let mut map = Map::new();
         map.insert("name".to_owned(), Value::from(def.plural));
         map.insert("singularName".to_owned(), Value::from(def.singular));
@@ -231,8 +247,17 @@ fn api_resource_list(group: &str, version: &str) -> Value {
 }
 
 fn group_discovery_list(version: Aggregated, core: bool) -> Value {
+    group_discovery_list_with(version, core, Vec::new())
+}
+
+/// `/api` or `/apis`, aggregated, with more groups behind those of the table.
+pub(crate) fn group_discovery_list_with(
+    version: Aggregated,
+    core: bool,
+    more: Vec<Value>,
+) -> Value {
     let groups = resource::groups().iter().filter(|group| group.name.is_empty() == core);
-    let items: Vec<Value> = groups.map(group_discovery).collect();
+    let items: Vec<Value> = groups.map(group_discovery).chain(more).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{}", version.version()),
@@ -246,13 +271,18 @@ fn group_discovery(group: &GroupDef) -> Value {
     let versions: Vec<Value> = group
         .versions
         .iter()
-        .map(|version| {
-            let resources: Vec<Value> =
-                resource::of_group_version(group.name, version).map(resource_discovery).collect();
-            json!({"version": version, "resources": resources, "freshness": "Current"})
-        })
+        .map(|version| version_discovery(version, resource::of_group_version(group.name, version)))
         .collect();
     json!({"metadata": metadata, "versions": versions})
+}
+
+/// One version of a group, aggregated.
+pub(crate) fn version_discovery(
+    version: &str,
+    defs: impl Iterator<Item = &'static ResourceDef>,
+) -> Value {
+    let resources: Vec<Value> = defs.map(resource_discovery).collect();
+    json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 
 fn resource_discovery(def: &ResourceDef) -> Value {

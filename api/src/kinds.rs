@@ -6,11 +6,12 @@ mod more;
 use serde_json::Value;
 
 use crate::defaults::{
-    apps, autoscaling, batch, core, discovery, networking, pod, rbac, service, storage,
+    apps, autoscaling, batch, core, definition, discovery, networking, pod, rbac, service, storage,
 };
 use crate::field::Error;
 use crate::strategy::{
-    batch as prepare_batch, certificates as prepare_certificates, kinds as prepare,
+    batch as prepare_batch, certificates as prepare_certificates,
+    definition as prepare_definition, kinds as prepare,
     service as prepare_service, storage as prepare_storage, workload as prepare_workload,
 };
 use crate::validation::{self, meta};
@@ -429,6 +430,19 @@ static KINDS: &[Kind] = &[
         validate: validation::storage::runtime,
         validate_update: validation::storage::runtime_update,
         defaults: storage::runtime,
+        unconditional_update: false,
+        ..PLAIN
+    },
+    Kind {
+        group: crate::custom::GROUP,
+        kind: "CustomResourceDefinition",
+        warnings: warnings::definition,
+        validate: validation::definition::create,
+        validate_update: validation::definition::update,
+        validate_status: validation::definition::status,
+        defaults: definition::definition,
+        create: prepare_definition::create,
+        update: prepare_definition::update,
         unconditional_update: false,
         ..PLAIN
     },

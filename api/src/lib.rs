@@ -15,6 +15,7 @@ pub mod codec;
 pub mod convert;
 pub mod coverage;
 pub mod cron;
+pub mod custom;
 pub mod defaults;
 pub mod discovery;
 pub mod document;

@@ -31,16 +31,22 @@ pub fn index() -> &'static Document {
     &INDEX
 }
 
+/// `/openapi/v2` with more documents of v3 in it: as JSON, and as protobuf.
+pub(crate) fn v2_with<'a>(more: impl Iterator<Item = &'a Document>) -> (Document, Document) {
+    let value = v2::build(more);
+    (Document::new(&value), Document::of_bytes(binary::encode(&value).into()))
+}
+
 /// `/openapi/v2` as JSON.
 pub fn v2() -> &'static Document {
-    static V2: LazyLock<Document> = LazyLock::new(|| Document::new(&v2::build()));
+    static V2: LazyLock<Document> = LazyLock::new(|| Document::new(&v2::build(std::iter::empty())));
     &V2
 }
 
 /// `/openapi/v2` as protobuf: gnostic's `openapi.v2.Document`.
 pub fn v2_binary() -> &'static Document {
     static V2: LazyLock<Document> =
-        LazyLock::new(|| Document::of_bytes(binary::encode(&v2::build()).into()));
+        LazyLock::new(|| Document::of_bytes(binary::encode(&v2::build(std::iter::empty())).into()));
     &V2
 }
 
@@ -64,20 +70,61 @@ static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
     documents
 });
 
-static INDEX: LazyLock<Document> = LazyLock::new(|| {
+static INDEX: LazyLock<Document> = LazyLock::new(|| index_with(std::iter::empty()));
+
+/// `/openapi/v3` with more documents beside those of the table.
+pub(crate) fn index_with<'a>(more: impl Iterator<Item = (&'a String, &'a Document)>) -> Document {
     let mut paths = Map::new();
-    for (path, document) in DOCUMENTS.iter() {
+    for (path, document) in DOCUMENTS.iter().chain(more) {
         let url = format!("/openapi/v3/{path}?hash={}", document.hash);
         paths.insert(path.clone(), json!({"serverRelativeURL": url}));
     }
     Document::new(&json!({"paths": paths}))
-});
+}
 
 /// The document of a group version.
 fn group_version(group: &str, version: &str, descriptions: &Descriptions) -> Value {
     let paths = paths::of_group_version(group, version);
     let schemas = components::reachable(&paths, (group, version), descriptions);
     assemble(paths, schemas)
+}
+
+/// The documents of custom kinds: those of a group (`apis/G`), and of each of its versions.
+pub(crate) struct CustomDocuments {
+    descriptions: Descriptions,
+}
+
+impl CustomDocuments {
+    /// What they are made with.
+    pub(crate) fn load() -> Self {
+        Self { descriptions: Descriptions::load() }
+    }
+
+    /// `/openapi/v3/apis/G`.
+    pub(crate) fn group(&self, group: &str) -> Document {
+        Document::new(&general(&format!("/apis/{group}/"), &self.descriptions))
+    }
+
+    /// `/openapi/v3/apis/G/V`, of these kinds.
+    pub(crate) fn version(
+        &self,
+        group: &str,
+        version: &str,
+        defs: &[&'static resource::ResourceDef],
+    ) -> Document {
+        let paths = paths::of_custom(group, version, defs);
+        let mut own = Map::new();
+        for def in defs {
+            let Some(custom) = def.custom else { continue };
+            own.extend(crate::custom::publish::components(def, custom));
+        }
+        let wanted = json!([paths, own]);
+        let mut schemas = components::reachable(&wanted, (group, version), &self.descriptions);
+        if let Value::Object(schemas) = &mut schemas {
+            schemas.extend(own);
+        }
+        Document::new(&assemble(paths, schemas))
+    }
 }
 
 /// The document of a path that lists what there is: `/api/`, `/apis/`, `/apis/G/`.

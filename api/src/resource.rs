@@ -9,6 +9,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use crate::custom::Custom;
 use crate::schema::TypeId;
 
 /// The group of the kinds that Kubernetes does not have.
@@ -130,6 +131,8 @@ pub struct ResourceDef {
     pub storage: Storage,
     /// A DELETE that removes at once answers with the object instead of a Status
     pub delete_returns_object: bool,
+    /// A definition made it: what its objects look like is there, not in `schema`
+    pub custom: Option<&'static Custom>,
 }
 
 /// A subresource that is served.
@@ -143,6 +146,8 @@ pub struct SubresourceDef {
     pub schema: TypeId,
     /// In discovery's (alphabetical) order
     pub verbs: &'static [Verb],
+    /// It is the object of a custom kind itself that is sent and answered
+    pub custom: Option<&'static Custom>,
 }
 
 impl ResourceDef {
@@ -163,7 +168,10 @@ impl ResourceDef {
 
     /// `DeploymentList`; meaningful only when [`ResourceDef::list_schema`] is there.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.gvk.kind)
+        match self.custom {
+            Some(custom) => custom.list_kind.clone(),
+            None => format!("{}List", self.gvk.kind),
+        }
     }
 
     /// `apps/v1`.

@@ -5,6 +5,7 @@ mod certificates;
 mod claim;
 mod cron_job;
 mod daemon_set;
+pub(crate) mod definition;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -83,6 +84,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::ClaimProtection => volume_protection::plan_claim(ctx, key),
         Controller::Certificates => certificates::plan(ctx, key),
         Controller::VolumeProtection => volume_protection::plan_volume(ctx, key),
+        Controller::Definition => definition::plan(ctx, key),
     }
 }
 

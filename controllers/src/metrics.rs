@@ -86,7 +86,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 22] = [
+const ALL: [Controller; 28] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::ReplicationController,
@@ -101,6 +101,7 @@ const ALL: [Controller; 22] = [
     Controller::TaintEviction,
     Controller::NodeIpam,
     Controller::ServiceAccount,
+    Controller::Definition,
     Controller::RootCa,
     Controller::EndpointSlice,
     Controller::EndpointSliceMirroring,

@@ -134,6 +134,7 @@ pub(crate) enum Controller {
     ClaimProtection,
     VolumeProtection,
     Certificates,
+    Definition,
 }
 
 impl Controller {
@@ -163,7 +164,7 @@ impl Controller {
             }
             Self::Endpoints => "system:serviceaccount:kube-system:endpoint-controller",
             Self::PodGc => "system:serviceaccount:kube-system:pod-garbage-collector",
-            Self::EventTtl => "system:apiserver",
+            Self::EventTtl | Self::Definition => "system:apiserver",
             Self::AccountToken => "system:serviceaccount:kube-system:tokens-controller",
             Self::TokenCleaner => "system:serviceaccount:kube-system:token-cleaner",
             Self::ResourceQuota => "system:serviceaccount:kube-system:resourcequota-controller",

@@ -27,12 +27,11 @@ pub(crate) const CLAIMS: Resource = Resource("", "persistentvolumeclaims");
 pub(crate) const ENDPOINT_SLICES: Resource = Resource("discovery.k8s.io", "endpointslices");
 pub(crate) const RESOURCE_QUOTAS: Resource = Resource("", "resourcequotas");
 pub(crate) const POD_DISRUPTION_BUDGETS: Resource = Resource("policy", "poddisruptionbudgets");
-pub(crate) const REPLICATION_CONTROLLERS: Resource = Resource("", "replicationcontrollers");
-pub(crate) const STATEFUL_SETS: Resource = Resource("apps", "statefulsets");
-pub(crate) const CLAIMS: Resource = Resource("", "persistentvolumeclaims");
 pub(crate) const VOLUMES: Resource = Resource("", "persistentvolumes");
 pub(crate) const SIGNING_REQUESTS: Resource =
     Resource("certificates.k8s.io", "certificatesigningrequests");
+pub(crate) const DEFINITIONS: Resource =
+    Resource("apiextensions.k8s.io", "customresourcedefinitions");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 
 impl Resource {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Key, ObjectKey};
 
-use crate::controllers::{garbage, job, token_cleaner};
+use crate::controllers::{definition, garbage, job, token_cleaner};
 use crate::model::{Node, Pod};
 use crate::plan::{Controller, WorkKey};
 use crate::resources::{
@@ -39,6 +39,7 @@ pub(crate) fn wakes(world: &World, changes: &Changes, wake: Wake<'_>) {
     for change in &changes.all {
         by_resource(world, change, wake);
         garbage::wakes(world, change, wake);
+        definition::wakes(world, change, wake);
         wake_namespace(world, change, wake);
         policy::wakes(world, change, wake);
     }
@@ -56,6 +57,7 @@ pub(crate) fn all(world: &World, wake: Wake<'_>) {
             by_resource(world, &change, wake);
             garbage::wakes(world, &change, wake);
             policy::wakes(world, &change, wake);
+            definition::wakes(world, &change, wake);
         }
     }
     for pod in world.all_pods() {

@@ -366,6 +366,17 @@ pub(crate) fn delete(
     })
 }
 
+/// An object of a kind that is no more goes at once.
+pub(crate) fn remove_unserved(stored: &StoredRef) -> Admitted {
+    Admitted {
+        key: stored.key.clone(),
+        namespace_uid: None,
+        change: Change::Delete(stored.clone()),
+        object: Value::Null,
+        warnings: Vec::new(),
+    }
+}
+
 /// The object is to go later: a version that says so.
 pub(crate) fn mark_deleting(
     ctx: &Context<'_>,

@@ -12,7 +12,7 @@ use crate::limits::{CHARGE_RETRIES_MAX, GENERATED_NAMES_MAX};
 use crate::reply::{self, Body};
 use crate::stamp::propose;
 use crate::status_error::{self, Answer, Refusal};
-use crate::{model, service_address};
+use crate::{custom, model, service_address};
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     request.check_form()?;
@@ -81,6 +81,7 @@ pub(super) async fn run_draft(
     let (mut names, mut allocations, mut charges, mut fresh) = (0, 0, 0, false);
     let mut turn = None;
     loop {
+        custom::refuse_if_terminating(&view, request.def)?;
         if turn.is_none() && admission::has_quotas(&view, draft.def, &draft.namespace) {
             turn = Some(shared.turns.wait(&shared.store, &draft.namespace).await?);
             view = shared.store.view();

@@ -4,6 +4,7 @@
 use http::Response;
 use jiff::Timestamp;
 use quorate_api::codec::{FieldValidation, Target};
+use quorate_api::custom;
 use quorate_api::field::{Error, Path};
 use quorate_api::resource::ResourceDef;
 use quorate_api::status::{GroupResource, Status};
@@ -158,6 +159,10 @@ fn plan_any(def: &ResourceDef, old: &Value, options: &DeleteOptions, now: Timest
     if def.group().is_empty() && def.plural == "namespaces" {
         return plan_namespace(old, options, now);
     }
+    let definition = def.group() == custom::GROUP && def.plural == custom::PLURAL;
+    if definition && old["metadata"]["deletionTimestamp"].is_null() {
+        return plan_definition(old, options, now);
+    }
     let mut object = old.clone();
     let grace = graceful(def, old, options);
     let deleting = !old["metadata"]["deletionTimestamp"].is_null();
@@ -270,6 +275,33 @@ fn plan_namespace(old: &Value, options: &DeleteOptions, now: Timestamp) -> Delet
     let empty = !model::has_items(&object["spec"]["finalizers"])
         && !model::has_items(&object["metadata"]["finalizers"]);
     if empty { DeletePlan::Remove } else { DeletePlan::Mark(object) }
+}
+
+/// The objects of a custom kind go first: its controller takes the finalizer away.
+fn plan_definition(old: &Value, options: &DeleteOptions, now: Timestamp) -> DeletePlan {
+    let mut object = old.clone();
+    set_finalizers(&mut object, options, false);
+    stamp::deleting(&mut object, now, 0);
+    let finalizers = &mut object["metadata"]["finalizers"];
+    if finalizers.is_null() {
+        *finalizers = json!([]);
+    }
+    if let Some(finalizers) = finalizers.as_array_mut()
+        && !finalizers.iter().any(|one| one == custom::FINALIZER)
+    {
+        finalizers.push(json!(custom::FINALIZER));
+    }
+    let others = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let others = others.into_iter().filter(|one| one["type"] != "Terminating");
+    let condition = json!({
+        "type": "Terminating",
+        "status": "True",
+        "reason": "InstanceDeletionPending",
+        "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        "lastTransitionTime": crate::clock::rfc3339(now),
+    });
+    object["status"]["conditions"] = others.chain([condition]).collect();
+    DeletePlan::Mark(object)
 }
 
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {

@@ -23,13 +23,14 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
-use quorate_api::resource::{self, ResourceDef, Storage, SubresourceDef, Verb};
+use quorate_api::resource::{ResourceDef, Storage, SubresourceDef, Verb};
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::Key;
 use quorate_state_machine::object::StoredRef;
 use quorate_store::Consistency;
 
 use crate::authz::Permitted;
+use crate::custom;
 use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use crate::parameters::Query;
 use crate::pipeline::Call;
@@ -201,12 +202,8 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
     let Some(target) = permitted.info().resource().cloned() else {
         return Err(Box::new(Status::resource_not_found()));
     };
-    if asks_for_definitions(&target, permitted.info().verb()) {
-        return Ok(reply::json(200, no_definitions(&shared).to_string()));
-    }
     let not_found = || Box::new(Status::resource_not_found());
-    let def =
-        resource::lookup(&target.group, &target.version, &target.resource).ok_or_else(not_found)?;
+    let def = custom::find(&shared, &target).await.ok_or_else(not_found)?;
     let sub = match target.subresource.as_str() {
         "" => None,
         name => Some(def.subresource(name).ok_or_else(not_found)?),
@@ -231,7 +228,10 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
         None if def.storage == Storage::Virtual => Box::pin(virtual_create(request, verb)).await,
         None => Box::pin(main(request, verb)).await,
     };
-    let deprecated = quorate_api::warnings::deprecated(def.group(), def.version(), def.kind());
+    let deprecated = match def.custom {
+        Some(custom) => custom.deprecation.as_deref(),
+        None => quorate_api::warnings::deprecated(def.group(), def.version(), def.kind()),
+    };
     if let Some(warning) = deprecated {
         if socket.is_none() {
             answer = answer.or_else(|refusal| Ok(reply::status(&refusal)));
@@ -244,25 +244,6 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
         Some(socket) => Ok(socket.carry(answer?, &stop)),
         None => answer,
     }
-}
-
-/// Custom kinds are not served, and who lists them hears just that: kubectl lists them before it creates what cannot
-/// be patched (reviews) from a file, and gives up when it gets no list.
-fn asks_for_definitions(target: &ResourceTarget, verb: &str) -> bool {
-    let asked = (target.group.as_str(), target.version.as_str(), target.resource.as_str());
-    verb == "list"
-        && asked == ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-        && target.namespace.is_empty()
-        && target.subresource.is_empty()
-}
-
-fn no_definitions(shared: &Shared) -> serde_json::Value {
-    serde_json::json!({
-        "kind": "CustomResourceDefinitionList",
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "metadata": {"resourceVersion": shared.store.view().revision().to_string()},
-        "items": [],
-    })
 }
 
 async fn main(request: Request, verb: &str) -> Answer<Response<Body>> {

@@ -29,6 +29,10 @@ const SERVED: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+/// Nobody knows how the lists of custom kinds would be merged.
+const SERVED_CUSTOM: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 impl Form {
     /// The form that a content type names, or 415.
     pub(super) fn of(content_type: &str) -> Answer<Self> {
@@ -162,6 +166,9 @@ fn unstructured(cause: &str) -> Option<String> {
 pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let content_type = request.content_type().to_owned();
     let form = Form::of(&content_type)?;
+    if form == Form::Strategic && request.def.custom.is_some() {
+        return Err(Box::new(Status::unsupported_media_type(&SERVED_CUSTOM)));
+    }
     request.check_form()?;
     if form == Form::Apply {
         return apply::run(request).await;

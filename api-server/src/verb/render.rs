@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use quorate_api::codec::encode;
+use quorate_api::custom::columns;
 use quorate_api::resource::ResourceDef;
 use quorate_api::schema::{TypeId, ids};
 use quorate_state_machine::Revision;
@@ -87,7 +88,10 @@ pub(crate) fn metadata_of(object: &Value, api_version: &str) -> Value {
 
 /// One row of a Table.
 pub(crate) fn row(def: &ResourceDef, object: Value, api_version: &str, ctx: RowContext) -> Value {
-    let row = model::table_row((def.group(), def.kind()), &object, ctx.now);
+    let row = match def.custom {
+        Some(custom) => json!({"cells": columns::cells(&custom.columns, &object, ctx.now)}),
+        None => model::table_row((def.group(), def.kind()), &object, ctx.now),
+    };
     with_object(row, object, api_version, ctx.include)
 }
 
@@ -115,7 +119,11 @@ pub(crate) fn table(
     meta: Value,
     columns: bool,
 ) -> Value {
-    let columns = if columns { model::table_columns((def.group(), def.kind())) } else { json!([]) };
+    let columns = match def.custom {
+        _ if !columns => json!([]),
+        Some(custom) => columns::definitions(&custom.columns),
+        None => model::table_columns((def.group(), def.kind())),
+    };
     table_of(columns, rows, api_version, meta)
 }
 
@@ -131,7 +139,13 @@ fn table_of(columns: Value, rows: Vec<Value>, api_version: &str, meta: Value) ->
 
 impl Request {
     fn form(&self, list: bool) -> Answer<Form> {
-        negotiate::form(&self.parts.headers, list)
+        let form = negotiate::form(&self.parts.headers, list)?;
+        let own = form.shape == Shape::Object && form.encoding == Encoding::Protobuf;
+        if own && self.sub.map_or(self.def.custom, |sub| sub.custom).is_some() {
+            let served = ["application/json", "application/yaml"];
+            return Err(Box::new(quorate_api::status::Status::not_acceptable(&served)));
+        }
+        Ok(form)
     }
 
     fn row_context(&self) -> Answer<RowContext> {

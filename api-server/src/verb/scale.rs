@@ -4,6 +4,7 @@ use http::Response;
 use quorate_api::codec::{Target, decode_value};
 use quorate_api::field::{Error, Path};
 use quorate_api::managed;
+use quorate_api::resource::ResourceDef;
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::Revision;
 use quorate_store::Consistency;
@@ -22,7 +23,7 @@ fn target(request: &Request) -> Answer<Target> {
 }
 
 /// The Scale of an object.
-fn scale_of(object: &Value) -> Value {
+fn scale_of(def: &ResourceDef, object: &Value) -> Value {
     let meta = &object["metadata"];
     let mut scale = json!({
         "kind": "Scale",
@@ -37,9 +38,18 @@ fn scale_of(object: &Value) -> Value {
         "spec": {},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
+    let own = def.custom.and_then(|custom| custom.scale.as_ref());
+    let wanted = match own {
+        Some(own) => own.wanted(object),
+        None => object["spec"]["replicas"].as_i64(),
+    };
     // Go leaves zero replicas out of the spec.
-    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+    if let Some(replicas) = wanted.filter(|replicas| *replicas != 0) {
         scale["spec"]["replicas"] = json!(replicas);
+    }
+    if let Some(own) = own {
+        scale["status"] = own.status(object);
+        return scale;
     }
     if let Some(selector) = quorate_api::convert::scale_selector(object) {
         scale["status"]["selector"] = json!(selector);
@@ -66,7 +76,7 @@ pub(super) async fn get(request: Request) -> Answer<Response<Body>> {
 }
 
 fn show(request: &Request, object: &Value) -> Answer<Response<Body>> {
-    request.show_kind(200, ("autoscaling", "Scale"), scale_of(object))
+    request.show_kind(200, ("autoscaling", "Scale"), scale_of(request.def, object))
 }
 
 pub(super) async fn update(mut request: Request) -> Answer<Response<Body>> {
@@ -84,7 +94,7 @@ pub(super) async fn update(mut request: Request) -> Answer<Response<Body>> {
     }
     let expected = update::expected(&scale)?;
     validate(&request, &scale)?;
-    let make = |old: &Value| Ok((scaled(old, &scale), warnings.clone()));
+    let make = |old: &Value| Ok((scaled(request.def, old, &scale), warnings.clone()));
     finish(&request, expected, options, make).await
 }
 
@@ -100,11 +110,11 @@ pub(super) async fn patch(mut request: Request) -> Answer<Response<Body>> {
     let target = target(&request)?;
     let kind = GroupResource::new(target.gvk.group, target.gvk.kind);
     let make = |old: &Value| {
-        let before = scale_of(old);
+        let before = scale_of(request.def, old);
         let patched = patch.apply(kind, target.schema, &before)?;
         let (scale, warnings) = patch.decode(&patched, target, options.validation)?;
         validate(&request, &scale)?;
-        let mut object = scaled(old, &scale);
+        let mut object = scaled(request.def, old, &scale);
         if scale["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {
             crate::stamp::metadata(&mut object)
                 .insert("resourceVersion".to_owned(), scale["metadata"]["resourceVersion"].clone());
@@ -120,13 +130,14 @@ async fn apply(mut request: Request) -> Answer<Response<Body>> {
     let body = request.body().await?;
     let (config, warnings) = apply::read(&body, options.validation)?;
     let target = target(&request)?;
-    let of = managed::Target { gvk: target.gvk, schema: target.schema, has_status: true };
+    let of =
+        managed::Target { gvk: target.gvk, schema: target.schema, has_status: true, custom: None };
     let manager = request.field_manager();
     let force = request.query.flag("force");
     let make = |old: &Value| {
         let now = crate::clock::rfc3339(request.shared.clock.now());
         let writer = managed::Writer { manager: &manager, subresource: "scale", now: &now };
-        let mut before = scale_of(old);
+        let mut before = scale_of(request.def, old);
         managed::set_field(&mut before, managed::scale::of_scale(old));
         let merged = managed::apply(Some(&before), &config, of, writer, force);
         let merged = merged.map_err(apply::refusal)?;
@@ -135,7 +146,7 @@ async fn apply(mut request: Request) -> Answer<Response<Body>> {
             .value;
         patch::check_names(&before, &scale)?;
         validate(&request, &scale)?;
-        let mut object = scaled(old, &scale);
+        let mut object = scaled(request.def, old, &scale);
         let owners = managed::scale::of_scaled(old, &scale, &request.def.api_version());
         managed::set_field(&mut object, owners);
         name_version(&mut object, &config, &scale);
@@ -164,9 +175,13 @@ fn validate(request: &Request, scale: &Value) -> Answer<()> {
     Err(Box::new(Status::invalid(kind, &request.target.name, &[error])))
 }
 
-fn scaled(old: &Value, scale: &Value) -> Value {
+fn scaled(def: &ResourceDef, old: &Value, scale: &Value) -> Value {
     let mut object = old.clone();
-    object["spec"]["replicas"] = json!(scale["spec"]["replicas"].as_i64().unwrap_or(0));
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    match def.custom.and_then(|custom| custom.scale.as_ref()) {
+        Some(own) => own.set(&mut object, replicas),
+        None => object["spec"]["replicas"] = json!(replicas),
+    }
     crate::stamp::metadata(&mut object).remove("resourceVersion");
     object
 }

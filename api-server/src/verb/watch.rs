@@ -13,7 +13,7 @@ use quorate_points::{self as points, Point};
 use quorate_state_machine::history::ChangeRef;
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Expired, ObjectKey, Revision};
-use quorate_store::{Consistency, Watch};
+use quorate_store::{Consistency, Store, Watch};
 use rand::RngExt as _;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -22,6 +22,7 @@ use super::Request;
 use super::fanout::{Frame as Events, Place, Question};
 use super::list_options::{self, validate_match};
 use super::render::EventForm;
+use crate::custom;
 use crate::limits::{BOOKMARK_INTERVAL, WATCH_FRAME_BYTES, WATCH_PACE_MAX, WATCH_TIMEOUT_MIN};
 use crate::model::Selection;
 use crate::negotiate::Shape;
@@ -84,6 +85,7 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     let bookmarks = request.query.flag("allowWatchBookmarks");
     let deadline = if bookmarks { next_bookmark.min(ends) } else { ends };
     let watcher = Watcher {
+        store: request.shared.store.clone(),
         cursor: request.shared.store.watch(request.storage(), start.after),
         scope: Scope {
             namespace: request.target.namespace_of(request.def),
@@ -181,6 +183,7 @@ impl Scope {
 }
 
 struct Watcher {
+    store: Store,
     cursor: Watch,
     scope: Scope,
     form: EventForm,
@@ -218,6 +221,10 @@ impl Watcher {
     /// The next events; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         while !self.done {
+            // Of a kind that is another now nothing more is told: the client lists anew.
+            if custom::is_outdated(&self.store.view(), self.form.def) {
+                return None;
+            }
             let mut out = Vec::new();
             self.take_initial(&mut out);
             if out.is_empty() {

@@ -11,6 +11,7 @@ pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod core;
 pub(crate) mod devices;
+pub(crate) mod definition;
 pub(crate) mod discovery;
 pub(crate) mod flow;
 pub(crate) mod networking;

@@ -50,9 +50,9 @@ fn list_of(value: Option<&Value>) -> &[Value] {
 
 impl Walk {
     fn node(&mut self, before: Option<&Value>, after: Option<&Value>, shape: Shape) {
-        match shape {
+        match shape.settled(before, after) {
             Shape::Scalar(_) | Shape::Atomic => return self.leaf(before, after),
-            Shape::Struct(_) | Shape::Map(_) => {
+            Shape::Struct(_) | Shape::Map(_) | Shape::Node(_) | Shape::Deduced => {
                 let (old, new) = (map_of(before), map_of(after));
                 // Two empty ones are compared as they are: null is not {}.
                 if old.is_none_or(Map::is_empty) && new.is_none_or(Map::is_empty) {
@@ -60,7 +60,7 @@ impl Walk {
                 }
                 self.maps(old, new, shape);
             }
-            Shape::ListSet(_) | Shape::ListMap(_) => {
+            Shape::ListSet(_) | Shape::ListMap(_) | Shape::NodeSet(_) | Shape::NodeMap(_) => {
                 let (old, new) = (list_of(before), list_of(after));
                 if old.is_empty() && new.is_empty() {
                     return self.leaf(before, after);
@@ -136,9 +136,12 @@ pub(super) fn to_set(value: &Value, shape: Shape) -> Set {
 }
 
 fn collect(value: &Value, shape: Shape, path: &mut Vec<String>, set: &mut Set) {
-    match (shape, value) {
+    match (shape.settled(Some(value), None), value) {
         (Shape::Scalar(_) | Shape::Atomic, _) => set.insert(path),
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+        (
+            Shape::Struct(_) | Shape::Map(_) | Shape::Node(_) | Shape::Deduced,
+            Value::Object(map),
+        ) => {
             for (name, child) in map {
                 let element = format!("f:{name}");
                 let named = shape.names(&element);
@@ -152,7 +155,10 @@ fn collect(value: &Value, shape: Shape, path: &mut Vec<String>, set: &mut Set) {
                 path.pop();
             }
         }
-        (Shape::ListSet(_) | Shape::ListMap(_), Value::Array(list)) => {
+        (
+            Shape::ListSet(_) | Shape::ListMap(_) | Shape::NodeSet(_) | Shape::NodeMap(_),
+            Value::Array(list),
+        ) => {
             for (element, item) in shape.indexed(list) {
                 path.push(element);
                 collect(item, shape.item(), path, set);

@@ -8,7 +8,11 @@ use super::shape::Shape;
 /// The object with what the configuration says.
 pub(super) fn merge(object: &Value, config: &Value, shape: Shape) -> Value {
     match (shape, object, config) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(old), Value::Object(new)) => {
+        (
+            Shape::Struct(_) | Shape::Map(_) | Shape::Node(_) | Shape::Deduced,
+            Value::Object(old),
+            Value::Object(new),
+        ) => {
             let mut out = old.clone();
             for (name, value) in new {
                 let merged = match old.get(name) {
@@ -20,9 +24,11 @@ pub(super) fn merge(object: &Value, config: &Value, shape: Shape) -> Value {
             Value::Object(out)
         }
         // A null says nothing about what is below it.
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(old), Value::Null) if !old.is_empty() => {
-            object.clone()
-        }
+        (
+            Shape::Struct(_) | Shape::Map(_) | Shape::Node(_) | Shape::Deduced,
+            Value::Object(old),
+            Value::Null,
+        ) if !old.is_empty() => object.clone(),
         (_, Value::Array(old), Value::Null) if shape.is_list() && !old.is_empty() => object.clone(),
         (_, Value::Array(old), Value::Array(new)) if shape.is_list() => {
             Value::Array(lists(old, new, shape))
@@ -85,7 +91,10 @@ fn lists(old: &[Value], new: &[Value], shape: Shape) -> Vec<Value> {
 /// The object without the members of a set. What has nothing left becomes null.
 pub(super) fn remove(object: &Value, gone: &Set, shape: Shape) -> Value {
     match (shape, object) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+        (
+            Shape::Struct(_) | Shape::Map(_) | Shape::Node(_) | Shape::Deduced,
+            Value::Object(map),
+        ) => {
             let mut out = Map::new();
             for (name, value) in map {
                 let element = format!("f:{name}");
@@ -100,7 +109,10 @@ pub(super) fn remove(object: &Value, gone: &Set, shape: Shape) -> Value {
             }
             if out.is_empty() { Value::Null } else { Value::Object(out) }
         }
-        (Shape::ListSet(_) | Shape::ListMap(_), Value::Array(list)) => {
+        (
+            Shape::ListSet(_) | Shape::ListMap(_) | Shape::NodeSet(_) | Shape::NodeMap(_),
+            Value::Array(list),
+        ) => {
             let kept = list.iter().filter_map(|item| {
                 let Ok(element) = shape.element(item) else { return Some(item.clone()) };
                 if gone.holds(&element) {
@@ -114,7 +126,7 @@ pub(super) fn remove(object: &Value, gone: &Set, shape: Shape) -> Value {
             let kept: Vec<Value> = kept.collect();
             if kept.is_empty() { Value::Null } else { Value::Array(kept) }
         }
-        (Shape::Scalar(_), _) => object.clone(),
+        (Shape::Scalar(_) | Shape::Deduced, _) => object.clone(),
         _ => Value::Null,
     }
 }

@@ -15,6 +15,7 @@ mod shape;
 
 use serde_json::{Map, Value};
 
+use crate::custom::Custom;
 use crate::resource::GroupVersionKind;
 use crate::schema::{Kind, TypeId};
 use crate::{normalise, text, tree};
@@ -49,6 +50,8 @@ pub struct Target {
     pub schema: TypeId,
     /// The kind has a status subresource: main writes do not own the status
     pub has_status: bool,
+    /// The schema is a definition's
+    pub custom: Option<&'static Custom>,
 }
 
 /// A field that another manager owns with another value.
@@ -92,12 +95,18 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
 
 impl Target {
     fn shape(&self) -> Shape {
-        Shape::Struct(self.schema)
+        match self.custom {
+            Some(custom) => Shape::Node(&custom.root),
+            None => Shape::Struct(self.schema),
+        }
     }
 
     /// The object as Go has it before anything is set.
     fn empty(&self) -> Value {
-        normalise::zero(Kind::Ref(self.schema))
+        match self.custom {
+            Some(_) => Value::Object(Map::new()),
+            None => normalise::zero(Kind::Ref(self.schema)),
+        }
     }
 
     /// Fields that are reset on every write through this subresource: nobody owns them there.

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Field, Kind, ListType, TypeId};
+use crate::custom::node::{Node, Type, is_type_or_metadata};
+use crate::schema::{Field, Kind, ListType, TypeId, ids};
 
 /// How a value is owned and merged.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,14 @@ pub(super) enum Shape {
     ListSet(&'static Kind),
     /// A list of structs with keys
     ListMap(&'static Field),
+    /// An object as a definition describes it
+    Node(&'static Node),
+    /// A list of scalars without duplicates, in a definition
+    NodeSet(&'static Node),
+    /// A list of objects with keys, in a definition
+    NodeMap(&'static Node),
+    /// What nothing describes: maps key by key, anything else as a whole
+    Deduced,
 }
 
 impl Shape {
@@ -62,12 +71,57 @@ impl Shape {
         }
     }
 
+    /// The shape of a place in a definition's schema.
+    fn of_node(node: &'static Node) -> Self {
+        if node.int_or_string {
+            return Self::Scalar(Kind::IntOrString);
+        }
+        match (node.ty, node.list) {
+            (Type::Object, _) if node.atomic => Self::Atomic,
+            (Type::Object, _) => Self::Node(node),
+            (Type::Array, Some(ListType::Set)) => Self::NodeSet(node),
+            (Type::Array, Some(ListType::Map)) => Self::NodeMap(node),
+            (Type::Array, _) => Self::Atomic,
+            (Type::String, _) => Self::Scalar(Kind::String),
+            (Type::Integer, _) => Self::Scalar(Kind::Int64),
+            (Type::Number, _) => Self::Scalar(Kind::Float),
+            (Type::Boolean, _) => Self::Scalar(Kind::Bool),
+            (Type::Any, _) => Self::Deduced,
+        }
+    }
+
+    fn child_of_node(node: &'static Node, name: &str) -> Self {
+        if node.resource && is_type_or_metadata(name) {
+            return match name {
+                "metadata" => Self::Struct(ids::META_V1_OBJECTMETA),
+                _ => Self::Scalar(Kind::String),
+            };
+        }
+        node.child(name).map_or(Self::Deduced, Self::of_node)
+    }
+
+    /// What is deduced from values: a map, or something that is owned as a whole.
+    pub(super) fn settled(self, before: Option<&Value>, after: Option<&Value>) -> Self {
+        let is_map = |value: Option<&Value>| value.is_some_and(Value::is_object);
+        match self {
+            Self::Deduced if !is_map(before) && !is_map(after) => Self::Atomic,
+            shape => shape,
+        }
+    }
+
     /// The shape of a field or map entry. Unknown ones are owned as a whole.
     pub(super) fn child(self, name: &str) -> Self {
         match self {
             Self::Struct(id) => id.get().field(name).map_or(Self::Atomic, Self::of_field),
             Self::Map(kind) => Self::of_kind(*kind),
-            Self::Scalar(_) | Self::Atomic | Self::ListSet(_) | Self::ListMap(_) => Self::Atomic,
+            Self::Node(node) => Self::child_of_node(node, name),
+            Self::Deduced => Self::Deduced,
+            Self::Scalar(_)
+            | Self::Atomic
+            | Self::ListSet(_)
+            | Self::ListMap(_)
+            | Self::NodeSet(_)
+            | Self::NodeMap(_) => Self::Atomic,
         }
     }
 
@@ -79,7 +133,15 @@ impl Shape {
                 Kind::List(kind) => Self::of_kind(*kind),
                 _ => Self::Atomic,
             },
-            Self::Scalar(_) | Self::Atomic | Self::Struct(_) | Self::Map(_) => Self::Atomic,
+            Self::NodeSet(node) | Self::NodeMap(node) => {
+                node.items.as_deref().map_or(Self::Deduced, Self::of_node)
+            }
+            Self::Scalar(_)
+            | Self::Atomic
+            | Self::Struct(_)
+            | Self::Map(_)
+            | Self::Node(_)
+            | Self::Deduced => Self::Atomic,
         }
     }
 
@@ -93,31 +155,39 @@ impl Shape {
 
     /// Whether a path element is a field of this struct.
     pub(super) fn names(self, element: &str) -> bool {
-        let (Self::Struct(id), Some(name)) = (self, element.strip_prefix("f:")) else {
-            return false;
-        };
-        id.get().field(name).is_some()
+        let Some(name) = element.strip_prefix("f:") else { return false };
+        match self {
+            Self::Struct(id) => id.get().field(name).is_some(),
+            Self::Node(node) => {
+                node.properties.contains_key(name) || node.resource && is_type_or_metadata(name)
+            }
+            _ => false,
+        }
     }
 
     /// Whether it is a list whose items have an identity.
     pub(super) fn is_list(self) -> bool {
-        matches!(self, Self::ListSet(_) | Self::ListMap(_))
+        matches!(self, Self::ListSet(_) | Self::ListMap(_) | Self::NodeSet(_) | Self::NodeMap(_))
     }
 
     /// The path element of a list's item; an error is told without its path.
     pub(super) fn element(self, item: &Value) -> Result<String, String> {
-        let Self::ListMap(field) = self else { return Ok(format!("v:{item}")) };
+        let names: Vec<&str> = match self {
+            Self::ListMap(field) => field.list_map_keys.to_vec(),
+            Self::NodeMap(node) => node.keys.iter().map(String::as_str).collect(),
+            _ => return Ok(format!("v:{item}")),
+        };
         let Value::Object(item) = item else {
             return Err("associative list with keys may not have non-map elements".to_owned());
         };
         let mut keys = Map::new();
-        for name in field.list_map_keys {
+        for name in &names {
             if let Some(value) = item.get(*name).cloned().or_else(|| self.item().default(name)) {
                 keys.insert((*name).to_owned(), value);
             }
         }
         if keys.is_empty() {
-            let names = field.list_map_keys.iter().map(|name| format!("\"{name}\""));
+            let names = names.iter().map(|name| format!("\"{name}\""));
             return Err(format!(
                 "associative list with keys has an element that omits all key fields [{}] (and \
                  doesn't have default values for any key fields)",
@@ -128,9 +198,11 @@ impl Shape {
     }
 
     fn default(self, name: &str) -> Option<Value> {
-        let Self::Struct(id) = self else { return None };
-        let default = id.get().field(name)?.default;
-        serde_json::from_str(default).ok()
+        match self {
+            Self::Struct(id) => serde_json::from_str(id.get().field(name)?.default).ok(),
+            Self::Node(node) => node.properties.get(name)?.default.clone(),
+            _ => None,
+        }
     }
 
     /// The items of a list with their path elements; of items with the same one the first.
@@ -170,21 +242,33 @@ fn visit(value: &Value, shape: Shape, path: &str, out: &mut Vec<String>) {
                 visit(child, shape.child(name), &format!("{path}.{name}"), out);
             }
         }
+        (Shape::Node(node), Value::Object(map)) => {
+            for (name, child) in map {
+                if node.child(name).is_none() && !node.keeps(name) {
+                    out.push(format!("{path}.{name}: field not declared in schema"));
+                    continue;
+                }
+                visit(child, shape.child(name), &format!("{path}.{name}"), out);
+            }
+        }
         (Shape::Map(_), Value::Object(map)) => {
             for (name, child) in map {
                 visit(child, shape.child(name), &format!("{path}.{name}"), out);
             }
         }
-        (Shape::ListSet(_) | Shape::ListMap(_), Value::Array(list)) => {
+        (
+            Shape::ListSet(_) | Shape::ListMap(_) | Shape::NodeSet(_) | Shape::NodeMap(_),
+            Value::Array(list),
+        ) => {
             items(list, shape, path, out);
         }
-        (Shape::Struct(_) | Shape::Map(_), _) => {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Node(_), _) => {
             out.push(format!("{path}: expected map, got {value}"));
         }
-        (Shape::ListSet(_) | Shape::ListMap(_), _) => {
+        (Shape::ListSet(_) | Shape::ListMap(_) | Shape::NodeSet(_) | Shape::NodeMap(_), _) => {
             out.push(format!("{path}: expected list, got {value}"));
         }
-        (Shape::Atomic, _) => {}
+        (Shape::Atomic | Shape::Deduced, _) => {}
     }
 }
 

@@ -11,7 +11,8 @@ const T1: &str = "2026-01-01T00:01:00Z";
 
 fn target(group: &str, version: &str, kind: &str) -> Target {
     let def = resource::by_kind(group, version, kind).expect("a kind that is served");
-    Target { gvk: def.gvk, schema: def.schema, has_status: def.subresource("status").is_some() }
+    let has_status = def.subresource("status").is_some();
+    Target { gvk: def.gvk, schema: def.schema, has_status, custom: def.custom }
 }
 
 fn deployments() -> Target {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reference;
+use crate::custom::publish;
 use crate::resource::{self, GroupVersionKind, ResourceDef, SubresourceDef, Verb};
 use crate::schema::{Kind, TypeId, ids};
 
@@ -91,6 +92,58 @@ pub(super) fn of_group_version(group: &str, version: &str) -> Value {
         resource_paths(&mut paths, &base, &names, def);
     }
     Value::Object(paths)
+}
+
+/// The paths of a group version of custom kinds. They are those of built-in kinds, with other components, and without
+/// strategic merge patches.
+pub(super) fn of_custom(group: &str, version: &str, defs: &[&'static ResourceDef]) -> Value {
+    let names = Names::new(group, version);
+    let base = format!("/apis/{group}/{version}");
+    let mut paths = Map::new();
+    let resources = json!({"get": {
+        "description": "get available resources",
+        "operationId": format!("get{}APIResources", names.title),
+        "responses": responses(&[("200", "OK")], ANSWERS, &reference(&format!("{META}.APIResourceList"))),
+        "tags": [names.tag],
+    }});
+    paths.insert(format!("{base}/"), resources);
+    for def in defs {
+        let mut own = Map::new();
+        resource_paths(&mut own, &base, &names, def);
+        let components = [
+            (def.schema.get().component(), publish::component(def)),
+            (
+                ids::META_V1_PARTIALOBJECTMETADATALIST.get().component(),
+                publish::list_component(def),
+            ),
+        ];
+        let mut own = Value::Object(own);
+        own_components(&mut own, &components);
+        if let Value::Object(own) = own {
+            paths.extend(own);
+        }
+    }
+    Value::Object(paths)
+}
+
+fn own_components(value: &mut Value, components: &[(String, String)]) {
+    match value {
+        Value::Object(map) => {
+            map.remove("application/strategic-merge-patch+json");
+            for (key, value) in map.iter_mut() {
+                let own = value.as_str().filter(|_| key == "$ref").and_then(|text| {
+                    let named = |(from, _): &&(String, String)| text.ends_with(&format!("/{from}"));
+                    components.iter().find(named)
+                });
+                match own {
+                    Some((_, to)) => *value = json!(format!("#/components/schemas/{to}")),
+                    None => own_components(value, components),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| own_components(value, components)),
+        _ => {}
+    }
 }
 
 /// The one path of a document about groups: `/api/`, `/apis/`, `/apis/G/`.

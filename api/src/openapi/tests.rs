@@ -131,7 +131,7 @@ fn the_document_of_v2_says_the_same() {
     let options = &definitions["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"];
     assert!(options[KINDS].as_array().unwrap().len() > 5, "{}", options[KINDS]);
     let text = document.to_string();
-    assert!(!text.contains("#/components/") && !text.contains("\"allOf\""));
+    assert!(!text.contains("#/components/") && !text.contains("\"allOf\":["));
     for part in text.split("\"#/definitions/").skip(1) {
         let name = part.split('"').next().unwrap();
         assert!(definitions.get(name).is_some(), "{name}");

@@ -7,15 +7,16 @@
 use serde_json::{Map, Value, json};
 
 use super::{DOCUMENTS, PREFIX};
+use crate::document::Document;
 
 const DEFINITIONS: &str = "#/definitions/";
 const METHODS: [&str; 4] = ["delete", "get", "patch", "post"];
 pub(super) const KINDS: &str = "x-kubernetes-group-version-kind";
 
 /// All documents of v3 in one of v2.
-pub(super) fn build() -> Value {
+pub(super) fn build<'a>(more: impl Iterator<Item = &'a Document>) -> Value {
     let (mut paths, mut definitions) = (Map::new(), Map::new());
-    for document in DOCUMENTS.values() {
+    for document in DOCUMENTS.values().chain(more) {
         let mut document: Value = serde_json::from_slice(&document.body).unwrap_or_default();
         for (path, item) in taken(&mut document, "/paths") {
             paths.insert(path, path_item(item));
@@ -66,6 +67,7 @@ fn merge_kinds(known: &mut Value, other: &Value) {
 fn definition(name: &str, value: Value) -> Value {
     let mut value = schema(value);
     if let Some(map) = value.as_object_mut()
+        && !map.contains_key("properties")
         && map.remove("oneOf").is_some()
     {
         map.insert("type".to_owned(), json!("string"));
@@ -82,7 +84,8 @@ fn schema(value: Value) -> Value {
     let mut out = Map::new();
     for (key, value) in map {
         match key.as_str() {
-            "default" => {}
+            // What v2 has no words for; custom kinds may have it.
+            "default" | "anyOf" | "not" | "nullable" | "x-kubernetes-validations" => {}
             "$ref" => {
                 let name = value.as_str().unwrap_or_default();
                 let name = name.strip_prefix(PREFIX).unwrap_or(name);

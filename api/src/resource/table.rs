@@ -42,6 +42,7 @@ pub(super) static GROUPS: &[GroupDef] = &[
     group("rbac.authorization.k8s.io", &["v1"]),
     group("storage.k8s.io", &["v1"]),
     group("admissionregistration.k8s.io", &["v1"]),
+    group("apiextensions.k8s.io", &["v1"]),
     group("scheduling.k8s.io", &["v1"]),
     group("coordination.k8s.io", &["v1"]),
     group("node.k8s.io", &["v1"]),
@@ -81,6 +82,7 @@ const fn stored(
         subresources: &[],
         storage: Storage::Own,
         delete_returns_object: false,
+        custom: None,
     }
 }
 
@@ -103,6 +105,7 @@ const fn review(
         subresources: &[],
         storage: Storage::Virtual,
         delete_returns_object: false,
+        custom: None,
     }
 }
 
@@ -112,7 +115,7 @@ const fn sub(
     schema: TypeId,
     verbs: &'static [Verb],
 ) -> SubresourceDef {
-    SubresourceDef { name, gvk, schema, verbs }
+    SubresourceDef { name, gvk, schema, verbs, custom: None }
 }
 
 impl ResourceDef {
@@ -193,6 +196,7 @@ const DEVICES: &str = "resource.k8s.io";
 const DEVICE_CLAIM: GroupVersionKind = gvk(DEVICES, "v1", "ResourceClaim");
 const EXTENSIONS: &[&str] = &["api-extensions"];
 const ATTACHMENT: GroupVersionKind = gvk(STORAGE, "v1", "VolumeAttachment");
+const DEFINITION: GroupVersionKind = gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
 const SCALE: GroupVersionKind = gvk("autoscaling", "v1", "Scale");
 const EVICTION: GroupVersionKind = gvk("policy", "v1", "Eviction");
 const TOKEN_REQUEST: GroupVersionKind = gvk("authentication.k8s.io", "v1", "TokenRequest");
@@ -438,6 +442,13 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ("validatingwebhookconfigurations", "validatingwebhookconfiguration"),
         &[], ids::ADMISSIONREGISTRATION_V1_VALIDATINGWEBHOOKCONFIGURATION,
         ids::ADMISSIONREGISTRATION_V1_VALIDATINGWEBHOOKCONFIGURATIONLIST).in_cluster().with_categories(EXTENSIONS),
+    stored(DEFINITION, ("customresourcedefinitions", "customresourcedefinition"), &["crd", "crds"],
+        ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITION, ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITIONLIST)
+        .in_cluster()
+        .with_categories(&["api-extensions"])
+        .with_subresources(&[
+            sub("status", DEFINITION, ids::APIEXTENSIONS_V1_CUSTOMRESOURCEDEFINITION, GET_PATCH_UPDATE),
+        ]),
 
     stored(gvk("scheduling.k8s.io", "v1", "PriorityClass"), ("priorityclasses", "priorityclass"), &["pc"],
         ids::SCHEDULING_V1_PRIORITYCLASS, ids::SCHEDULING_V1_PRIORITYCLASSLIST).in_cluster(),

@@ -148,6 +148,14 @@ pub struct Selector {
 impl Selector {
     /// Reads the text of a field selector for a kind. The error is the message of the 400.
     pub fn parse(text: &str, group: &str, kind: &str) -> Result<Selector, Error> {
+        Self::parse_of(text, selectable(group, kind))
+    }
+
+    /// Reads the text of a field selector that may name these fields.
+    ///
+    /// # Errors
+    /// The message of the 400.
+    pub fn parse_of(text: &str, fields: &[Selectable]) -> Result<Selector, Error> {
         let mut requirements = Vec::new();
         for term in split_terms(text) {
             if term.is_empty() {
@@ -159,7 +167,6 @@ impl Selector {
                 )));
             };
             let value = unescape(value)?;
-            let fields = selectable(group, kind);
             let Some(field) = fields.iter().find(|f| f.name == name) else {
                 return Err(unsupported(fields, name));
             };

@@ -15,6 +15,7 @@ mod batch;
 mod certificates;
 mod core;
 mod devices;
+mod definition;
 pub mod duration;
 mod master;
 mod network;
@@ -197,6 +198,12 @@ static PRINTERS: &[Printer] = &[
     printer!(DEVICES, "ResourceClaim", devices::CLAIM, devices::claim),
     printer!(DEVICES, "ResourceClaimTemplate", devices::NAMED, devices::named),
     printer!(DEVICES, "ResourceSlice", devices::SLICE, devices::slice),
+    printer!(
+        crate::custom::GROUP,
+        "CustomResourceDefinition",
+        definition::COLUMNS,
+        definition::row
+    ),
     printer!("quorate.io", "Master", master::COLUMNS, master::row),
 ];
 

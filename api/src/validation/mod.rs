@@ -22,6 +22,8 @@ mod container;
 pub(crate) mod core;
 pub(crate) mod cron_job;
 pub(crate) mod devices;
+pub(crate) mod definition;
+mod definition_schema;
 mod env;
 pub(crate) mod event;
 pub mod flow;

@@ -13,6 +13,7 @@ use crate::validation::names;
 
 mod address;
 mod extra;
+mod definition;
 mod network;
 mod pod;
 mod secret;
@@ -20,6 +21,7 @@ mod storage;
 mod workload;
 
 pub(crate) use extra::{devices, flow, migration, policy};
+pub(crate) use definition::definition;
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;

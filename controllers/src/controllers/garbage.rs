@@ -12,6 +12,7 @@ use quorate_store::EventDraft;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::definition;
 use crate::model::{Meta, OwnerReference, decode, to_value};
 use crate::plan::{Ctx, Plan, WorkKey};
 use crate::wake::garbage_key;
@@ -207,7 +208,7 @@ fn owner_of(world: &World, dependent: &StoredRef, owner: &OwnerReference) -> Own
         Some(_) if namespace.is_empty() => Owner::Unresolvable,
         Some(found) if found.key.object.namespace == *namespace => standing(found),
         Some(_) => Owner::Absent,
-        None if can_be_absent(owner, namespace) => Owner::Absent,
+        None if can_be_absent(world, owner, namespace) => Owner::Absent,
         None => Owner::Unresolvable,
     }
 }
@@ -227,10 +228,15 @@ fn standing(owner: &StoredRef) -> Owner {
 /// Whether an owner that is not there can be said to be absent. Of a kind that is not served nobody
 /// knows (its API may come back, its objects with it); and a cluster-scoped object cannot be owned
 /// from within a namespace.
-fn can_be_absent(owner: &OwnerReference, dependent_namespace: &str) -> bool {
-    let kind = resource::split_api_version(&owner.api_version)
-        .and_then(|(group, version)| resource::by_kind(group, version, &owner.kind));
-    kind.is_some_and(|kind| !dependent_namespace.is_empty() || !kind.namespaced)
+fn can_be_absent(world: &World, owner: &OwnerReference, dependent_namespace: &str) -> bool {
+    let Some((group, version)) = resource::split_api_version(&owner.api_version) else {
+        return false;
+    };
+    let namespaced = match resource::by_kind(group, version, &owner.kind) {
+        Some(kind) => Some(kind.namespaced),
+        None => definition::is_namespaced(world, group, version, &owner.kind),
+    };
+    namespaced.is_some_and(|namespaced| !dependent_namespace.is_empty() || !namespaced)
 }
 
 /// An owner in another namespace counts as absent, and its dependent's owner should know why.
