@@ -10,9 +10,9 @@ use crate::defaults::{
 };
 use crate::field::Error;
 use crate::strategy::{
-    batch as prepare_batch, certificates as prepare_certificates,
-    definition as prepare_definition, kinds as prepare,
-    service as prepare_service, storage as prepare_storage, workload as prepare_workload,
+    batch as prepare_batch, certificates as prepare_certificates, definition as prepare_definition,
+    kinds as prepare, service as prepare_service, storage as prepare_storage,
+    workload as prepare_workload,
 };
 use crate::validation::{self, meta};
 use crate::warnings;

@@ -372,6 +372,7 @@ pub(crate) fn remove_unserved(stored: &StoredRef) -> Admitted {
         key: stored.key.clone(),
         namespace_uid: None,
         change: Change::Delete(stored.clone()),
+        also: Vec::new(),
         object: Value::Null,
         warnings: Vec::new(),
     }

@@ -8,8 +8,8 @@ use crate::{kinds as table, tree};
 
 pub(crate) mod batch;
 pub(crate) mod certificates;
-pub(crate) mod extra;
 pub(crate) mod definition;
+pub(crate) mod extra;
 pub(crate) mod kinds;
 pub mod pod;
 pub(crate) mod service;

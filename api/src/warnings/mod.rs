@@ -12,16 +12,16 @@ use crate::tree;
 use crate::validation::names;
 
 mod address;
-mod extra;
 mod definition;
+mod extra;
 mod network;
 mod pod;
 mod secret;
 mod storage;
 mod workload;
 
-pub(crate) use extra::{devices, flow, migration, policy};
 pub(crate) use definition::definition;
+pub(crate) use extra::{devices, flow, migration, policy};
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
