@@ -1,3 +1,5 @@
+//! What counts, what fits, and the words for what does not.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests from their coming to their end, with an authority that only pretends to sign.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Budgets of a small cluster: what is counted, what cannot be, and what evictions leave.
+
 use serde_json::{Value, json};
 
 use super::*;
