@@ -195,6 +195,11 @@ fn objects(kubectl: &Kubectl) {
         json!({"replicas": 2, "selector": "a=b"})
     );
 
+    applies(kubectl);
+}
+
+/// Apply, by the client and by the server: lists are merged by their keys, conflicts are told.
+fn applies(kubectl: &Kubectl) {
     step("apply");
     let applied =
         crontab("applied", json!({"cronSpec": "1", "ports": [{"name": "a", "number": 1}]}));

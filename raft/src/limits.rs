@@ -96,8 +96,9 @@ pub const PEER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// A probed peer connection that stays silent so long is closed.
 pub const PEER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What was sent to another master and is not acknowledged by its host for so long is not sent again, and the connection
-/// ends (TCP_USER_TIMEOUT): a proposal on the way through a cut network must not arrive when nobody waits for it any more.
+/// What was sent to another master and is not acknowledged by its host for so long is not sent again, and the
+/// connection ends (`TCP_USER_TIMEOUT`): a proposal on its way through a cut network must not arrive when nobody waits
+/// for it any more.
 pub const PEER_UNACKED_MAX: Duration = Duration::from_secs(5);
 /// First and largest wait before a failing peer is tried again.
 pub const PEER_BACKOFF: (Duration, Duration) =

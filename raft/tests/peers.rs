@@ -96,6 +96,8 @@ async fn authorities_change_while_masters_run() {
     cluster.pki = new;
     let three = cluster.join("m3").await;
     let third = cluster.masters[three].id;
+    let known = || nodes[1].members().iter().any(|member| member.id == third).then_some(());
+    eventually("the other one knows the third", known).await;
     let answer = nodes[1].call(third, 1, Bytes::from_static(b"hi"), LONG).await.unwrap();
     assert!(answer.ends_with(b":hi"), "{answer:?}");
     cluster.shutdown().await;

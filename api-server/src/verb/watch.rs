@@ -72,12 +72,7 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     }
     .map(|question| request.shared.fanout.join(question));
     let start = start(&request, &selection).await?;
-    let timeout = match request.query.number("timeoutSeconds")? {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
-        Some(_) | None => {
-            WATCH_TIMEOUT_MIN.mul_f64(1.0 + quorate_chance::rng().random_range(0.0..1.0))
-        }
-    };
+    let timeout = timeout(&request)?;
     let media = if form.protobuf { PROTOBUF_EVENTS } else { "application/json" };
     let now = Instant::now();
     let next_bookmark = now + BOOKMARK_INTERVAL;
@@ -112,6 +107,17 @@ pub(super) async fn run(request: Request) -> Answer<Response<Body>> {
     let media = http::HeaderValue::from_static(media);
     response.headers_mut().insert(http::header::CONTENT_TYPE, media);
     Ok(response)
+}
+
+/// How long the watch may last: what was asked, else one to two times [`WATCH_TIMEOUT_MIN`], so that
+/// watches that began together do not end together.
+fn timeout(request: &Request) -> Answer<Duration> {
+    Ok(match request.query.number("timeoutSeconds")? {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
+        Some(_) | None => {
+            WATCH_TIMEOUT_MIN.mul_f64(1.0 + quorate_chance::rng().random_range(0.0..1.0))
+        }
+    })
 }
 
 async fn start(request: &Request, selection: &Selection) -> Answer<Start> {

@@ -299,8 +299,15 @@ fn the_table_of_columns_is_upstreams() {
             format!("{}\t{kind}\t{rest}", of_group(package))
         })
         .collect();
-    // These three are put together by code that the published table was not made from.
-    let elsewhere = ["CSIDriver", "APIService", "Role", "ClusterRole", "LimitRange"];
+    // These are put together by code that the published table was not made from.
+    let elsewhere = [
+        "CSIDriver",
+        "APIService",
+        "Role",
+        "ClusterRole",
+        "LimitRange",
+        "CustomResourceDefinition",
+    ];
     for line in include_str!("columns.tsv").lines().skip(1) {
         let kind = line.split('\t').nth(1).unwrap();
         let known = elsewhere.contains(&kind) || published.iter().any(|other| other == line);

@@ -60,8 +60,8 @@ impl Heard {
         Self { inbound, timing }
     }
 
-    /// A leader, and who follows it, that have not heard of each other for so long may have lost each other: the leader's
-    /// lease is over, and another was elected if there is a quorum.
+    /// A leader, and who follows it, that have not heard of each other for so long may have lost each other: the
+    /// leader's lease is over, and another was elected if there is a quorum.
     fn silence(&self) -> Duration {
         2 * self.timing.election_max
     }
@@ -77,7 +77,12 @@ impl Heard {
     pub(crate) fn leader(&self, metrics: &Metrics) -> Option<NodeId> {
         let is_here = match metrics.state {
             ServerState::Leader => self.quorum(metrics),
-            _ => self.inbound.led_at().is_some_and(|at| at.elapsed() < self.silence()),
+            ServerState::Learner
+            | ServerState::Follower
+            | ServerState::Candidate
+            | ServerState::Shutdown => {
+                self.inbound.led_at().is_some_and(|at| at.elapsed() < self.silence())
+            }
         };
         metrics.current_leader.filter(|_| is_here)
     }

@@ -65,8 +65,8 @@ pub struct Status {
     pub role: Role,
     /// Raft's term.
     pub term: Term,
-    /// Who leads, as far as known here: this master only while a quorum answers it, another one only while something comes
-    /// from it.
+    /// Who leads, as far as known here: this master only while a quorum answers it, another one only while
+    /// something comes from it.
     pub leader: Option<NodeId>,
     /// Last entry in the local log.
     pub last_log: Option<LogIndex>,

@@ -292,6 +292,8 @@ async fn claims_go_where_the_policy_says_so() {
     settled(&mut cluster).await;
     assert_eq!(claims(&cluster), ["data-db-0 StatefulSet"], "it went with its pod");
     cluster.delete(STATEFUL_SETS, "default", "db", None, "Background").await;
+    cluster.settle().await;
+    assert_eq!(claims(&cluster), ["data-db-0 StatefulSet"], "its pod still uses it");
     settled(&mut cluster).await;
     assert!(cluster.list(CLAIMS).is_empty());
 }
