@@ -274,11 +274,25 @@ async fn start_store(
         host: Arc::new(quorate_raft::host::Machine),
     })
     .await
-    .context("the store cannot start")?;
+    .map_err(|error| not_started(error, &settings.name))?;
     if cluster.node_id == quorate_raft::FIRST_NODE_ID.0 {
         started.masters.initialize().await?;
     }
     Ok(started)
+}
+
+/// Why the store does not start, and what to do when that is for good.
+fn not_started(error: quorate_raft::StartError, name: &str) -> anyhow::Error {
+    let what = match &error {
+        quorate_raft::StartError::Corrupt(_) => format!(
+            "the store cannot start: its files are damaged, and a master never votes with less than it has answered \
+             for. If others run, they have everything: `quorate masters remove {name}` on one of them, then start this \
+             one with --join and an empty --data (docs/runbooks/replacing-a-master.md). If it is the only one, \
+             `quorate backup restore` (docs/runbooks/backup-and-restore.md)"
+        ),
+        _ => "the store cannot start".to_owned(),
+    };
+    anyhow::Error::new(error).context(what)
 }
 
 /// What this process adds to a master: everything but where it listens.

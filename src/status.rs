@@ -92,9 +92,16 @@ pub fn document(cluster_id: &str, masters: &Masters, view: &View) -> Value {
     })
 }
 
-/// When this process began. Looked at first when it starts.
+/// The first look at it is when it is.
+static STARTED: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+
+/// This process begins.
+pub fn begins() {
+    LazyLock::force(&STARTED);
+}
+
+/// When this process began.
 pub fn started_at() -> Timestamp {
-    static STARTED: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
     *STARTED
 }
 

@@ -262,6 +262,15 @@ async fn on_another_machine_the_keys_come_from_the_backup_or_are_new() {
     // The kubeconfig of before.
     assert!(own.get_opt("before").await.unwrap().is_some());
 
+    // Without any keys none are made that nobody asked for.
+    let bare = path(&directory.join("bare.backup"));
+    cluster.quorate_at(0, &["backup", "save", &bare]);
+    let elsewhere = path(&directory.join("elsewhere"));
+    let said = tried(&["backup", "restore", &bare, "--data", &elsewhere, "--name", "m0"]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("holds no keys") && said.contains("--new-keys"), "{said}");
+    assert!(!Path::new(&elsewhere).exists());
+
     // Once more, with keys that nobody knows.
     cluster.masters[0].process.kill_9();
     let output = run(restore(&["--new-keys", "--yes"]));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::api::Api;
 use common::cluster::Cluster;
 use common::documented::value;
-use common::memory::{flip_in_file, flip_in_memory};
+use common::memory::{flip_in_file, flip_in_file_at, flip_in_memory};
 use common::{PATIENCE, step};
 use http::Method;
 use serde_json::{Value, json};
@@ -167,6 +167,41 @@ async fn a_damaged_snapshot_is_made_anew() {
     assert!(!snapshots(&cluster, 0, "snap").is_empty());
     let (code, _) = at.get(&format!("{MAPS}/long")).await.unwrap();
     assert_eq!(code, 200, "nobody was refused anything");
+}
+
+/// The log's store reads its file at the next start only: a bit that flips in it must be found before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_log_is_written_anew() {
+    let mut cluster = Cluster::start_with(3, &EAGER);
+    let leader = cluster.leader();
+    for (round, number) in [cluster.others(leader)[0], leader].into_iter().enumerate() {
+        let at = api(&cluster, number).await;
+        let (code, said) = create(&at, &format!("before-{round}"), "x").await;
+        assert_eq!(code, 201, "{said}");
+        step(&format!("a bit flips in the log of m{number}"));
+        let log = cluster.masters[number].data.join("raft/db");
+        let used = std::fs::read(&log).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+        flip_in_file_at(&log, used as u64 / 2);
+        counts(&at, "quorate_scrub_damaged_total{what=\"file\"}", 1.0).await;
+        counts(&at, "quorate_scrub_healed_total{what=\"file\"}", 1.0).await;
+        let (code, said) = create(&at, &format!("after-{round}"), "x").await;
+        assert_eq!(code, 201, "nobody was refused anything: {said}");
+        step("it starts again");
+        cluster.masters[number].process.kill_9();
+        cluster.restart(number);
+        cluster.masters[number].process.says_again("ready after");
+        let at = api(&cluster, number).await;
+        let (code, list) = at.get(MAPS).await.unwrap();
+        assert_eq!(code, 200, "{list}");
+        let names = list["items"].as_array().unwrap().len();
+        assert_eq!(names, 3 + 2 * round, "{list}");
+    }
+    comes("no alarm is left", async || {
+        let all = cluster.quorate(&["status", "-o", "json"]);
+        let status: Value = serde_json::from_str(&all).unwrap();
+        (status["alarms"] == json!([])).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,6 +204,12 @@ pub enum TransferError {
     /// The target is no voter, or this master is the only one.
     #[error("no voter to hand over to")]
     NoTarget,
+    /// The target does not answer, so that it would not take over, and nobody would lead until an election.
+    #[error("master {node} does not answer")]
+    Silent {
+        /// The target.
+        node: NodeId,
+    },
     /// No voter that could take over is up to date.
     #[error("master {node} is {lag} entries behind")]
     NotCaughtUp {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-pub use crate::log::engine::{Batch, LogEngine, Visit};
+pub use crate::log::engine::{Batch, Examiner, LogEngine, Opener, Visit};
 pub use crate::peer::link::{
     Network, PeerRequest, PeerResponse, PeerService, Presence, Undelivered,
 };

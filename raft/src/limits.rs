@@ -39,6 +39,10 @@ pub const ENGINE_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 pub const ENGINE_LOCK_TRIES: u32 = 250;
 /// See [`ENGINE_LOCK_TRIES`].
 pub const ENGINE_LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// What looks damaged in the engine's files is looked at so many times more: they are being written.
+pub const EXAMINE_TRIES: u32 = 5;
+/// ... and so far apart.
+pub const EXAMINE_PAUSE: Duration = Duration::from_millis(200);
 /// Purged records removed from the engine in one step, or twice what a group commit adds.
 pub const PURGE_STEP_RECORDS: usize = 512;
 /// Syncs whose duration is remembered for the percentile in the status.

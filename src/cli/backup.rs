@@ -434,7 +434,12 @@ fn keys(args: &RestoreArgs, header: &Header, data: &Path) -> anyhow::Result<Keys
             "{} holds the cluster's keys, sealed: open them with --passphrase-file FILE, or make new ones with --new-keys",
             args.file.display()
         ),
-        None => Ok(None),
+        None => bail!(
+            "{} holds no keys, and {} has none: give the cluster's keys with --pki DIR, or make new ones with --new-keys \
+             (then no kubeconfig, agent or token of the old cluster is good any more)",
+            args.file.display(),
+            data.display()
+        ),
     }
 }
 

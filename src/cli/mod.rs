@@ -109,6 +109,7 @@ pub fn run() -> ExitCode {
     if arguments.next().is_some_and(|first| first == shim::SUBCOMMAND) {
         return shim::shim_main(arguments);
     }
+    crate::status::begins();
     let result = match parse().command {
         Command::Dev(options) => dev::run(*options),
         Command::Server(options) => server::run(*options),

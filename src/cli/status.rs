@@ -245,7 +245,14 @@ fn silence(rows: &[Value]) -> Option<String> {
     }
     let voters = || rows.iter().filter(|row| row["voter"] != false);
     let answering = voters().filter(|row| row["answers"] == "yes").count();
-    let writes = if answering > voters().count() / 2 { "" } else { ": NO QUORUM, writes wait" };
+    let quorum = voters().count() / 2 + 1;
+    let writes = match answering.checked_sub(quorum) {
+        None => ": NO QUORUM, writes wait".to_owned(),
+        Some(left) if answering < voters().count() => {
+            format!(": survives the loss of {left} more")
+        }
+        Some(_) => String::new(),
+    };
     let verb = if silent.len() == 1 { "does" } else { "do" };
     Some(format!("{} {verb} not answer{writes}", silent.join(", ")))
 }
@@ -277,7 +284,12 @@ mod tests {
             |name: &str, answers: &str| json!({"name": name, "answers": answers, "voter": true});
         assert_eq!(silence(&[row("a", "yes"), row("b", "yes")]), None);
         let one = silence(&[row("a", "yes"), row("b", "no"), row("c", "yes")]);
-        assert_eq!(one.unwrap(), "b does not answer");
+        assert_eq!(one.unwrap(), "b does not answer: survives the loss of 0 more");
+        let of_five: Vec<Value> = ["a", "b", "c", "d", "e"]
+            .map(|name| row(name, if name == "e" { "no" } else { "yes" }))
+            .into();
+        let one = silence(&of_five);
+        assert_eq!(one.unwrap(), "e does not answer: survives the loss of 1 more");
         let two = silence(&[row("a", "yes"), row("b", "no"), row("c", "no")]);
         assert_eq!(two.unwrap(), "b, c do not answer: NO QUORUM, writes wait");
     }

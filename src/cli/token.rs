@@ -1,5 +1,6 @@
 //! `quorate token create|list|delete`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -65,14 +66,15 @@ pub enum TokenCommand {
 /// Which cluster a command is about, and which of its masters is asked.
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Data directory of a master on this machine [default: a usual one, if a master runs there]
-    #[arg(long, value_name = "DIR", env = "QUORATE_DATA", hide_env_values = true)]
+    // Not clap's `env`: a variable must not win over another option that is given.
+    /// Data directory of a master on this machine [env: QUORATE_DATA] [default: a usual one, if a master runs there]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Admin kubeconfig [default: $KUBECONFIG or ~/.kube/config]
-    #[arg(long, value_name = "FILE", env = "QUORATE_KUBECONFIG", hide_env_values = true)]
+    /// Admin kubeconfig [env: QUORATE_KUBECONFIG] [default: $KUBECONFIG or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Context in the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME", env = "QUORATE_CONTEXT", hide_env_values = true)]
+    /// Context in the kubeconfig [env: QUORATE_CONTEXT] [default: the current one]
+    #[arg(long, value_name = "NAME")]
     context: Option<String>,
     /// URL of the master to ask [default: as the directory or the kubeconfig says]
     #[arg(long, value_name = "URL")]
@@ -82,14 +84,22 @@ pub struct Target {
 impl Target {
     pub fn client(&self) -> anyhow::Result<ApiClient> {
         let server = self.server.as_deref();
-        if let Some(data) = &self.data {
-            return ApiClient::of_data_dir(data, server);
+        // Options first, then variables, then what lies about.
+        let by_option = self.kubeconfig.is_some() || self.context.is_some();
+        let data = self
+            .data
+            .clone()
+            .or_else(|| variable("QUORATE_DATA").filter(|_| !by_option).map(PathBuf::from));
+        if let Some(data) = data {
+            return ApiClient::of_data_dir(&data, server);
         }
-        // What was chosen by name goes before what lies about.
-        let chosen = self.kubeconfig.is_some()
-            || self.context.is_some()
-            || config::kubeconfig_variable().is_some();
-        let files = match &self.kubeconfig {
+        let kubeconfig =
+            self.kubeconfig.clone().or_else(|| variable("QUORATE_KUBECONFIG").map(PathBuf::from));
+        let named = || variable("QUORATE_CONTEXT").map(|name| name.to_string_lossy().into_owned());
+        let context = self.context.clone().or_else(named);
+        let chosen =
+            kubeconfig.is_some() || context.is_some() || config::kubeconfig_variable().is_some();
+        let files = match &kubeconfig {
             Some(file) => vec![file.clone()],
             None => config::kubeconfig_files(),
         };
@@ -108,8 +118,13 @@ impl Target {
                  --data DIR or --kubeconfig FILE"
             );
         }
-        ApiClient::of_kubeconfig(&files, self.context.as_deref(), server)
+        ApiClient::of_kubeconfig(&files, context.as_deref(), server)
     }
+}
+
+/// An empty variable is none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 pub fn run(command: TokenCommand) -> anyhow::Result<()> {

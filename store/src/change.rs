@@ -131,7 +131,14 @@ impl Masters {
             let leader = self.leader_elsewhere().await?.unwrap_or_else(|| self.id());
             let goes = change.goes().filter(|_| !change.meant().1.dry_run);
             if goes.is_none() || goes != name_of(&self.raft, leader).as_deref() {
-                return self.ask_leader(leader, change).await;
+                match self.ask_leader(leader, change).await {
+                    // Nothing was done: another one leads by now, or nobody.
+                    Err(GroupError::Unavailable(_)) if self.leads_no_more(leader) => {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                    said => return said,
+                }
             }
             // What is refused is refused before anything happens.
             self.ask_leader(leader, &Change::Try(Box::new(change.clone()))).await?;
@@ -162,6 +169,14 @@ impl Masters {
             });
             drop(tokio::time::timeout(LEADER_KNOWN_TIMEOUT, other).await);
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn leads_no_more(&self, leader: NodeId) -> bool {
+        if leader == self.id() {
+            !self.raft.holds_lease()
+        } else {
+            self.raft.status().leader != Some(leader)
         }
     }
 
@@ -345,6 +360,11 @@ async fn hand_over(
     let to = match to {
         Some(name) => {
             let to = number_of(raft, name)?;
+            if !votes(raft, to) {
+                return Err(GroupError::Refused(format!(
+                    "master {name:?} does not vote, so it cannot lead: `quorate masters promote {name}` first"
+                )));
+            }
             if to != raft.id() || !leads {
                 fit(raft, published, (name, "lead"), go).await?;
             }
@@ -354,8 +374,8 @@ async fn hand_over(
     };
     let leader = match to {
         Some(to) if to == raft.id() && leads => to,
-        to if go.dry_run => raft.transfer_target(to).await.map_err(of_transfer)?,
-        to => raft.transfer_leader(to).await.map_err(of_transfer)?,
+        to if go.dry_run => raft.transfer_target(to).await.map_err(|e| of_transfer(raft, e))?,
+        to => raft.transfer_leader(to).await.map_err(|e| of_transfer(raft, e))?,
     };
     Ok(Changed { leader: name_of(raft, leader), voters: Some(voters_of(raft)) })
 }
@@ -431,15 +451,32 @@ fn name_of(raft: &RaftNode, id: NodeId) -> Option<String> {
     raft.members().into_iter().find(|known| known.id == id).map(|known| known.member.name)
 }
 
-fn of_transfer(error: TransferError) -> GroupError {
+fn votes(raft: &RaftNode, id: NodeId) -> bool {
+    raft.members().into_iter().any(|known| known.voter && known.id == id)
+}
+
+/// People know masters by their names.
+fn of_transfer(raft: &RaftNode, error: TransferError) -> GroupError {
+    let name = |node: NodeId| name_of(raft, node).unwrap_or_else(|| node.to_string());
     match error {
-        TransferError::NoTarget | TransferError::NotCaughtUp { .. } => {
-            GroupError::Refused(error.to_string())
-        }
+        TransferError::NoTarget => GroupError::Refused(
+            "no other master votes: let one join, or promote one, then it can lead".to_owned(),
+        ),
+        TransferError::Silent { node } => GroupError::Refused(format!(
+            "master {:?} does not answer: choose another one, or start it again first",
+            name(node)
+        )),
+        TransferError::NotCaughtUp { node, lag } => GroupError::Refused(format!(
+            "master {:?} is {lag} entries behind: wait until it has them (`quorate masters list` shows it), or choose \
+             another one",
+            name(node)
+        )),
         TransferError::NotLeader { .. } | TransferError::Fatal(_) => {
             GroupError::Unavailable(error.to_string())
         }
-        TransferError::NotTaken { .. } => GroupError::Unknown(error.to_string()),
+        TransferError::NotTaken { node } => {
+            GroupError::Unknown(format!("master {:?} did not take over in time", name(node)))
+        }
     }
 }
 

@@ -3,13 +3,20 @@
 use quorate_raft::Silence;
 use quorate_state_machine::{Expired, Revision};
 
+/// Too few masters answer: who, and what can be done about it.
+pub(crate) fn what_next(silence: &Silence) -> String {
+    format!(
+        "{silence}. Either this master is cut off from them: ask another one. Or they are down: start them again. If \
+         they are lost for good, stop the others and run `quorate masters recover` on one of their machines"
+    )
+}
+
 /// What somebody who reads the error can do about it.
 fn told(silence: Option<&Silence>) -> String {
     silence.map_or_else(String::new, |silence| {
+        let what = what_next(silence);
         format!(
-            ". There is {silence}. Start them again. If they are lost for good, stop the others and run `quorate masters \
-             recover` on one of their machines. Until then reads with resourceVersion=0 are answered, with what was \
-             decided before"
+            ". There is {what}. Until then reads with resourceVersion=0 are answered, with what was decided before"
         )
     })
 }
@@ -19,7 +26,7 @@ fn told(silence: Option<&Silence>) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No leader, or no quorum, within the deadline. Certainly nothing was written: 503.
-    #[error("no leader could be reached within {waited_ms} ms; nothing was written{}", told(silence.as_ref()))]
+    #[error("no leader could be reached within {waited_ms} ms, and nothing was done{}", told(silence.as_ref()))]
     Unavailable {
         /// How long the caller waited.
         waited_ms: u64,

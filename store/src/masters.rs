@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::change;
 use crate::consensus::PublishedViews;
+use crate::error;
 use crate::limits::{ALARMS_TIMEOUT, LEADER_KNOWN_TIMEOUT, MEMBERSHIP_TIMEOUT};
 use crate::replicated::Replicated;
 use crate::replicated::applier::Applier;
@@ -43,7 +44,7 @@ pub trait Relay: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// There is no leader now, or it cannot do it at the moment; nothing was done. Asking again may help.
-    #[error("the leader cannot do this at the moment: {0}")]
+    #[error("this cannot be done at the moment: {0}")]
     Unavailable(String),
     /// The leader refused; asking again does not help.
     #[error("{0}")]
@@ -219,13 +220,19 @@ impl Masters {
         let mut leadership = self.raft.leadership();
         let known =
             leadership.wait_for(|now| !matches!(now, LeadershipState::Follower { leader: None }));
-        let none = || GroupError::Unavailable("none is known".to_owned());
         let known = tokio::time::timeout(LEADER_KNOWN_TIMEOUT, known).await;
-        let known = known.map_err(|_| none())?.map_err(|_| none())?.clone();
+        let known = known.ok().and_then(Result::ok).map(|known| known.clone());
         match known {
-            LeadershipState::Leader(_) => Ok(None),
-            LeadershipState::Follower { leader: Some((leader, _)) } => Ok(Some(leader)),
-            LeadershipState::Follower { leader: None } => Err(none()),
+            Some(LeadershipState::Leader(_)) => Ok(None),
+            Some(LeadershipState::Follower { leader: Some((leader, _)) }) => Ok(Some(leader)),
+            Some(LeadershipState::Follower { leader: None }) | None => {
+                let silence = self.raft.silence().await;
+                let why = match &silence {
+                    Some(silence) => error::what_next(silence),
+                    None => "no leader is known here yet: ask again in a moment".to_owned(),
+                };
+                Err(GroupError::Unavailable(why))
+            }
         }
     }
 

@@ -49,9 +49,13 @@ fn found(bytes: &[u8], marker: &[u8]) -> Vec<usize> {
 
 /// Flips a bit in the middle of a file.
 pub fn flip_in_file(path: &Path) {
+    flip_in_file_at(path, fs::metadata(path).unwrap().len() / 2);
+}
+
+/// Flips a bit of one byte of a file.
+pub fn flip_in_file_at(path: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
-    let middle = file.metadata().unwrap().len() / 2;
     let mut byte = [0];
-    file.read_exact_at(&mut byte, middle).unwrap();
-    file.write_all_at(&[byte[0] ^ 2], middle).unwrap();
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 2], at).unwrap();
 }

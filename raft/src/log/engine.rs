@@ -1,8 +1,11 @@
 //! The seam to the ordered store under the log.
 
 use std::io;
+use std::path::Path;
 
 use async_trait::async_trait;
+
+pub use super::examine::Examiner;
 
 /// Changes that become visible, and survive a crash, together or not at all.
 #[derive(Debug, Default, Clone)]
@@ -23,6 +26,9 @@ impl Batch {
 
 /// What `scan` shows: key and value.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>;
+
+/// Opens or makes a store in a directory.
+pub type Opener = fn(&Path) -> io::Result<Box<dyn LogEngine>>;
 
 /// An ordered store with atomic batches. Owned by one thread. After an error nothing is known
 /// about what is on disk: the caller must stop and never call again.
@@ -48,4 +54,40 @@ pub trait LogEngine: Send {
     /// # Errors
     /// When one cannot be read, or `visit` has had enough.
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> io::Result<()>;
+    /// What reads its files again, past every cache. `None`: it has no such thing.
+    fn examiner(&self) -> Option<Examiner> {
+        None
+    }
+    /// What opens another store of its kind. `None`: there is no such thing.
+    fn opener(&self) -> Option<Opener> {
+        None
+    }
+}
+
+/// In the place of a store that is closed, until another one is.
+pub(crate) struct Closed;
+
+impl Closed {
+    fn error() -> io::Error {
+        io::Error::other("the log's store is closed")
+    }
+}
+
+#[async_trait]
+impl LogEngine for Closed {
+    fn apply(&mut self, _batch: Batch) -> io::Result<()> {
+        Err(Self::error())
+    }
+
+    async fn sync(&mut self) -> io::Result<()> {
+        Err(Self::error())
+    }
+
+    fn get(&self, _key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Err(Self::error())
+    }
+
+    fn scan(&self, _from: &[u8], _to: &[u8], _visit: Visit<'_>) -> io::Result<()> {
+        Err(Self::error())
+    }
 }

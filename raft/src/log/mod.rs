@@ -7,9 +7,13 @@
 
 pub(crate) mod directory;
 pub(crate) mod engine;
+pub(crate) mod examine;
 pub(crate) mod open;
 mod pace;
 pub(crate) mod record;
+pub(crate) mod renewal;
+#[cfg(test)]
+mod renewal_tests;
 pub(crate) mod shared;
 pub(crate) mod sled_engine;
 pub(crate) mod storage;

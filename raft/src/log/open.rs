@@ -19,6 +19,7 @@ use crate::raft_types::{Entry, LogId};
 pub(crate) struct Opened {
     pub(crate) engine: Box<dyn LogEngine>,
     pub(crate) witness: Witness,
+    pub(crate) identity: DiskIdentity,
     pub(crate) state: DiskState,
     /// Index of the first entry whose records are in the engine.
     pub(crate) first: u64,
@@ -35,6 +36,7 @@ pub(crate) async fn open(
 ) -> Result<Opened, StartError> {
     let checker = Checker { directory };
     let io = |action| move |source| StartError::Io { path: directory.into(), action, source };
+    super::renewal::finish(directory).map_err(io("finish the renewal of"))?;
     let (witness, synced) = checker.prepare()?;
     let engine = open_engine(directory).map_err(|error| checker.engine_error(error))?;
     // sled syncs neither its settings nor the names of its files.
@@ -45,7 +47,7 @@ pub(crate) async fn open(
         let value = engine.get(IDENTITY_KEY).map_err(|error| checker.engine_error(error))?;
         let value = value.ok_or_else(|| checker.damaged("the identity", "it is missing"))?;
         checker.check_identity(&value, identity)?;
-        checker.load(engine, witness, synced)?
+        checker.load(engine, witness, synced, identity)?
     };
     opened.tail.sequence = opened.state.sequence;
     opened.tail.vote = opened.state.vote.map(Into::into);
@@ -156,11 +158,9 @@ impl Checker<'_> {
         identity: &DiskIdentity,
     ) -> Result<Opened, StartError> {
         let mut batch = Batch::default();
-        let identity = codec::encode(Kind::Identity, identity);
-        batch.put(IDENTITY_KEY.to_vec(), record::seal(IDENTITY_KEY, &identity));
+        record::put_identity(&mut batch, identity);
         let state = DiskState { sequence: 1, ..DiskState::default() };
-        let encoded = codec::encode(Kind::State, &state);
-        batch.put(STATE_KEY.to_vec(), record::seal(STATE_KEY, &encoded));
+        record::put_state(&mut batch, &state);
         engine.apply(batch).map_err(self.io(self.db(), "write"))?;
         engine.sync().await.map_err(self.io(self.db(), "sync"))?;
         let synced = Synced { sequence: state.sequence, vote: None };
@@ -169,6 +169,7 @@ impl Checker<'_> {
         Ok(Opened {
             engine,
             witness,
+            identity: identity.clone(),
             state,
             first: 0,
             parts: VecDeque::new(),
@@ -225,6 +226,7 @@ impl Checker<'_> {
         engine: Box<dyn LogEngine>,
         witness: Witness,
         synced: Synced,
+        identity: &DiskIdentity,
     ) -> Result<Opened, StartError> {
         let state = self.load_state(&*engine)?;
         self.check_witness(&state, synced)?;
@@ -246,7 +248,9 @@ impl Checker<'_> {
         tail.purged = state.purged.map(Into::into);
         tail.last = state.last.map(Into::into);
         tail.synced(u64::MAX, 0);
-        Ok(Opened { engine, witness, state, first: scan.first, parts: scan.parts, tail })
+        let identity = identity.clone();
+        let (first, parts) = (scan.first, scan.parts);
+        Ok(Opened { engine, witness, identity, state, first, parts, tail })
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_mutants::{self as mutants, Mutant};
 
 use super::engine::Batch;
+use crate::codec::{self, DiskIdentity, DiskState, Kind};
 use crate::limits::RECORD_BYTES_MAX;
 
 /// Version of the envelope.
@@ -91,6 +92,18 @@ pub(crate) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], RecordEr
         return Err(RecordError::Checksum { found, expected });
     }
     Ok(body)
+}
+
+/// Adds the record that says whose log it is.
+pub(crate) fn put_identity(batch: &mut Batch, identity: &DiskIdentity) {
+    let encoded = codec::encode(Kind::Identity, identity);
+    batch.put(IDENTITY_KEY.to_vec(), seal(IDENTITY_KEY, &encoded));
+}
+
+/// Adds the record of vote, commit and end of the log.
+pub(crate) fn put_state(batch: &mut Batch, state: &DiskState) {
+    let encoded = codec::encode(Kind::State, state);
+    batch.put(STATE_KEY.to_vec(), seal(STATE_KEY, &encoded));
 }
 
 /// Adds the records of one encoded entry; gives how many there are.

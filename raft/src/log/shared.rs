@@ -136,6 +136,10 @@ impl Tail {
         out
     }
 
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
     pub(crate) fn record_sync(&mut self, took: Duration) {
         if self.syncs.len() == SYNC_SAMPLES {
             self.syncs.pop_front();

@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use quorate_points::{self as points, Point};
 
-use super::engine::{Batch, LogEngine, Visit};
+use super::engine::{Batch, LogEngine, Opener, Visit};
+use super::examine::Examiner;
 use crate::limits::{
     ENGINE_CACHE_BYTES, ENGINE_LOCK_PAUSE, ENGINE_LOCK_TRIES, ENGINE_SEGMENT_BYTES,
 };
@@ -31,8 +32,8 @@ use crate::limits::{
 const COLLECT_EVERY_MS: u64 = 500;
 
 /// How the names of sled's snapshots begin, and those end that are being written.
-const SNAPSHOT_PREFIX: &str = "snap.";
-const UNFINISHED_SUFFIX: &str = ".generating";
+pub(crate) const SNAPSHOT_PREFIX: &str = "snap.";
+pub(crate) const UNFINISHED_SUFFIX: &str = ".generating";
 
 /// Snapshots that were no good are kept under such a name, for who wants to look at them.
 const ASIDE_PREFIX: &str = "damaged-";
@@ -41,6 +42,9 @@ pub(crate) struct SledEngine {
     // Before `db`, so that the descriptor outlives no store.
     file: File,
     db: sled::Db,
+    directory: PathBuf,
+    /// Of the file with its settings, which it writes only once.
+    settings: Vec<u8>,
 }
 
 fn other(error: sled::Error) -> io::Error {
@@ -84,7 +88,8 @@ impl SledEngine {
             }
         };
         let file = File::open(directory.join("db"))?;
-        Ok(Self { file, db })
+        let settings = fs::read(directory.join("conf"))?;
+        Ok(Self { file, db, directory: directory.to_owned(), settings })
     }
 }
 
@@ -147,7 +152,7 @@ fn set_aside(directory: &Path) -> io::Result<bool> {
 }
 
 /// Whether a snapshot of sled's has all that it is to have: content, length of eight bytes, checksum of four.
-fn is_whole(bytes: &[u8]) -> bool {
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
     let Some((bytes, checksum)) = bytes.split_last_chunk::<4>() else { return false };
     let Some((content, _)) = bytes.split_last_chunk::<8>() else { return false };
     !content.is_empty() && crc32fast::hash(content) == u32::from_le_bytes(*checksum)
@@ -195,6 +200,14 @@ impl LogEngine for SledEngine {
             }
             Ok(())
         })
+    }
+
+    fn examiner(&self) -> Option<Examiner> {
+        Some(Examiner::new(&self.directory, self.settings.clone()))
+    }
+
+    fn opener(&self) -> Option<Opener> {
+        Some(|directory| Ok(Box::new(Self::open(directory)?)))
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::Lock;
 use super::engine::LogEngine;
+use super::examine::Examiner;
 use super::open;
 use super::shared::Shared;
 use super::writer::{Command, Writer};
@@ -155,6 +156,20 @@ impl LogStore {
             tokio::time::sleep(LOG_CHECK_PAUSE).await;
         }
         Ok(None)
+    }
+
+    /// What reads the files of the store again; `None` when it has none.
+    pub(crate) async fn examiner(&self) -> io::Result<Option<Examiner>> {
+        let (done, examiner) = oneshot::channel();
+        self.send(Command::Examiner { done }).await?;
+        examiner.await.map_err(|_| self.failed())
+    }
+
+    /// Puts another store with the same log in the place of this one, whose files are damaged.
+    pub(crate) async fn renew(&self) -> io::Result<()> {
+        let (done, renewed) = oneshot::channel();
+        self.send(Command::Renew { done }).await?;
+        renewed.await.map_err(|_| self.failed())?
     }
 
     /// All entries of a range, in steps.

@@ -35,7 +35,7 @@ fn sled(path: &Path) -> io::Result<Box<dyn LogEngine>> {
     SledEngine::open(path).map(|engine| Box::new(engine) as Box<dyn LogEngine>)
 }
 
-type Opened = (LogStore, LogThread, watch::Receiver<Option<Fatal>>);
+pub(super) type Opened = (LogStore, LogThread, watch::Receiver<Option<Fatal>>);
 
 async fn open_with(
     dir: &Path,
@@ -53,11 +53,11 @@ async fn open_with(
     Ok((log, thread, failed))
 }
 
-async fn open(dir: &Path) -> Result<Opened, StartError> {
+pub(super) async fn open(dir: &Path) -> Result<Opened, StartError> {
     open_with(dir, sled).await
 }
 
-async fn close(log: LogStore, thread: LogThread) {
+pub(super) async fn close(log: LogStore, thread: LogThread) {
     drop(log);
     let (done, ended) = tokio::sync::oneshot::channel();
     let stop = async move {
@@ -68,16 +68,16 @@ async fn close(log: LogStore, thread: LogThread) {
     ended.await.unwrap();
 }
 
-fn entry(index: u64, bytes: usize) -> Entry {
+pub(super) fn entry(index: u64, bytes: usize) -> Entry {
     let payload = EntryPayload::Normal(AppData(Bytes::from(vec![index.to_le_bytes()[0]; bytes])));
     Entry { log_id: log_id(1, NodeId(1), index), payload }
 }
 
-fn vote(term: u64) -> Vote {
+pub(super) fn vote(term: u64) -> Vote {
     Vote { leader_id: LeaderId { term, node_id: NodeId(1) }, committed: true }
 }
 
-async fn append(log: &mut LogStore, entries: impl IntoIterator<Item = Entry> + Send) {
+pub(super) async fn append(log: &mut LogStore, entries: impl IntoIterator<Item = Entry> + Send) {
     let entries: Vec<Entry> = entries.into_iter().collect();
     log.blocking_append(entries).await.unwrap();
 }

@@ -15,14 +15,18 @@ use quorate_points::{self as points, Point};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::engine::{Batch, LogEngine};
-use super::open::Opened;
-use super::record::{self, Assembler, STATE_KEY};
+use super::engine::{Batch, Closed, LogEngine, Opener};
+use super::examine::Examiner;
+use super::open::{Opened, sync_files};
+use super::record::{self, Assembler};
+use super::renewal;
 use super::shared::Shared;
 use super::witness::{Synced, Witness};
-use crate::codec::{self, DiskState, Kind};
+use crate::codec::{self, DiskIdentity, DiskState};
 use crate::error::Fatal;
-use crate::limits::{GROUP_COMMIT_BYTES_MAX, GROUP_COMMIT_COMMANDS_MAX, PURGE_STEP_RECORDS};
+use crate::limits::{
+    GROUP_COMMIT_BYTES_MAX, GROUP_COMMIT_COMMANDS_MAX, LOG_READ_BYTES_MAX, PURGE_STEP_RECORDS,
+};
 use crate::raft_types::{Entry, LogId, TypeConfig, Vote, entry_bytes};
 use crate::space::Space;
 
@@ -58,6 +62,14 @@ pub(crate) enum Command {
         to: u64,
         done: oneshot::Sender<io::Result<Option<(u64, String)>>>,
     },
+    /// Gives what reads the files of the store again.
+    Examiner {
+        done: oneshot::Sender<Option<Examiner>>,
+    },
+    /// Puts another store, with the same log, in the place of one whose files are damaged.
+    Renew {
+        done: oneshot::Sender<io::Result<()>>,
+    },
     /// Writes and syncs whatever is pending and ends the thread.
     Stop,
 }
@@ -70,6 +82,7 @@ enum Waiter {
 pub(crate) struct Writer {
     engine: Box<dyn LogEngine>,
     witness: Witness,
+    identity: DiskIdentity,
     state: DiskState,
     first: u64,
     parts: VecDeque<u16>,
@@ -100,6 +113,7 @@ impl Writer {
         let writer = Self {
             engine: opened.engine,
             witness: opened.witness,
+            identity: opened.identity,
             state: opened.state,
             first: opened.first,
             parts: opened.parts,
@@ -189,6 +203,24 @@ impl Writer {
                 drop(done.send(self.check(from, to)));
                 Ok(Flow::Continue)
             }
+            Flow::Then(Command::Renew { done }) => {
+                self.commit(true).await?;
+                // Before the old one is given up, nothing is lost but the attempt.
+                let opener = self.engine.opener().ok_or(io::ErrorKind::Unsupported);
+                let made = match opener {
+                    Ok(opener) => self.make_anew(opener).await.map(|parts| (opener, parts)),
+                    Err(kind) => Err(kind.into()),
+                };
+                let result = match made {
+                    Ok((opener, parts)) => {
+                        self.replace_store(opener, parts).await?;
+                        Ok(())
+                    }
+                    Err(error) => renewal::abandon(&self.directory).and(Err(error)),
+                };
+                drop(done.send(result));
+                Ok(Flow::Continue)
+            }
             Flow::Stop => Ok(Flow::Stop),
             Flow::Continue | Flow::Then(_) => {
                 self.commit(false).await?;
@@ -218,7 +250,10 @@ impl Writer {
                 self.dirty = true;
                 self.waiters.push(Waiter::Vote(vote, done));
             }
-            read @ (Command::Read { .. } | Command::Check { .. }) => return Flow::Then(read),
+            Command::Examiner { done } => drop(done.send(self.engine.examiner())),
+            other @ (Command::Read { .. } | Command::Check { .. } | Command::Renew { .. }) => {
+                return Flow::Then(other);
+            }
             Command::Stop => return Flow::Stop,
         }
         Flow::Continue
@@ -311,9 +346,8 @@ impl Writer {
         }
         self.collect_garbage();
         self.state.sequence += 1;
-        let state = codec::encode(Kind::State, &self.state);
         let mut batch = std::mem::take(&mut self.batch);
-        batch.put(STATE_KEY.to_vec(), record::seal(STATE_KEY, &state));
+        record::put_state(&mut batch, &self.state);
         self.bytes = 0;
         self.dirty = false;
         let marks = std::mem::take(&mut self.urgent);
@@ -411,6 +445,68 @@ impl Writer {
             (None, Err(error)) => Err(error),
             (damaged, _) => Ok(damaged),
         }
+    }
+
+    /// Writes all that counts into another store, beside this one. Gives how many records each entry has there.
+    async fn make_anew(&mut self, open: Opener) -> io::Result<VecDeque<u16>> {
+        self.space.check_write()?;
+        let made = renewal::begin(&self.directory)?;
+        let mut engine = open(&made)?;
+        let mut parts = VecDeque::new();
+        let (mut from, end) = (self.first + self.garbage(), self.first + self.parts.len() as u64);
+        while from < end {
+            let entries = self.known(from, end)?;
+            let Some(last) = entries.last() else {
+                return Err(io::Error::other(format!("log entry {from} cannot be read")));
+            };
+            from = last.log_id.index + 1;
+            let mut batch = Batch::default();
+            for entry in &entries {
+                let encoded = codec::encode_entry(entry);
+                parts.push_back(record::put_entry(&mut batch, entry.log_id.index, &encoded));
+            }
+            engine.apply(batch)?;
+        }
+        self.state.sequence += 1;
+        let mut batch = Batch::default();
+        record::put_identity(&mut batch, &self.identity);
+        record::put_state(&mut batch, &self.state);
+        engine.apply(batch)?;
+        engine.sync().await?;
+        drop(engine);
+        renewal::closed(&made)?;
+        Ok(parts)
+    }
+
+    /// From memory where they are there, else from the store; some of those from `from` to `end`.
+    fn known(&self, from: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let memory_first = {
+            let tail = self.shared.lock();
+            // What is in memory may be newer than what this thread was told to write.
+            if tail.truncations() != self.truncations {
+                end
+            } else if from >= tail.memory_first() {
+                return Ok(tail.read(from, end, LOG_READ_BYTES_MAX));
+            } else {
+                tail.memory_first()
+            }
+        };
+        self.read(from, end.min(memory_first), LOG_READ_BYTES_MAX)
+    }
+
+    /// The one that was made is the log from here on. An error leaves nothing that could go on: the next start finishes
+    /// it, or has the old one.
+    async fn replace_store(&mut self, open: Opener, parts: VecDeque<u16>) -> io::Result<()> {
+        renewal::complete(&self.directory)?;
+        self.engine = Box::new(Closed);
+        renewal::closed(&self.directory)?;
+        renewal::finish(&self.directory)?;
+        self.engine = open(&self.directory)?;
+        sync_files(&self.directory)?;
+        self.first += self.garbage();
+        self.parts = parts;
+        self.dirty = true;
+        self.commit(true).await
     }
 
     fn fail(self, error: &io::Error) {

@@ -46,7 +46,8 @@ impl RaftNode {
     }
 
     /// Reads all snapshots of this master, and its log, again. Damaged snapshots are set aside, and another one is
-    /// made, from its state; a damaged log is made shorter, up to a new snapshot.
+    /// made, from its state; a damaged log is made shorter, up to a new snapshot, and written anew when its files are
+    /// not what was written.
     ///
     /// # Errors
     /// When something cannot be read at all: that says nothing about what is there.
@@ -109,11 +110,32 @@ impl Inner {
             damaged.push(Corruption { path, record, problem });
             upto = Some(index);
         }
-        let unmended = match upto {
+        let rotten = self.examine_log().await?;
+        let rots = rotten.is_some();
+        if let Some(rotten) = rotten {
+            damaged.push(rotten);
+            // Whatever cannot be read there any more is not needed after a snapshot.
+            upto = upto.or(Some(0));
+        }
+        let mut unmended = match upto {
             Some(upto) => self.renew(upto).await.err(),
             None => None,
         };
+        if rots && unmended.is_none() {
+            unmended = self.log_store.renew().await.err();
+        }
         Ok(Scrubbed { damaged, unmended })
+    }
+
+    /// Whether the files of the log are what was written: its store reads them at the next start only.
+    async fn examine_log(&self) -> io::Result<Option<Corruption>> {
+        let Some(examiner) = self.log_store.examiner().await? else { return Ok(None) };
+        let found = in_background(&*self.host, "raft-examine", move || examiner.examine()).await?;
+        let path = self.directory.join("raft");
+        Ok(found.map(|(name, problem)| {
+            let record = "what it holds".to_owned();
+            Corruption { path: path.join(name), record, problem }
+        }))
     }
 
     /// Makes a snapshot of `upto` or later, and purges the log up to it, but to nothing that Raft has not applied: it

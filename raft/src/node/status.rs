@@ -50,7 +50,7 @@ pub struct MemberStatus {
     pub voter: bool,
     /// On the leader: the last entry known to be on its disk.
     pub matched: Option<LogIndex>,
-    /// On the leader: how many entries it lacks.
+    /// On the leader: how many entries it lacks; not known before it has answered.
     pub lag: Option<u64>,
     /// On the leader: time since it last answered.
     pub last_contact: Option<Duration>,
@@ -150,7 +150,8 @@ impl Inner {
                 member: member.clone(),
                 voter: voters.contains(id),
                 matched: matched.map(LogIndex),
-                lag: leads.then(|| end.saturating_sub(matched.map_or(0, |index| index + 1))),
+                // Who was not heard since this master leads may have all of it.
+                lag: matched.filter(|_| leads).map(|index| end.saturating_sub(index + 1)),
                 last_contact: if own { None } else { contact.map(|at| at.elapsed()) },
             }
         };

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
+use super::status::MemberStatus;
 use super::{Inner, RaftNode};
 use crate::error::TransferError;
 use crate::limits::{LEADER_READY_MAX, TRANSFER_LAG_MAX, TRANSFER_WAIT_MAX};
@@ -21,7 +22,7 @@ impl RaftNode {
     /// the new leader.
     ///
     /// # Errors
-    /// `NotLeader`, `NoTarget`, `NotCaughtUp`: nothing was done. `NotTaken`: somebody else may
+    /// `NotLeader`, `NoTarget`, `Silent`, `NotCaughtUp`: nothing was done. `NotTaken`: somebody else may
     /// lead now, or still this master.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         self.transfer_within(to, TRANSFER_WAIT_MAX).await
@@ -77,7 +78,9 @@ impl Inner {
         let until = Instant::now() + LEADER_READY_MAX;
         loop {
             match self.transfer_target(to) {
-                Err(TransferError::NotCaughtUp { .. }) if Instant::now() < until => {
+                Err(TransferError::NotCaughtUp { .. } | TransferError::Silent { .. })
+                    if Instant::now() < until =>
+                {
                     tokio::time::sleep(POLL).await;
                 }
                 target => return target,
@@ -92,19 +95,22 @@ impl Inner {
             return Err(TransferError::NotLeader { leader });
         }
         let members = self.members_of(&metrics);
+        // Who is dead looks level for as long as nobody writes.
+        let silent = |member: &MemberStatus| {
+            member.last_contact.is_none_or(|ago| ago > self.timing.election_max)
+        };
+        let lag = |member: &MemberStatus| member.lag.unwrap_or(u64::MAX);
         let best = members
             .iter()
             .filter(|member| member.voter && member.id != self.id)
             .filter(|member| to.is_none_or(|to| to == member.id))
-            .min_by_key(|member| {
-                // Who is dead looks level for as long as nobody writes.
-                let silent = member.last_contact.is_none_or(|ago| ago > self.timing.election_max);
-                (silent, member.lag, member.last_contact)
-            })
+            .min_by_key(|member| (silent(member), lag(member), member.last_contact))
             .ok_or(TransferError::NoTarget)?;
-        let lag = best.lag.unwrap_or(u64::MAX);
-        if lag > TRANSFER_LAG_MAX || best.matched.is_none() {
-            return Err(TransferError::NotCaughtUp { node: best.id, lag });
+        if silent(best) || best.matched.is_none() {
+            return Err(TransferError::Silent { node: best.id });
+        }
+        if lag(best) > TRANSFER_LAG_MAX {
+            return Err(TransferError::NotCaughtUp { node: best.id, lag: lag(best) });
         }
         Ok(best.id)
     }

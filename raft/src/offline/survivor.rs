@@ -12,6 +12,7 @@ use crate::limits::APPLY_BATCH_MAX;
 use crate::log::engine::LogEngine;
 use crate::log::open;
 use crate::log::record::{self, Assembler};
+use crate::log::renewal;
 use crate::log::sled_engine::SledEngine;
 use crate::machine::{LogEntry, StateMachine};
 use crate::mark::Mark;
@@ -270,7 +271,10 @@ fn copy_log(from: &Path, to: &Path) -> io::Result<()> {
     for item in fs::read_dir(from)? {
         let item = item?;
         let name = item.file_name();
-        if item.file_type()?.is_file() && name != "lock" && name != "ballast" {
+        if item.file_type()?.is_dir() && name == renewal::COMPLETE {
+            // What counts, when it ended before this was in its place.
+            copy_log(&item.path(), &to.join(name))?;
+        } else if item.file_type()?.is_file() && name != "lock" && name != "ballast" {
             fs::copy(item.path(), to.join(name))?;
         }
     }

@@ -115,6 +115,9 @@ async fn write(directory: &Path, count: u64, mut say: impl FnMut(String) + Send 
     for (slot, generation) in &had {
         say(format!("had {slot} {generation}\n"));
     }
+    // What a crash leaves is nothing that a scrubber takes for damage.
+    let scrubbed = node.scrub_files().await.unwrap();
+    assert!(scrubbed.damaged.is_empty(), "{scrubbed:?}");
     say("ready\n".to_owned());
     let had: BTreeMap<String, u64> = had.into_iter().collect();
     let done = Arc::new(AtomicU64::new(0));
