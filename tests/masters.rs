@@ -140,6 +140,27 @@ async fn a_master_is_replaced_while_clients_write() {
     drop(moved);
 }
 
+/// Nobody would lead until an election.
+fn nobody_who_hangs_is_asked_to_lead(cluster: &Cluster) {
+    let leader = cluster.leader();
+    let hung = if leader == 2 { 1 } else { 2 };
+    let (name, pid) = (format!("m{hung}"), cluster.masters[hung].process.pid().to_string());
+    let signal = |signal: &str| {
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    let wanted = format!("master {name:?} does not answer");
+    until("the hung one is missed", PATIENCE, || {
+        let output = cluster.tried_at(leader, &["masters", "transfer-leader", &name, "--dry-run"]);
+        String::from_utf8(output.stderr).unwrap().contains(&wanted)
+    });
+    let said = cluster.refused_at(leader, &["masters", "transfer-leader", &name]);
+    assert!(said.contains(&wanted), "{said}");
+    signal("-CONT");
+    assert_eq!(cluster.leader_as_seen_by(leader), leader);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_needed_stays_and_the_dead_may_go() {
     let mut cluster = Cluster::start(3);
@@ -164,25 +185,7 @@ async fn who_is_needed_stays_and_the_dead_may_go() {
     let denied = "User \"jane\" cannot post path \"/quorate/v1/masters/remove\"";
     assert!(!output.status.success() && said.contains(denied), "{said}");
 
-    // Nobody is asked to lead who hangs: nobody would lead until an election.
-    let leader = cluster.leader();
-    let hung = if leader == 2 { 1 } else { 2 };
-    let (name, pid) = (format!("m{hung}"), cluster.masters[hung].process.pid().to_string());
-    let signal = |signal: &str| {
-        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
-    };
-    signal("-STOP");
-    let wanted = format!("master {name:?} does not answer");
-    until("the hung one is missed", PATIENCE, || {
-        let output = cluster.tried_at(leader, &["masters", "transfer-leader", &name, "--dry-run"]);
-        String::from_utf8(output.stderr).unwrap().contains(&wanted)
-    });
-    let said = cluster.refused_at(leader, &["masters", "transfer-leader", &name]);
-    assert!(said.contains(&wanted), "{said}");
-    signal("-CONT");
-    assert_eq!(cluster.leader_as_seen_by(leader), leader);
-
+    nobody_who_hangs_is_asked_to_lead(&cluster);
     cluster.masters[2].process.kill_9();
     let mut refusal = String::new();
     until("the dead one is missed", PATIENCE, || {
