@@ -16,7 +16,7 @@ use common::{PATIENCE, kube::client, until};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams, WatchEvent, WatchParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SECRET: &str = "very-secret-value";
 
@@ -39,7 +39,7 @@ fn refused(words: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn json(text: &str) -> Value {
+fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -62,7 +62,7 @@ fn revision(metadata: &ObjectMeta) -> u64 {
 }
 
 fn masters(cluster: &Cluster, number: usize) -> Vec<String> {
-    let list = json(&cluster.quorate_at(number, &["masters", "list", "-o", "json"]));
+    let list = parsed(&cluster.quorate_at(number, &["masters", "list", "-o", "json"]));
     let all = list["masters"].as_array().unwrap().iter();
     all.map(|master| master["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -103,7 +103,7 @@ async fn a_cluster_is_restored_in_its_place_and_nobody_mistakes_it_for_the_old_o
     // On a follower, too, it has all that was acknowledged before.
     let follower = cluster.others(cluster.leader())[0];
     let saved =
-        json(&cluster.quorate_at(follower, &["backup", "save", &path(&file), "-o", "json"]));
+        parsed(&cluster.quorate_at(follower, &["backup", "save", &path(&file), "-o", "json"]));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(saved["revision"].as_u64().unwrap() >= revision(&before.metadata), "{saved}");
     assert_eq!((&saved["keys"], &saved["format"]), (&"none".into(), &1.into()));
@@ -159,7 +159,7 @@ async fn a_cluster_is_restored_in_its_place_and_nobody_mistakes_it_for_the_old_o
     let old = json_of_old(&data);
     assert_ne!(
         old["clusterId"],
-        json(&fs::read_to_string(data.join("cluster.json")).unwrap())["clusterId"]
+        parsed(&fs::read_to_string(data.join("cluster.json")).unwrap())["clusterId"]
     );
 }
 
@@ -193,7 +193,7 @@ fn json_of_old(data: &Path) -> Value {
         .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&name))
         .collect();
     assert_eq!(old.len(), 1, "{old:?}");
-    json(&fs::read_to_string(old[0].join("cluster.json")).unwrap())
+    parsed(&fs::read_to_string(old[0].join("cluster.json")).unwrap())
 }
 
 fn who_may_not_cannot(cluster: &Cluster) {
@@ -209,12 +209,23 @@ fn who_may_not_cannot(cluster: &Cluster) {
 fn the_file_is_checked(file: &Path) {
     let good = quorate(&["backup", "verify", &path(file)]);
     assert!(good.contains(": good, "), "{good}");
-    let shown = json(&quorate(&["backup", "inspect", &path(file), "-o", "json"]));
+    let good = parsed(&quorate(&["backup", "verify", &path(file), "-o", "json"]));
+    assert_eq!(
+        (&good["items"][0]["good"], &good["items"][0]["file"]),
+        (&json!(true), &path(file).into())
+    );
+    let shown = parsed(&quorate(&["backup", "inspect", &path(file), "-o", "json"]));
     assert!(shown["resources"]["configmaps"].as_u64().unwrap() >= 1, "{shown}");
     let directory = path(file.parent().unwrap());
-    let list = json(&quorate(&["backup", "list", "--backup-dir", &directory, "-o", "json"]));
+    let list = parsed(&quorate(&["backup", "list", "--backup-dir", &directory, "-o", "json"]));
     assert_eq!(list["items"][0]["file"], path(file));
     let mut bytes = fs::read(file).unwrap();
+    let cut = file.parent().unwrap().join("cut");
+    fs::create_dir(&cut).unwrap();
+    fs::write(cut.join("one.backup"), &bytes[..bytes.len() - 60]).unwrap();
+    let list = parsed(&quorate(&["backup", "list", "--backup-dir", &path(&cut), "-o", "json"]));
+    let problem = list["items"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("it is cut off"), "{list}");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     let bad = file.with_extension("bad");
@@ -306,7 +317,7 @@ async fn a_restore_that_is_killed_leaves_the_old_directory_or_the_new_one() {
     cluster.masters[0].process.kill_9();
     let data = cluster.masters[0].data.clone();
     let id = |data: &Path| {
-        json(&fs::read_to_string(data.join("cluster.json")).unwrap())["clusterId"].clone()
+        parsed(&fs::read_to_string(data.join("cluster.json")).unwrap())["clusterId"].clone()
     };
     let words = ["backup", "restore", &file, "--data", &path(&data), "--yes"];
     let (mut before, mut wait, mut left, mut replaced) = (id(&data), Duration::ZERO, 0, 0);
@@ -329,7 +340,7 @@ async fn a_restore_that_is_killed_leaves_the_old_directory_or_the_new_one() {
         // Whichever it is, it is whole.
         let shown =
             quorate(&["masters", "recover", "--show", "--data", &path(&data), "-o", "json"]);
-        assert!(json(&shown)["objects"].as_u64().unwrap() > 40, "{shown}");
+        assert!(parsed(&shown)["objects"].as_u64().unwrap() > 40, "{shown}");
     }
     assert!(left > 3, "only {left} were killed before their end: nothing was tested");
     quorate(&words);
@@ -361,7 +372,7 @@ async fn a_master_makes_backups_by_itself_and_keeps_the_newest() {
     fs::write(backups.join("scheduled-m0-20250104T000000Z.backup.part"), "half").unwrap();
     fs::write(backups.join("notes.txt"), "mine").unwrap();
     let list =
-        || json(&quorate(&["backup", "list", "--backup-dir", &path(&backups), "-o", "json"]));
+        || parsed(&quorate(&["backup", "list", "--backup-dir", &path(&backups), "-o", "json"]));
     assert_eq!(list()["items"].as_array().unwrap().len(), 3);
     cluster.masters[0].process.kill_9();
     // One was missed, so it is made now.

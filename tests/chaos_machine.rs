@@ -107,12 +107,14 @@ schedule:
         &report,
         &[
             (0, "bytes of its raft/db are missing"),
-            (0, "is damaged"),
             (1, "and without it this master must not vote again"),
             (2, "at during-log-write"),
             (3, "does not run"),
         ],
     );
+    // It may have been killed while it wrote, and all of what is missing be of that write: then nothing was lost.
+    let shown = report["faults"][0]["shown"].as_str().unwrap();
+    assert!(shown.contains("is damaged") || shown.contains("goes on with that"), "{report:#}");
     let why = report["skipped"][0]["why"].as_str().unwrap();
     assert!(why.contains("there is no snapshot yet"), "{why}");
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::error::Error;
 use crate::header::Header;
 use crate::limits::COPY_BYTES;
-use crate::read::{Backup, read_header};
+use crate::read::{Backup, read_end, read_header};
 
 /// How all their names end.
 pub const EXTENSION: &str = "backup";
@@ -110,7 +110,7 @@ pub struct Listed {
     pub header: Result<Header, Error>,
 }
 
-/// The backups of a directory, oldest first. Only what they say of themselves is read.
+/// The backups of a directory, oldest first. Only what they say of themselves is read, and whether they are cut off.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -127,7 +127,11 @@ pub fn list(directory: &Path) -> io::Result<Vec<Listed>> {
         all.push(Listed {
             name: item.file_name().to_string_lossy().into_owned(),
             bytes: bytes.map_or(0, |meta| meta.len()),
-            header: file.map_err(Error::from).and_then(|mut file| read_header(&mut file)),
+            header: file.map_err(Error::from).and_then(|mut file| {
+                let header = read_header(&mut file)?;
+                read_end(&mut file)?;
+                Ok(header)
+            }),
         });
     }
     sort(&mut all);

@@ -32,6 +32,19 @@ pub fn read_header(input: &mut impl Read) -> Result<Header, Error> {
     understand(&header_bytes(input)?.1)
 }
 
+/// Whether a file ends as a whole backup does: one that is cut off does not. Nothing else is checked.
+///
+/// # Errors
+/// [`Error::Damaged`] when it does not.
+pub fn read_end(input: &mut (impl Read + Seek)) -> Result<(), Error> {
+    let cut_off = || damaged("it is cut off");
+    let from_end = i64::try_from(TRAILER).unwrap_or_default();
+    input.seek(SeekFrom::End(-from_end)).map_err(|_| cut_off())?;
+    let mut end = [0; END.len()];
+    input.read_exact(&mut end)?;
+    if end == *END { Ok(()) } else { Err(cut_off()) }
+}
+
 /// The first bytes, and those of the header.
 fn header_bytes(input: &mut impl Read) -> Result<([u8; 12], Vec<u8>), Error> {
     let mut head = [0; 12];

@@ -169,7 +169,10 @@ pub const ENDED_MAX: Duration = Duration::from_secs(3);
 /// Bytes of one master's journal of unsynced names that are read. More is damage.
 pub const NAMES_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes that are missing of a file whose end is cut off, at most.
+/// Bytes that are missing of a file whose end is cut off, at least, if it has as many: fewer may all be of a write that
+/// nobody was told of.
+pub const CUT_BYTES_MIN: usize = 16 << 10;
+/// The same, at most.
 pub const CUT_BYTES_MAX: usize = 64 << 10;
 
 /// Until a process is gone that the kernel has ended for want of memory. Beyond it, it counts as living.

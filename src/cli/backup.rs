@@ -68,6 +68,9 @@ pub enum BackupCommand {
         /// Which
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Output format
+        #[arg(short, long, value_enum)]
+        output: Option<Output>,
     },
     /// Make the data directory of a new cluster's first master from a backup; what is there is moved aside
     Restore(RestoreArgs),
@@ -115,7 +118,7 @@ pub fn run(command: BackupCommand) -> anyhow::Result<()> {
             let fetched = super::block_on(Fetched::new(&file))?;
             inspect((&file, fetched.path()), output)
         }
-        BackupCommand::Verify { files } => verify(&files),
+        BackupCommand::Verify { files, output } => verify(&files, output),
         BackupCommand::Restore(mut args) => {
             let fetched = super::block_on(Fetched::new(&args.file))?;
             fetched.path().clone_into(&mut args.file);
@@ -256,22 +259,35 @@ fn inspect((named, path): (&Path, &Path), output: Option<Output>) -> anyhow::Res
     Ok(())
 }
 
-fn verify(paths: &[PathBuf]) -> anyhow::Result<()> {
-    let mut bad = 0;
+fn verify(paths: &[PathBuf], output: Option<Output>) -> anyhow::Result<()> {
+    let (mut bad, mut items) = (0, Vec::new());
     for path in paths {
-        let checked = super::block_on(Fetched::new(path)).and_then(|fetched| whole(fetched.path()));
+        let file = path.display().to_string();
+        let checked = super::block_on(Fetched::new(path))
+            .and_then(|fetched| Ok(described(fetched.path(), &whole(fetched.path())?.0)));
         match checked {
-            Ok((backup, _)) => {
-                let header = backup.header();
-                let (objects, revision) = (header.objects, header.revision);
-                let path = path.display();
-                progress::say(&format!("{path}: good, {objects} objects at revision {revision}"));
+            Ok(mut shown) => {
+                if output.is_none() {
+                    let (objects, revision) = (&shown["objects"], &shown["revision"]);
+                    progress::say(&format!(
+                        "{file}: good, {objects} objects at revision {revision}"
+                    ));
+                }
+                shown["file"] = file.into();
+                shown["good"] = true.into();
+                items.push(shown);
             }
             Err(error) => {
                 bad += 1;
-                progress::complain(&error);
+                items.push(json!({"file": file, "good": false, "problem": format!("{error:#}")}));
+                if output.is_none() {
+                    progress::complain(&error);
+                }
             }
         }
+    }
+    if let Some(output) = output {
+        output.show(&json!({ "items": items }))?;
     }
     match bad {
         0 => Ok(()),

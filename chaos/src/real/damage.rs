@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use crate::limits::CUT_BYTES_MAX;
+use crate::limits::{CUT_BYTES_MAX, CUT_BYTES_MIN};
 use crate::scenario::fault::machine::{Damage, Harm, HarmedFile};
 
 /// Room for a full disk; masters make it anew.
@@ -102,7 +102,7 @@ fn harm(root: &Path, damage: Damage) -> anyhow::Result<String> {
     anyhow::ensure!(written > 0, "{} is empty", path.display());
     let file = File::options().write(true).open(&path)?;
     if damage.how == Harm::Cut {
-        let cut = random.random_range(1..=written.min(CUT_BYTES_MAX));
+        let cut = random.random_range(written.min(CUT_BYTES_MIN)..=written.min(CUT_BYTES_MAX));
         file.set_len((written - cut) as u64)?;
         return Ok(format!("the last {cut} bytes of its {} are missing", name.display()));
     }
