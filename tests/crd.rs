@@ -293,6 +293,10 @@ fn deleted(kubectl: &Kubectl) {
     assert!(complaint.contains(words), "{complaint}");
     let terminating = "{.status.conditions[?(@.type==\"Terminating\")].status}";
     assert_eq!(kubectl.field(&format!("crd/{NAME}"), terminating), "True");
+    let reason = "{.status.conditions[?(@.type==\"Terminating\")].reason}";
+    until("the definition says that it goes", PATIENCE, || {
+        kubectl.field(&format!("crd/{NAME}"), reason) == "InstanceDeletionInProgress"
+    });
     let patch = r#"{"metadata":{"finalizers":null}}"#;
     kubectl.run(&["patch", "ct", "one-1", "--type=merge", "-p", patch]);
     kubectl.run(&["wait", "--for=delete", &format!("crd/{NAME}"), "--timeout=60s"]);

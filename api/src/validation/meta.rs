@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Errors, IMMUTABLE, invalid_each, names, not_negative, qualified};
 use crate::field::{Error, Path};
-use crate::tree;
+use crate::{kinds, tree};
 
 /// The most bytes that all annotations of an object may have.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -57,15 +57,21 @@ pub(crate) fn object(
         Scope::Cluster => {}
     }
     not_negative(metadata, "generation", path, errors);
-    contents(metadata, path, errors);
+    contents(object, path, errors);
 }
 
 /// Labels, annotations, owners and finalizers.
-fn contents(metadata: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn contents(object: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let metadata = tree::get(object, "metadata");
     labels(tree::get(metadata, "labels"), &path.child("labels"), errors);
     annotations(tree::get(metadata, "annotations"), &path.child("annotations"), errors);
     owners(metadata, &path.child("ownerReferences"), errors);
     finalizers(metadata, &path.child("finalizers"), errors);
+    if has_known_finalizers(object) {
+        for (i, finalizer) in tree::texts(metadata, "finalizers").enumerate() {
+            finalizer_form(finalizer, &path.child("finalizers").index(i), errors);
+        }
+    }
     managed_fields(metadata, &path.child("managedFields"), errors);
 }
 
@@ -134,9 +140,20 @@ fn finalizers(metadata: &Value, path: &Path<'_>, errors: &mut Errors) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Error::invalid(path, Value::from(all.to_vec()), detail));
     }
-    for (i, finalizer) in tree::texts(metadata, "finalizers").enumerate() {
-        finalizer_form(finalizer, &path.index(i), errors);
-    }
+}
+
+/// Whether finalizers without a domain must be known: of kinds that are built in, but for those of which upstream checks
+/// metadata as that of any kind (`apimachinery/pkg/api/validation`).
+fn has_known_finalizers(object: &Value) -> bool {
+    let version = tree::text(object, "apiVersion");
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let is_generic =
+        ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"]
+            .contains(&group);
+    // An object that does not say what it is is none of a definition, which always do.
+    let is_built_in =
+        version.is_empty() || kinds::find(group, tree::text(object, "kind")).is_some();
+    !is_generic && is_built_in
 }
 
 /// A finalizer without a domain must be one of Kubernetes' own.
@@ -205,5 +222,5 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(Error::invalid(&path.child(name), value.clone(), IMMUTABLE));
         }
     }
-    contents(after, path, errors);
+    contents(new, path, errors);
 }
