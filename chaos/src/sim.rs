@@ -24,6 +24,7 @@ mod panics;
 mod pipe;
 pub mod plan;
 mod points;
+mod survivor;
 mod trace;
 mod users;
 mod world;

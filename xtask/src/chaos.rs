@@ -30,6 +30,7 @@ const FOCUS: &[(Mutant, &str)] = &[
     (Mutant::OldCopyAccepted, "roll-back,kill"),
     (Mutant::RestoreLowersRevision, "restore,kill"),
     (Mutant::RestoreKeepsPast, "restore,kill"),
+    (Mutant::RecoverSnapshotOnly, "recover,kill"),
     (Mutant::ChecksumIgnored, "bit-flip,kill,power-loss"),
 ];
 

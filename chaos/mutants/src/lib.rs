@@ -71,6 +71,8 @@ pub enum Mutant {
     RestoreLowersRevision,
     /// A cluster that is made of a backup lets watches go on that know another future.
     RestoreKeepsPast,
+    /// A cluster that is made of what a survivor has takes its snapshot, and not the log after it.
+    RecoverSnapshotOnly,
     /// A new leader's scheduler takes pods that are bound for pods that are not.
     BindTwice,
     /// A new leader's controllers look only at what changes from then on.
@@ -112,6 +114,7 @@ impl Mutant {
         (Self::OldCopyAccepted, "old-copy-accepted"),
         (Self::RestoreLowersRevision, "restore-lowers-revision"),
         (Self::RestoreKeepsPast, "restore-keeps-past"),
+        (Self::RecoverSnapshotOnly, "recover-snapshot-only"),
         (Self::BindTwice, "bind-twice"),
         (Self::LeaderForgets, "leader-forgets"),
     ];
@@ -219,6 +222,9 @@ impl Mutant {
             }
             Self::RestoreLowersRevision => {
                 "A cluster that is made of a backup goes on from the revision that the backup has"
+            }
+            Self::RecoverSnapshotOnly => {
+                "A cluster that is made of what a survivor has takes its snapshot, and not the log after it"
             }
             _ => "A cluster that is made of a backup lets watches go on that know another future",
         }

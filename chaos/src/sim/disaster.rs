@@ -47,6 +47,28 @@ pub(super) struct Era {
     highest: u64,
 }
 
+/// With what a cluster begins after a disaster.
+#[derive(Debug)]
+pub(super) struct Anew {
+    /// The master that begins it.
+    pub(super) founder: usize,
+    /// The state.
+    pub(super) machine: Machine,
+    /// The entry that the state is of.
+    pub(super) index: u64,
+    /// The highest term that is known of.
+    pub(super) term: u64,
+    /// Where that is from, for the trace.
+    pub(super) what: String,
+}
+
+/// Does something outside of the world: time passes for nobody meanwhile.
+pub(super) fn at_once<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build()?;
+    Ok(runtime.block_on(work))
+}
+
 impl Backup {
     /// What it is, for the trace.
     pub(super) fn told(&self) -> String {
@@ -90,8 +112,17 @@ impl World {
     /// All is lost, and goes on from the newest backup; whether there was one.
     pub(super) fn disaster(&mut self) -> anyhow::Result<bool> {
         let Some(backup) = self.era.backup.clone() else { return Ok(false) };
-        self.end_of_era()?;
         let founder = self.random.random_range(0..self.nodes.len());
+        let machine = Machine::read_snapshot(&mut backup.bytes.as_slice())?;
+        let what = backup.told();
+        self.begins_anew(Anew { founder, machine, index: backup.index, term: backup.term, what })?;
+        Ok(true)
+    }
+
+    /// One master begins a cluster with a state that is of an entry and a term, and the others join it.
+    pub(super) fn begins_anew(&mut self, anew: Anew) -> anyhow::Result<()> {
+        let Anew { founder, machine: old, index, term, what } = anew;
+        self.end_of_era()?;
         for master in 0..self.nodes.len() {
             let node = &mut self.nodes[master];
             (node.hurt, node.lost, node.leaving, node.demoted) = (false, false, None, None);
@@ -104,15 +135,14 @@ impl World {
                 self.later(away, Event::Joins { joiner: master });
             }
         }
-        let old = Machine::read_snapshot(&mut backup.bytes.as_slice())?;
         let at = u64::try_from(self.now.as_millis())?;
         let at = EPOCH_MILLISECONDS.saturating_add(at);
-        let index = Leap::beyond(backup.index, at);
+        let index = Leap::beyond(index, at);
         let from = old.view().revision().0;
         let revisions = Leap::beyond(from, at) - from;
         let leap = Leap { index: quorate_state_machine::LogIndex(index), revisions };
         let machine = old.leapt(leap, [client::resource()])?;
-        self.common.cluster = format!("restored-{}", self.era.began);
+        self.common.cluster = format!("anew-{}", self.era.began);
         self.begins_with(&machine)?;
 
         let node = &self.nodes[founder];
@@ -122,7 +152,7 @@ impl World {
             cluster_id: &self.common.cluster,
             member: node.member.clone(),
             index: LogIndex(index),
-            term: Term(backup.term + 1),
+            term: Term(term + 1),
             state_bytes: machine.view().weight(),
         };
         let disk = node.disk.clone();
@@ -130,17 +160,13 @@ impl World {
         let seeding = seed_on(&plan, Box::new(move |out| state.write_snapshot(out)), |path| {
             disk.open_in(path)
         });
-        // Time passes for nobody meanwhile.
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build()?;
-        let id = runtime.block_on(seeding).context("a directory for the restored cluster")?;
-        self.note(format_args!("m{} begins anew as {id}, of {}", founder + 1, backup.told()));
+        let id = at_once(seeding)?.context("a directory for the new cluster")?;
+        self.note(format_args!("m{} begins anew as {id}, of {what}", founder + 1));
         if !self.numbers.insert(id) {
             self.broken.push(("membership", format!("{id} was given before the disaster")));
         }
         self.nodes[founder].admit(id, &self.common)?;
-        self.start(founder)?;
-        Ok(true)
+        self.start(founder)
     }
 
     /// What was promised until now is judged; nobody hears any more of what was under way.
@@ -174,7 +200,7 @@ impl World {
         let Revision(revision) = machine.view().revision();
         if revision <= self.era.highest {
             let text = format!(
-                "the restored cluster begins with revision {revision}, and {} was seen before it",
+                "the new cluster begins with revision {revision}, and {} was seen before it",
                 self.era.highest
             );
             self.broken.push(("revisions", text));

@@ -99,7 +99,12 @@ impl Disk {
     /// What a process finds on it now.
     pub(super) fn copy(&self) -> Self {
         let copy = Self::new(0);
-        copy.state().durable.clone_from(&self.state().visible);
+        let records = self.state().visible.clone();
+        {
+            let mut state = copy.state();
+            state.visible.clone_from(&records);
+            state.durable = records;
+        }
         copy
     }
 

@@ -18,7 +18,7 @@ const LOSING_MASTERS_MIN: usize = 5;
 /// Of a thousand bits that flip, those in snapshots.
 const SNAPSHOT_FLIPS: u32 = 400;
 
-fn remove(directory: &Path) -> std::io::Result<()> {
+pub(super) fn remove(directory: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -99,7 +99,8 @@ impl World {
             | Kind::Leave
             | Kind::Demote
             | Kind::RollBack
-            | Kind::Restore => {
+            | Kind::Restore
+            | Kind::Recover => {
                 happens = self.begin_if_it_can(number, &step)?;
             }
             Kind::ClockJump => self.set_clocks(&step),
@@ -138,6 +139,7 @@ impl World {
             }
             Kind::RollBack => self.copies(step)?,
             Kind::Restore => self.disaster()?,
+            Kind::Recover => self.loses_quorum()?,
             Kind::CrashPoint => {
                 // It counts when a master comes by.
                 self.lay_traps(&step.masters, step.much);
@@ -298,7 +300,7 @@ impl World {
         match step.fault {
             Kind::Kill | Kind::KillAll | Kind::PowerLoss | Kind::PowerLossAll => {}
             Kind::BitFlip | Kind::Wipe | Kind::Join | Kind::CrashPoint => {}
-            Kind::Replace | Kind::Leave | Kind::Demote | Kind::Restore => {}
+            Kind::Replace | Kind::Leave | Kind::Demote | Kind::Restore | Kind::Recover => {}
             Kind::RollBack => self.puts_back(&step)?,
             Kind::LossAfterVote | Kind::LossAfterAppend => {
                 self.traps.retain(|(master, _)| !step.masters.contains(master));

@@ -295,6 +295,11 @@ impl Node {
         self.has_lived = false;
     }
 
+    /// The cluster in which it has its number.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// Whether it has a number.
     pub(super) fn is_member(&self) -> bool {
         self.tls.is_some()

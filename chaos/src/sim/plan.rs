@@ -79,6 +79,8 @@ pub enum Kind {
     Demote,
     /// The disks of all masters are lost, and the newest backup goes on as a new cluster.
     Restore,
+    /// The disks of a majority of the masters are lost, and what the best survivor has goes on as a new cluster.
+    Recover,
     /// Somebody sets the wall clocks of machines, forwards or back; they stay so.
     ClockJump,
     /// Agents end; what they run goes on, and is there when they start again.

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use quorate_mutants::{self as mutants, Mutant};
+
 use crate::codec::{self, DiskIdentity, DiskState};
 use crate::error::{Corruption, StartError};
 use crate::limits::APPLY_BATCH_MAX;
@@ -69,6 +71,21 @@ impl Survivor {
         node_id: NodeId,
         scratch: &Path,
     ) -> Result<Self, StartError> {
+        let engine = |path: &Path| Ok(Box::new(SledEngine::open(path)?) as Box<dyn LogEngine>);
+        let opening = Self::open_on(data_dir, (cluster_id, node_id), scratch, engine);
+        futures::executor::block_on(opening)
+    }
+
+    /// The same, with the log on another engine, which opens the copy.
+    ///
+    /// # Errors
+    /// As [`Survivor::open`].
+    pub async fn open_on(
+        data_dir: &Path,
+        (cluster_id, node_id): (&str, NodeId),
+        scratch: &Path,
+        open_engine: impl FnOnce(&Path) -> io::Result<Box<dyn LogEngine>>,
+    ) -> Result<Self, StartError> {
         let raft = data_dir.join("raft");
         let identity = DiskIdentity { cluster_id: cluster_id.to_owned(), node_id: node_id.0 };
         let io = |path: &Path, action| {
@@ -78,10 +95,9 @@ impl Survivor {
         let refused = Mark::refuse_any(&raft).err().map(|error| error.to_string());
         let written = last_written(&raft).map_err(io(&raft, "read"))?;
         copy_log(&raft, scratch).map_err(io(scratch, "copy the log to"))?;
-        let opening = open::open(scratch, &identity, |path| Ok(Box::new(SledEngine::open(path)?)));
+        let opened = open::open(scratch, &identity, open_engine).await;
         // Who reads of damage wants to know where it is, not where it was copied to.
-        let opened = futures::executor::block_on(opening)
-            .map_err(|error| named_after(error, scratch, &raft))?;
+        let opened = opened.map_err(|error| named_after(error, scratch, &raft))?;
         let purged = opened.state.purged.map(|id| id.index);
         let snapshot = newest_snapshot(&data_dir.join("snapshots"), cluster_id, purged)?;
         let mut survivor = Self {
@@ -115,6 +131,9 @@ impl Survivor {
             })?;
             let index = LogIndex(snapshot.last_index().unwrap_or_default());
             machine.restore(&mut state).map_err(|source| StartError::Restore { index, source })?;
+        }
+        if mutants::is(Mutant::RecoverSnapshotOnly) {
+            return Ok(());
         }
         let mut batch = Vec::new();
         self.entries(&mut |entry| {
