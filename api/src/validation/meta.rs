@@ -142,8 +142,8 @@ fn finalizers(metadata: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Whether finalizers without a domain must be known: of kinds that are built in, but for those of which upstream checks
-/// metadata as that of any kind (`apimachinery/pkg/api/validation`).
+/// Whether finalizers without a domain must be known: of kinds that are built in, but for those of which upstream
+/// checks metadata as that of any kind (`apimachinery/pkg/api/validation`).
 fn has_known_finalizers(object: &Value) -> bool {
     let version = tree::text(object, "apiVersion");
     let group = version.split_once('/').map_or("", |(group, _)| group);
