@@ -12,7 +12,9 @@ use quorate_state_machine::{GroupResource, Op, View};
 use quorate_store::{Admit, Refused, Store, Write};
 use serde_json::Value;
 
-use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
+use crate::admission::{
+    self, Admitted, Asked, Context, Draft, Operation, Options, Ownership, Webhooks,
+};
 use crate::authz::{Attributes, Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
@@ -27,6 +29,7 @@ pub struct ControllerAdmit {
     facts: ClusterFacts,
     clock: Arc<dyn Clock>,
     authorizer: Authorizer,
+    webhooks: Arc<Webhooks>,
 }
 
 impl std::fmt::Debug for ControllerAdmit {
@@ -38,8 +41,13 @@ impl std::fmt::Debug for ControllerAdmit {
 impl ControllerAdmit {
     /// An admission for writes that start in this process.
     #[must_use]
-    pub fn new(store: Store, facts: ClusterFacts, clock: Arc<dyn Clock>) -> Self {
-        Self { facts, clock, authorizer: Authorizer::new(store) }
+    pub(crate) fn new(
+        store: Store,
+        facts: ClusterFacts,
+        clock: Arc<dyn Clock>,
+        webhooks: Arc<Webhooks>,
+    ) -> Self {
+        Self { facts, clock, authorizer: Authorizer::new(store), webhooks }
     }
 
     /// What is the same on all masters.
@@ -68,18 +76,19 @@ impl ControllerAdmit {
         self.authorizer.decide(&identity, &wanted).allowed
     }
 
-    fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
+    async fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
         let ctx = Context {
             view,
             facts: &self.facts,
             authorizer: &self.authorizer,
+            webhooks: &self.webhooks,
             now: self.clock.now(),
         };
         let by = Permitted::component(Identity::component(user));
         match write {
-            Write::Create { resource, object } => create(&ctx, &by, &resource, &object),
+            Write::Create { resource, object } => create(&ctx, &by, &resource, &object).await,
             Write::Update { stored, object, subresource } => {
-                update(&ctx, &by, &stored, &object, subresource)
+                update(&ctx, &by, &stored, &object, subresource).await
             }
             Write::Delete { stored, grace_period_seconds, propagation } => {
                 let options = DeleteOptions {
@@ -87,7 +96,7 @@ impl ControllerAdmit {
                     propagation: Some(propagation.to_owned()),
                     ..DeleteOptions::default()
                 };
-                delete(&ctx, &by, &stored, &options)
+                delete(&ctx, &by, &stored, &options).await
             }
         }
     }
@@ -97,7 +106,7 @@ fn owner(view: &View, resource: &GroupResource) -> Answer<&'static ResourceDef> 
     custom::owner_of(view, resource).ok_or_else(|| Box::new(Status::resource_not_found()))
 }
 
-fn create(
+async fn create(
     ctx: &Context<'_>,
     by: &Permitted,
     resource: &GroupResource,
@@ -118,8 +127,9 @@ fn create(
         old: Value::Null,
         warnings,
         ownership: Ownership::Keep,
+        asked: Asked::default(),
     };
-    admission::create(ctx, by, draft)
+    admission::create(ctx, by, draft).await
 }
 
 fn draft_of(
@@ -138,10 +148,11 @@ fn draft_of(
         old,
         warnings: Vec::new(),
         ownership: Ownership::Keep,
+        asked: Asked::default(),
     }
 }
 
-fn update(
+async fn update(
     ctx: &Context<'_>,
     by: &Permitted,
     stored: &StoredRef,
@@ -159,10 +170,10 @@ fn update(
     let old = model::tree(def, stored)?;
     let mut draft = draft_of(def, stored, Operation::Update, (object, old));
     draft.sub = subresource;
-    admission::update(ctx, by, draft, stored)
+    admission::update(ctx, by, draft, stored).await
 }
 
-fn delete(
+async fn delete(
     ctx: &Context<'_>,
     by: &Permitted,
     stored: &StoredRef,
@@ -173,10 +184,11 @@ fn delete(
         return Ok(admission::remove_unserved(stored));
     };
     let old = model::tree(def, stored)?;
-    let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
+    let mut draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
+    draft.asked.options = Options::Delete(options.clone());
     match plan_delete(def, &old, options, ctx.now) {
-        DeletePlan::Remove => admission::delete(ctx, by, draft, stored),
-        DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked),
+        DeletePlan::Remove => admission::delete(ctx, by, draft, stored).await,
+        DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked).await,
     }
 }
 
@@ -188,7 +200,7 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        let admitted = self.decide(view, user, write).await.map_err(|status| refused(&status))?;
         Ok(admitted.into_command().map(crate::stamp::Command::into_op))
     }
 
@@ -198,7 +210,7 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Vec<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        let admitted = self.decide(view, user, write).await.map_err(|status| refused(&status))?;
         let command = admitted.into_command();
         Ok(command.map(crate::stamp::Command::into_ops).unwrap_or_default())
     }

@@ -87,6 +87,7 @@ pub(crate) fn status_as(status: &Status, pretty: bool) -> Response<Body> {
     let laid_out = pretty.then(|| serde_json::to_vec_pretty(status).ok()).flatten();
     let body = laid_out.unwrap_or_else(|| status.to_json());
     let mut response = json(code, body);
+    warn(response.headers_mut(), &status.aside.warnings);
     if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
