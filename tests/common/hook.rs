@@ -84,7 +84,9 @@ async fn serve(
     noted: Arc<Mutex<Vec<Call>>>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().trim_start_matches('/').to_owned();
+    let path = request.uri().path().trim_start_matches('/');
+    let escapes = [("%20", " "), ("%22", "\""), ("%7B", "{"), ("%7D", "}")];
+    let path = escapes.iter().fold(path.to_owned(), |path, (from, to)| path.replace(from, to));
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
     let asked = review["request"].clone();

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quorate_api::codec::{MediaType, decode_any};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -50,7 +51,7 @@ impl Target {
         let bundle = STANDARD.decode(text(&config["caBundle"])).unwrap_or_default();
         let service = &config["service"];
         if service.is_null() {
-            return Self { url: text(&config["url"]).to_owned(), service: None, bundle };
+            return Self { url: escaped(text(&config["url"])), service: None, bundle };
         }
         let (namespace, name) = (text(&service["namespace"]), text(&service["name"]));
         let port = service["port"].as_u64().and_then(|port| port.try_into().ok()).unwrap_or(443);
@@ -154,11 +155,25 @@ impl Client {
             let why = unexpected(code, &head.headers, &bytes);
             return Err(CallError { code, ..CallError::unreached(why) });
         }
-        serde_json::from_slice(&bytes).map_err(|why| {
+        decode_any(MediaType::Json, &bytes).map_err(|why| {
             let why = format!("couldn't get version/kind; json parse error: {why}");
             CallError::unreached(why)
         })
     }
+}
+
+/// What an address may not have as it is, escaped as Go does it.
+fn escaped(url: &str) -> String {
+    let mut out = String::with_capacity(url.len());
+    for byte in url.bytes() {
+        match byte {
+            b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~' => {
+                out.push(char::from(byte));
+            }
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
 }
 
 /// Webhooks are told how long they have.
@@ -275,6 +290,8 @@ mod tests {
         assert_eq!(with_timeout(&target.url, seconds), "https://s.n.svc:8443/a/b?timeout=7s");
         let url = Target::of(&json!({"url": "https://h:1"})).url;
         assert_eq!(with_timeout(&url, seconds), "https://h:1/?timeout=7s");
+        let odd = Target::of(&json!({"url": "https://h/a b/{ü}%20"})).url;
+        assert_eq!(odd, "https://h/a%20b/%7B%C3%BC%7D%20");
     }
 
     #[test]

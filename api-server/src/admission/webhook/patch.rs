@@ -1,5 +1,6 @@
 //! What a mutating webhook makes of an object.
 
+use quorate_api::codec::{MediaType, decode_any};
 use quorate_api::managed;
 use quorate_api::status::Status;
 use serde_json::Value;
@@ -28,8 +29,7 @@ pub(super) fn apply(
     let undecodable = |why: String| {
         Failure::call(format!("received undecodable patch in webhook response: {why}"), 503)
     };
-    let patch: Value =
-        serde_json::from_slice(&verdict.patch).map_err(|why| undecodable(why.to_string()))?;
+    let patch = decode_any(MediaType::Json, &verdict.patch).map_err(undecodable)?;
     let Some(operations) = patch.as_array() else {
         return Err(undecodable("a JSON patch is a list of operations".to_owned()));
     };

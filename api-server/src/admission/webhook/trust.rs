@@ -124,6 +124,10 @@ pub(super) fn told(error: &Error) -> String {
         CertificateError::UnknownIssuer => {
             "x509: certificate signed by unknown authority".to_owned()
         }
+        // An authority that is not believed: Go looks at nothing else then.
+        CertificateError::Other(why) if format!("{why:?}").contains("CaUsedAsEndEntity") => {
+            "x509: certificate signed by unknown authority".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "x509: certificate has expired or is not yet valid".to_owned()
         }
