@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
+use common::dev::Dev;
 use common::hook::Hook;
 use common::{PATIENCE, free_port, kube, step};
 use http::{Method, Request};
@@ -115,7 +116,8 @@ fn pod(name: &str) -> Value {
 
 /// The test's world.
 struct World {
-    cluster: Cluster,
+    /// Lives as long as this.
+    _cluster: Cluster,
     clients: Vec<Client>,
     hook: Hook,
 }
@@ -132,7 +134,7 @@ impl World {
         let addresses = [Some("127.0.0.1".parse().unwrap()), address];
         let addresses: Vec<_> = addresses.into_iter().flatten().collect();
         let hook = Hook::start(&names, &addresses).await;
-        let world = Self { cluster, clients, hook };
+        let world = Self { _cluster: cluster, clients, hook };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "hooked", "labels": {"hooks": "yes"}}});
         world.one().make("/api/v1/namespaces", &namespace).await;
@@ -183,6 +185,7 @@ async fn what_webhooks_say_holds_on_every_master() {
 async fn everything_that_webhooks_may_be_asked_about() {
     let world = World::start(1).await;
     failures(&world).await;
+    misfits(&world).await;
     selectors(&world).await;
     dry_runs_and_warnings(&world).await;
     subresources(&world).await;
@@ -296,17 +299,21 @@ async fn asked_again(world: &World) {
     world.forget(MUTATING, "b").await;
 }
 
+fn deployment(name: &str, replicas: u32) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {
+                "schedulerName": "nobody", "containers": [{"name": "c", "image": "x:1"}]}}}})
+}
+
 /// What controllers make goes through webhooks, too: pods get their side cars.
 async fn controllers(world: &World) {
     step("what controllers make");
     let webhook =
         world.hook.webhook("pods.example.com", "label/mark", rule(&["CREATE"], "", "v1", "pods"));
     world.configure(MUTATING, "pods", vec![webhook]).await;
-    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
-                "schedulerName": "nobody", "containers": [{"name": "c", "image": "x:1"}]}}}});
-    world.clients[1].make("/apis/apps/v1/namespaces/hooked/deployments", &deployment).await;
+    let deployments = "/apis/apps/v1/namespaces/hooked/deployments";
+    world.clients[1].make(deployments, &deployment("web", 3)).await;
     let path = format!("{PODS}?labelSelector=mark%3D1");
     let three = |found: &Value| found["items"].as_array().is_some_and(|pods| pods.len() == 3);
     world.one().until("three pods are marked", &path, three).await;
@@ -314,13 +321,30 @@ async fn controllers(world: &World) {
     let user = &calls[0].1["userInfo"]["username"];
     assert_eq!(user, "system:serviceaccount:kube-system:replicaset-controller");
     world.forget(MUTATING, "pods").await;
-    assert!(world.cluster.masters.len() == 3);
+    step("a webhook that hangs holds up nobody else");
+    let slow = world.hook.webhook("slow.example.com", "slow", rule(&["CREATE"], "", "v1", "pods"));
+    world.configure(MUTATING, "slow", vec![slow]).await;
+    for number in 0..5 {
+        world.one().make(deployments, &deployment(&format!("held{number}"), 30)).await;
+    }
+    let began = Instant::now();
+    while world.hook.calls().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "nobody asks");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let began = Instant::now();
+    world.one().make("/apis/apps/v1/namespaces/default/deployments", &deployment("quick", 3)).await;
+    let path = "/api/v1/namespaces/default/pods?labelSelector=app%3Dquick";
+    world.one().until("others get their pods", path, three).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.forget(MUTATING, "slow").await;
 }
 
-async fn failures(world: &World) {
-    step("failures");
-    let name = "f.example.com";
-    let hook = &world.hook;
+const FAILING: &str = "f.example.com";
+
+/// Webhooks that fail, each with the words of the refusal.
+async fn failing(hook: &Hook) -> Vec<(Value, String)> {
+    let name = FAILING;
     let dead = {
         let mut webhook = hook.webhook(name, "allow", maps());
         webhook["clientConfig"]["url"] = json!(format!("https://127.0.0.1:{}/x", free_port()));
@@ -337,7 +361,7 @@ async fn failures(world: &World) {
     let url = dead["clientConfig"]["url"].as_str().unwrap().to_owned();
     let at = url.trim_start_matches("https://").trim_end_matches("/x").to_owned();
     let own = format!("https://127.0.0.1:{}", hook.port);
-    let cases = [
+    vec![
         (
             dead,
             call(&format!(
@@ -365,10 +389,16 @@ async fn failures(world: &World) {
         (
             hook.webhook(name, "nonsense", maps()),
             format!(
-                "{failed}received undecodable patch in webhook response: expected ident at line 1 column 2"
+                "{failed}received undecodable patch in webhook response: invalid character 'o' in literal null (expecting 'u')"
             ),
         ),
-    ];
+    ]
+}
+
+async fn failures(world: &World) {
+    step("failures");
+    let hook = &world.hook;
+    let cases = failing(hook).await;
     for (number, (mut webhook, words)) in cases.into_iter().enumerate() {
         for policy in ["Fail", "Ignore"] {
             webhook["failurePolicy"] = json!(policy);
@@ -386,7 +416,11 @@ async fn failures(world: &World) {
             world.forget(MUTATING, "f").await;
         }
     }
+}
+
+async fn misfits(world: &World) {
     step("a patch that does not fit is refused whatever the policy is");
+    let (hook, name) = (&world.hook, FAILING);
     let mut webhook = hook.webhook(name, "misfit", maps());
     webhook["failurePolicy"] = json!("Ignore");
     world.configure(MUTATING, "f", vec![webhook]).await;
@@ -489,11 +523,7 @@ async fn subresources(world: &World) {
     step("subresources");
     let client = world.one();
     let deployments = "/apis/apps/v1/namespaces/hooked/deployments";
-    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "sub"},
-        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "sub"}},
-            "template": {"metadata": {"labels": {"app": "sub"}}, "spec": {
-                "schedulerName": "nobody", "containers": [{"name": "c", "image": "x:1"}]}}}});
-    client.make(deployments, &deployment).await;
+    client.make(deployments, &deployment("sub", 0)).await;
     client.make(PODS, &pod("sub")).await;
     let scale = world.hook.webhook(
         "scale.example.com",
@@ -739,6 +769,48 @@ async fn services(world: &World) {
         assert_eq!((answer.code, answer.message()), (403, words));
     }
     world.forget(VALIDATING, "j").await;
+}
+
+/// A webhook that runs in a pod, where only its node gets to it: its relay listens on the pod's loopback.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_in_a_pod_is_reached_through_its_node() {
+    let Some(address) = machine_address() else { return };
+    let Some(dev) = Dev::start() else { return };
+    let hook = Hook::start(&["judge.default.svc"], &[]).await;
+    let relay = format!("nc -lk -s 127.0.0.1 -p 8443 -e nc {address} {}", hook.port);
+    let kubectl = &dev.kubectl;
+    let run = [
+        "run",
+        "judge",
+        "--image=busybox:test",
+        "--port=8443",
+        "--labels=app=judge",
+        "--",
+        "sh",
+        "-c",
+        &relay,
+    ];
+    kubectl.run(&run);
+    kubectl.run(&["wait", "--for=condition=Ready", "pod/judge", "--timeout=60s"]);
+    kubectl.run(&["expose", "pod", "judge", "--port=443", "--target-port=8443"]);
+    let slices = ["endpointslices", "-l", "kubernetes.io/service-name=judge"];
+    kubectl.until("it has an endpoint", PATIENCE, &slices, |found| {
+        found["items"][0]["endpoints"][0]["conditions"]["ready"] == true
+    });
+    let mut webhook = hook.webhook("judge.example.com", "deny", maps());
+    let service = json!({"namespace": "default", "name": "judge", "path": "/deny"});
+    webhook["clientConfig"] = json!({"service": service, "caBundle": hook.bundle});
+    let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "judge"}, "webhooks": [webhook]});
+    kubectl.run_with(&["create", "-f", "-"], &configuration.to_string());
+    for number in 0..3 {
+        let complaint = kubectl.fails(&["create", "configmap", &format!("m{number}")]);
+        let words = "admission webhook \"judge.example.com\" denied the request: because of";
+        assert!(complaint.contains(words), "{complaint}");
+    }
+    assert_eq!(hook.calls().len(), 3);
+    kubectl.run(&["delete", "validatingwebhookconfiguration", "judge"]);
+    kubectl.run(&["create", "configmap", "fine"]);
 }
 
 /// What would lock everybody out for good does not.

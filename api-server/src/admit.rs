@@ -76,7 +76,13 @@ impl ControllerAdmit {
         self.authorizer.decide(&identity, &wanted).allowed
     }
 
-    async fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
+    async fn decide(
+        &self,
+        view: &View,
+        user: &str,
+        write: Write,
+        asked: Asked,
+    ) -> Answer<Admitted> {
         let ctx = Context {
             view,
             facts: &self.facts,
@@ -86,9 +92,11 @@ impl ControllerAdmit {
         };
         let by = Permitted::component(Identity::component(user));
         match write {
-            Write::Create { resource, object } => create(&ctx, &by, &resource, &object).await,
+            Write::Create { resource, object } => {
+                create(&ctx, &by, &resource, &object, asked).await
+            }
             Write::Update { stored, object, subresource } => {
-                update(&ctx, &by, &stored, &object, subresource).await
+                update(&ctx, &by, (&stored, &object, subresource), asked).await
             }
             Write::Delete { stored, grace_period_seconds, propagation } => {
                 let options = DeleteOptions {
@@ -96,7 +104,7 @@ impl ControllerAdmit {
                     propagation: Some(propagation.to_owned()),
                     ..DeleteOptions::default()
                 };
-                delete(&ctx, &by, &stored, &options).await
+                delete(&ctx, &by, &stored, &options, asked).await
             }
         }
     }
@@ -111,6 +119,7 @@ async fn create(
     by: &Permitted,
     resource: &GroupResource,
     object: &Value,
+    asked: Asked,
 ) -> Answer<Admitted> {
     let def = owner(ctx.view, resource)?;
     let mut warnings = Vec::new();
@@ -127,7 +136,7 @@ async fn create(
         old: Value::Null,
         warnings,
         ownership: Ownership::Keep,
-        asked: Asked::default(),
+        asked,
     };
     admission::create(ctx, by, draft).await
 }
@@ -137,6 +146,7 @@ fn draft_of(
     stored: &StoredRef,
     operation: Operation,
     (object, old): (Value, Value),
+    asked: Asked,
 ) -> Draft {
     Draft {
         def,
@@ -148,16 +158,15 @@ fn draft_of(
         old,
         warnings: Vec::new(),
         ownership: Ownership::Keep,
-        asked: Asked::default(),
+        asked,
     }
 }
 
 async fn update(
     ctx: &Context<'_>,
     by: &Permitted,
-    stored: &StoredRef,
-    object: &Value,
-    subresource: &'static str,
+    (stored, object, subresource): (&StoredRef, &Value, &'static str),
+    asked: Asked,
 ) -> Answer<Admitted> {
     let def = owner(ctx.view, &stored.key.resource)?;
     let mut warnings = Vec::new();
@@ -168,7 +177,7 @@ async fn update(
     };
     let object = model::decode_tree(object, def.target(), validation, &mut warnings)?;
     let old = model::tree(def, stored)?;
-    let mut draft = draft_of(def, stored, Operation::Update, (object, old));
+    let mut draft = draft_of(def, stored, Operation::Update, (object, old), asked);
     draft.sub = subresource;
     admission::update(ctx, by, draft, stored).await
 }
@@ -178,14 +187,15 @@ async fn delete(
     by: &Permitted,
     stored: &StoredRef,
     options: &DeleteOptions,
+    asked: Asked,
 ) -> Answer<Admitted> {
     let Some(def) = custom::owner_of(ctx.view, &stored.key.resource) else {
         // Its definition is gone: it was made while that went. Nobody could serve it, and nobody waits for it.
         return Ok(admission::remove_unserved(stored));
     };
     let old = model::tree(def, stored)?;
-    let mut draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
-    draft.asked.options = Options::Delete(options.clone());
+    let asked = Asked { options: Options::Delete(options.clone()), ..asked };
+    let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()), asked);
     match plan_delete(def, &old, options, ctx.now) {
         DeletePlan::Remove => admission::delete(ctx, by, draft, stored).await,
         DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked).await,
@@ -200,7 +210,10 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
-        let admitted = self.decide(view, user, write).await.map_err(|status| refused(&status))?;
+        // Nobody outside is asked about the masters' own records.
+        let asked = Asked { silent: true, ..Asked::default() };
+        let admitted = self.decide(view, user, write, asked).await;
+        let admitted = admitted.map_err(|status| refused(&status))?;
         Ok(admitted.into_command().map(crate::stamp::Command::into_op))
     }
 
@@ -210,7 +223,8 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Vec<Op>, Refused> {
-        let admitted = self.decide(view, user, write).await.map_err(|status| refused(&status))?;
+        let admitted = self.decide(view, user, write, Asked::default()).await;
+        let admitted = admitted.map_err(|status| refused(&status))?;
         let command = admitted.into_command();
         Ok(command.map(crate::stamp::Command::into_ops).unwrap_or_default())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_api::resource::ResourceDef;
-use quorate_api::status::{Details, Reason, Status};
+use quorate_api::status::{Details, GroupResource, Reason, Status};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::client::CallError;
 use super::configuration::{Hook, Kind};
 use super::metrics::Rejection;
 use super::review::{self, Verdict};
+use crate::admission::Context;
 use crate::model::text;
 use crate::parameters::quoted;
 use crate::status_error::{Answer, Refusal};
@@ -67,10 +68,15 @@ impl Question<'_> {
             .map_err(|why| Failure::call(format!("received invalid webhook response: {why}"), 503))
     }
 
-    /// Whether its conditions take the request.
-    pub(super) fn is_meant(&self, hook: &Hook) -> Result<bool, Failure> {
-        let held = hook.conditions.hold(&|| self.request(""));
-        held.map_err(|why| Failure::call(why, 500))
+    /// Whether its conditions take the request. When nobody can say, it is refused, or the webhook is left out.
+    pub(super) fn is_meant(&self, ctx: &Context<'_>, hook: &Hook) -> Answer<bool> {
+        let held = hook.conditions.hold(ctx, self.case.by, &|| self.request(""));
+        held.or_else(|why| {
+            tracing::warn!(webhook = hook.name, why, "match conditions could not be evaluated");
+            let resource = GroupResource::new(self.case.def.group(), self.case.def.plural);
+            let refusal = || Box::new(Status::forbidden(resource, &self.case.name, &why));
+            if hook.ignores_failures { Ok(false) } else { Err(refusal()) }
+        })
     }
 }
 

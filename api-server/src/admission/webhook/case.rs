@@ -91,9 +91,9 @@ impl<'a> Case<'a> {
 
 /// Whether webhooks are asked at all.
 pub(super) fn concerns_webhooks(draft: &Draft) -> bool {
-    !draft.asked.silent
-        && !(draft.def.group() == "admissionregistration.k8s.io"
-            && EXEMPT.contains(&draft.def.kind()))
+    let exempt =
+        draft.def.group() == "admissionregistration.k8s.io" && EXEMPT.contains(&draft.def.kind());
+    !draft.asked.silent && !exempt
 }
 
 fn names(hook: &Hook, draft: &Draft, def: &ResourceDef) -> bool {

@@ -132,7 +132,7 @@ impl Client {
             .header(ACCEPT, "application/json, */*")
             .header(USER_AGENT, "kube-apiserver-admission")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|why| CallError::unreached(why))?;
+            .map_err(CallError::unreached)?;
         let failed = |why: String| CallError::unreached(format!("Post {}: {why}", quoted(&url)));
         let until = Instant::now() + timeout;
         let late = || failed("context deadline exceeded".to_owned());

@@ -5,6 +5,9 @@
 
 use serde_json::Value;
 
+use crate::admission::Context;
+use crate::identity::Identity;
+
 /// The compiled conditions of a webhook.
 #[derive(Debug, Default)]
 pub(super) struct MatchConditions {
@@ -18,9 +21,14 @@ impl MatchConditions {
         Self { unknown: crate::model::has_items(conditions) }
     }
 
-    /// Whether all of them hold for a request (an `AdmissionRequest` with object and old object). An error counts as
-    /// a call that failed.
-    pub(super) fn hold(&self, _request: &dyn Fn() -> Value) -> Result<bool, String> {
+    /// Whether all of them hold for a request: an `AdmissionRequest` with object and old object, made when it is asked
+    /// for, by somebody whom the context's authorizer knows. An error is the failure policy's to judge.
+    pub(super) fn hold(
+        &self,
+        _ctx: &Context<'_>,
+        _by: &Identity,
+        _request: &dyn Fn() -> Value,
+    ) -> Result<bool, String> {
         if self.unknown {
             return Err("match conditions are not evaluated by this server".to_owned());
         }

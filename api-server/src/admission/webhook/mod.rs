@@ -182,12 +182,10 @@ async fn round(
         let question = Question { case: &case, shown_as, object: &shown, old: &old };
         let began = Instant::now();
         let mut warnings = Vec::new();
-        let outcome = match question.is_meant(hook) {
-            Ok(false) => continue,
-            Ok(true) => question.ask(hook).await,
-            Err(failure) => Err(failure),
-        };
-        let outcome = outcome.and_then(|mut verdict| {
+        if !question.is_meant(ctx, hook)? {
+            continue;
+        }
+        let outcome = question.ask(hook).await.and_then(|mut verdict| {
             warnings = std::mem::take(&mut verdict.warnings);
             patch::apply(hook, &question, verdict, &warnings)
         });
@@ -234,12 +232,10 @@ async fn validate_by(
         calls.push(async move {
             let question = Question { case, shown_as, object: &object, old: &old };
             let began = Instant::now();
-            let outcome = match question.is_meant(hook) {
-                Ok(false) => return Ok(Vec::new()),
-                Ok(true) => question.ask(hook).await,
-                Err(failure) => Err(failure),
-            };
-            let outcome = outcome.and_then(|verdict| {
+            if !question.is_meant(ctx, hook)? {
+                return Ok(Vec::new());
+            }
+            let outcome = question.ask(hook).await.and_then(|verdict| {
                 if verdict.allowed {
                     return Ok(verdict.warnings);
                 }
