@@ -771,32 +771,27 @@ async fn services(world: &World) {
     world.forget(VALIDATING, "j").await;
 }
 
-/// A webhook that runs in a pod, where only its node gets to it: its relay listens on the pod's loopback.
+/// A webhook that runs in a pod. The address of its endpoint is nobody's: only through its node is it reached.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_in_a_pod_is_reached_through_its_node() {
     let Some(address) = machine_address() else { return };
     let Some(dev) = Dev::start() else { return };
     let hook = Hook::start(&["judge.default.svc"], &[]).await;
-    let relay = format!("nc -lk -s 127.0.0.1 -p 8443 -e nc {address} {}", hook.port);
+    let relay = format!("nc -ll -p 8443 -e nc {address} {}", hook.port);
     let kubectl = &dev.kubectl;
-    let run = [
-        "run",
-        "judge",
-        "--image=busybox:test",
-        "--port=8443",
-        "--labels=app=judge",
-        "--",
-        "sh",
-        "-c",
-        &relay,
-    ];
+    let run = ["run", "judge", "--image=busybox:test", "--", "sh", "-c", &relay];
     kubectl.run(&run);
     kubectl.run(&["wait", "--for=condition=Ready", "pod/judge", "--timeout=60s"]);
-    kubectl.run(&["expose", "pod", "judge", "--port=443", "--target-port=8443"]);
-    let slices = ["endpointslices", "-l", "kubernetes.io/service-name=judge"];
-    kubectl.until("it has an endpoint", PATIENCE, &slices, |found| {
-        found["items"][0]["endpoints"][0]["conditions"]["ready"] == true
-    });
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "judge"},
+        "spec": {"ports": [{"port": 443, "targetPort": 8443}]}});
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "judge-1", "labels": {"kubernetes.io/service-name": "judge"}},
+        "ports": [{"port": 8443, "protocol": "TCP"}],
+        "endpoints": [{"addresses": ["198.51.100.1"], "nodeName": Dev::NODE,
+            "targetRef": {"kind": "Pod", "namespace": "default", "name": "judge"}}]});
+    for object in [service, slice] {
+        kubectl.run_with(&["create", "-f", "-"], &object.to_string());
+    }
     let mut webhook = hook.webhook("judge.example.com", "deny", maps());
     let service = json!({"namespace": "default", "name": "judge", "path": "/deny"});
     webhook["clientConfig"] = json!({"service": service, "caBundle": hook.bundle});
