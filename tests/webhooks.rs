@@ -320,6 +320,11 @@ async fn controllers(world: &World) {
     let calls = world.hook.calls();
     let user = &calls[0].1["userInfo"]["username"];
     assert_eq!(user, "system:serviceaccount:kube-system:replicaset-controller");
+    let groups = &calls[0].1["userInfo"]["groups"];
+    assert!(
+        groups.as_array().unwrap().contains(&json!("system:serviceaccounts:kube-system")),
+        "{groups}"
+    );
     world.forget(MUTATING, "pods").await;
     step("a webhook that hangs holds up nobody else");
     let slow = world.hook.webhook("slow.example.com", "slow", rule(&["CREATE"], "", "v1", "pods"));

@@ -135,7 +135,11 @@ pub const FIELD_MANAGER_BYTES_MAX: usize = 128;
 /// Warnings in one answer; further ones are dropped.
 pub const WARNINGS_MAX: usize = 64;
 
-/// Characters of one warning, and of all (kube-apiserver's values).
+/// Characters of all warnings of one answer (kube-apiserver's value). When they have more, each is cut to
+/// [`WARNING_CHARS_MAX`], and those after this many are dropped.
+pub const WARNINGS_CHARS_MAX: usize = 4 * 1024;
+
+/// Characters of one warning when all are too much (kube-apiserver's value). The rest of it is cut.
 pub const WARNING_CHARS_MAX: usize = 256;
 
 /// Lifetime of a bound token that is asked for without one, in seconds.

@@ -278,3 +278,6 @@ fn seen(draft: &Draft) -> (&Value, &Value) {
         Operation::Create | Operation::Update | Operation::Connect => (&draft.object, &draft.old),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use quorate_api::resource::ResourceDef;
 use serde_json::{Value, json};
 
 use super::case::Case;
+use crate::identity::{self, Identity};
 use crate::model::text;
 use crate::parameters::quoted;
 
@@ -49,12 +50,13 @@ pub(super) fn request(
     };
     let resource = |def: &ResourceDef| json!({"group": def.group(), "version": def.version(), "resource": def.plural});
     let user = case.by.user();
+    let groups = groups(case.by);
     let mut info = json!({"username": user.name});
     if !user.uid.is_empty() {
         info["uid"] = json!(user.uid);
     }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
+    if !groups.is_empty() {
+        info["groups"] = json!(groups);
     }
     if !user.extra.is_empty() {
         info["extra"] = json!(user.extra);
@@ -83,6 +85,19 @@ pub(super) fn request(
         }
     }
     request
+}
+
+/// Groups as webhooks see them. A controller of this process may do anything; with upstream it has an account, and
+/// webhooks go by the groups of that.
+fn groups(by: &Identity) -> Vec<String> {
+    match identity::split_service_account(by.name()) {
+        Some((namespace, _)) if by.is_in(identity::MASTERS) => vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            identity::AUTHENTICATED.to_owned(),
+        ],
+        _ => by.user().groups.clone(),
+    }
 }
 
 /// A whole review, as bytes.
