@@ -12,7 +12,9 @@ use quorate_state_machine::{GroupResource, Op, View};
 use quorate_store::{Admit, Refused, Store, Write};
 use serde_json::Value;
 
-use crate::admission::{self, Admitted, Context, Draft, Operation, Ownership};
+use crate::admission::{
+    self, Admitted, Asked, Context, Draft, Operation, Options, Ownership, Webhooks,
+};
 use crate::authz::{Attributes, Authorizer, Permitted};
 use crate::clock::Clock;
 use crate::config::ClusterFacts;
@@ -27,6 +29,7 @@ pub struct ControllerAdmit {
     facts: ClusterFacts,
     clock: Arc<dyn Clock>,
     authorizer: Authorizer,
+    webhooks: Arc<Webhooks>,
 }
 
 impl std::fmt::Debug for ControllerAdmit {
@@ -38,8 +41,13 @@ impl std::fmt::Debug for ControllerAdmit {
 impl ControllerAdmit {
     /// An admission for writes that start in this process.
     #[must_use]
-    pub fn new(store: Store, facts: ClusterFacts, clock: Arc<dyn Clock>) -> Self {
-        Self { facts, clock, authorizer: Authorizer::new(store) }
+    pub(crate) fn new(
+        store: Store,
+        facts: ClusterFacts,
+        clock: Arc<dyn Clock>,
+        webhooks: Arc<Webhooks>,
+    ) -> Self {
+        Self { facts, clock, authorizer: Authorizer::new(store), webhooks }
     }
 
     /// What is the same on all masters.
@@ -68,18 +76,27 @@ impl ControllerAdmit {
         self.authorizer.decide(&identity, &wanted).allowed
     }
 
-    fn decide(&self, view: &View, user: &str, write: Write) -> Answer<Admitted> {
+    async fn decide(
+        &self,
+        view: &View,
+        user: &str,
+        write: Write,
+        asked: Asked,
+    ) -> Answer<Admitted> {
         let ctx = Context {
             view,
             facts: &self.facts,
             authorizer: &self.authorizer,
+            webhooks: &self.webhooks,
             now: self.clock.now(),
         };
         let by = Permitted::component(Identity::component(user));
         match write {
-            Write::Create { resource, object } => create(&ctx, &by, &resource, &object),
+            Write::Create { resource, object } => {
+                create(&ctx, &by, &resource, &object, asked).await
+            }
             Write::Update { stored, object, subresource } => {
-                update(&ctx, &by, &stored, &object, subresource)
+                update(&ctx, &by, (&stored, &object, subresource), asked).await
             }
             Write::Delete { stored, grace_period_seconds, propagation } => {
                 let options = DeleteOptions {
@@ -87,7 +104,7 @@ impl ControllerAdmit {
                     propagation: Some(propagation.to_owned()),
                     ..DeleteOptions::default()
                 };
-                delete(&ctx, &by, &stored, &options)
+                delete(&ctx, &by, &stored, &options, asked).await
             }
         }
     }
@@ -97,11 +114,12 @@ fn owner(view: &View, resource: &GroupResource) -> Answer<&'static ResourceDef> 
     custom::owner_of(view, resource).ok_or_else(|| Box::new(Status::resource_not_found()))
 }
 
-fn create(
+async fn create(
     ctx: &Context<'_>,
     by: &Permitted,
     resource: &GroupResource,
     object: &Value,
+    asked: Asked,
 ) -> Answer<Admitted> {
     let def = owner(ctx.view, resource)?;
     let mut warnings = Vec::new();
@@ -118,8 +136,9 @@ fn create(
         old: Value::Null,
         warnings,
         ownership: Ownership::Keep,
+        asked,
     };
-    admission::create(ctx, by, draft)
+    admission::create(ctx, by, draft).await
 }
 
 fn draft_of(
@@ -127,6 +146,7 @@ fn draft_of(
     stored: &StoredRef,
     operation: Operation,
     (object, old): (Value, Value),
+    asked: Asked,
 ) -> Draft {
     Draft {
         def,
@@ -138,15 +158,15 @@ fn draft_of(
         old,
         warnings: Vec::new(),
         ownership: Ownership::Keep,
+        asked,
     }
 }
 
-fn update(
+async fn update(
     ctx: &Context<'_>,
     by: &Permitted,
-    stored: &StoredRef,
-    object: &Value,
-    subresource: &'static str,
+    (stored, object, subresource): (&StoredRef, &Value, &'static str),
+    asked: Asked,
 ) -> Answer<Admitted> {
     let def = owner(ctx.view, &stored.key.resource)?;
     let mut warnings = Vec::new();
@@ -157,26 +177,28 @@ fn update(
     };
     let object = model::decode_tree(object, def.target(), validation, &mut warnings)?;
     let old = model::tree(def, stored)?;
-    let mut draft = draft_of(def, stored, Operation::Update, (object, old));
+    let mut draft = draft_of(def, stored, Operation::Update, (object, old), asked);
     draft.sub = subresource;
-    admission::update(ctx, by, draft, stored)
+    admission::update(ctx, by, draft, stored).await
 }
 
-fn delete(
+async fn delete(
     ctx: &Context<'_>,
     by: &Permitted,
     stored: &StoredRef,
     options: &DeleteOptions,
+    asked: Asked,
 ) -> Answer<Admitted> {
     let Some(def) = custom::owner_of(ctx.view, &stored.key.resource) else {
         // Its definition is gone: it was made while that went. Nobody could serve it, and nobody waits for it.
         return Ok(admission::remove_unserved(stored));
     };
     let old = model::tree(def, stored)?;
-    let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()));
+    let asked = Asked { options: Options::Delete(options.clone()), ..asked };
+    let draft = draft_of(def, stored, Operation::Delete, (old.clone(), old.clone()), asked);
     match plan_delete(def, &old, options, ctx.now) {
-        DeletePlan::Remove => admission::delete(ctx, by, draft, stored),
-        DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked),
+        DeletePlan::Remove => admission::delete(ctx, by, draft, stored).await,
+        DeletePlan::Mark(marked) => admission::mark_deleting(ctx, by, draft, stored, marked).await,
     }
 }
 
@@ -188,7 +210,10 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        // Nobody outside is asked about the masters' own records.
+        let asked = Asked { silent: true, ..Asked::default() };
+        let admitted = self.decide(view, user, write, asked).await;
+        let admitted = admitted.map_err(|status| refused(&status))?;
         Ok(admitted.into_command().map(crate::stamp::Command::into_op))
     }
 
@@ -198,7 +223,8 @@ impl Admit for ControllerAdmit {
         user: &str,
         write: Write,
     ) -> Result<Vec<Op>, Refused> {
-        let admitted = self.decide(view, user, write).map_err(|status| refused(&status))?;
+        let admitted = self.decide(view, user, write, Asked::default()).await;
+        let admitted = admitted.map_err(|status| refused(&status))?;
         let command = admitted.into_command();
         Ok(command.map(crate::stamp::Command::into_ops).unwrap_or_default())
     }

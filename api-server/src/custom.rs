@@ -49,6 +49,14 @@ pub(crate) fn lookup(
     definition(view, group, plural)?.version(version)
 }
 
+/// All versions in which a custom resource is served.
+pub(crate) fn served(view: &View, group: &str, plural: &str) -> Vec<&'static ResourceDef> {
+    definition(view, group, plural)
+        .into_iter()
+        .flat_map(|of| of.served().collect::<Vec<_>>())
+        .collect()
+}
+
 /// The resource whose own objects are kept there, built in or custom. A custom one is the version that objects are
 /// kept in, served or not.
 pub(crate) fn owner_of(view: &View, resource: &GroupResource) -> Option<&'static ResourceDef> {

@@ -135,7 +135,11 @@ pub const FIELD_MANAGER_BYTES_MAX: usize = 128;
 /// Warnings in one answer; further ones are dropped.
 pub const WARNINGS_MAX: usize = 64;
 
-/// Characters of one warning, and of all (kube-apiserver's values).
+/// Characters of all warnings of one answer (kube-apiserver's value). When they have more, each is cut to
+/// [`WARNING_CHARS_MAX`], and those after this many are dropped.
+pub const WARNINGS_CHARS_MAX: usize = 4 * 1024;
+
+/// Characters of one warning when all are too much (kube-apiserver's value). The rest of it is cut.
 pub const WARNING_CHARS_MAX: usize = 256;
 
 /// Lifetime of a bound token that is asked for without one, in seconds.
@@ -291,3 +295,25 @@ pub const EVICTION_RETRIES_MAX: usize = 20;
 /// Pods in a budget's `disruptedPods` from which on no further eviction is granted: 403 (upstream's
 /// `MaxDisruptedPodSize`).
 pub const DISRUPTED_PODS_MAX: usize = 2000;
+
+/// How long a call of a webhook may take whose configuration does not say (upstream's default). Then its failure policy
+/// decides.
+pub const WEBHOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long one address of a webhook may take to answer a connection. Then the next one is tried, or the call has failed.
+pub const WEBHOOK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Endpoints of a webhook's service that are tried for one connection. Then the call has failed.
+pub const WEBHOOK_ENDPOINTS_TRIED_MAX: usize = 3;
+
+/// Idle connections to one webhook that are kept; further ones are closed (client-go's value).
+pub const WEBHOOK_IDLE_CONNECTIONS_MAX: usize = 25;
+
+/// How long an idle connection to a webhook is kept. Then it is closed (client-go's value).
+pub const WEBHOOK_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Bytes of a webhook's answer: a patch of the largest object, in base64, and more. Beyond it the call has failed.
+pub const WEBHOOK_RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Characters of a webhook's answer that are shown when it is no review (client-go's value). The rest is cut.
+pub const WEBHOOK_ERROR_CHARS_MAX: usize = 2048;

@@ -16,6 +16,10 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
+/// Counters that upstream has without the `_total` that OpenMetrics wants of all.
+const WITHOUT_TOTAL: [&str; 2] =
+    ["apiserver_admission_webhook_rejection_count", "apiserver_admission_webhook_fail_open_count"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
     pub(crate) verb: String,
@@ -180,11 +184,20 @@ fn prometheus(openmetrics: &str) -> String {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("EOF" | "UNIT"), ..) => {}
-            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+            (Some("#"), Some(what), Some(name), Some(rest))
+                if counters.contains(name) && !WITHOUT_TOTAL.contains(&name) =>
+            {
                 out.push_str(&format!("# {what} {name}_total {rest}\n"));
             }
             _ => {
-                out.push_str(line);
+                let bare = WITHOUT_TOTAL.iter().find_map(|name| {
+                    let rest = line.strip_prefix(name)?.strip_prefix("_total")?;
+                    Some((name, rest))
+                });
+                match bare {
+                    Some((name, rest)) => out.extend([name, rest]),
+                    None => out.push_str(line),
+                }
                 out.push('\n');
             }
         }

@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use quorate_api::status::Status;
 
-use crate::limits::{GZIP_BYTES_MIN, WARNING_CHARS_MAX, WARNINGS_MAX};
+use crate::limits::{GZIP_BYTES_MIN, WARNING_CHARS_MAX, WARNINGS_CHARS_MAX, WARNINGS_MAX};
 
 /// What any layer's body error becomes.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -87,6 +87,7 @@ pub(crate) fn status_as(status: &Status, pretty: bool) -> Response<Body> {
     let laid_out = pretty.then(|| serde_json::to_vec_pretty(status).ok()).flatten();
     let body = laid_out.unwrap_or_else(|| status.to_json());
     let mut response = json(code, body);
+    warn(response.headers_mut(), &status.aside.warnings);
     if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -97,16 +98,26 @@ fn code_of(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Adds `Warning: 299 - "text"` headers, within their limits.
+/// Adds `Warning: 299 - "text"` headers, within their limits: when all are too much each is cut, and then the last ones
+/// are left out (apiserver's recorder).
 pub(crate) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
     let mut seen: Vec<&str> = Vec::new();
-    for warning in warnings.iter().take(WARNINGS_MAX) {
-        if seen.contains(&warning.as_str()) {
-            continue;
+    for warning in warnings {
+        if !warning.is_empty() && !seen.contains(&warning.as_str()) && seen.len() < WARNINGS_MAX {
+            seen.push(warning);
         }
-        seen.push(warning);
+    }
+    let chars = |text: &str| text.chars().count();
+    let too_much = seen.iter().map(|text| chars(text)).sum::<usize>() > WARNINGS_CHARS_MAX;
+    let limit = if too_much { WARNING_CHARS_MAX } else { usize::MAX };
+    let mut written = 0;
+    for warning in seen {
+        if written >= WARNINGS_CHARS_MAX {
+            return;
+        }
+        written += chars(warning).min(limit);
         let mut text = String::with_capacity(warning.len() + 10);
-        for c in warning.chars().take(WARNING_CHARS_MAX) {
+        for c in warning.chars().take(limit) {
             match c {
                 '"' | '\\' => {
                     text.push('\\');
@@ -164,4 +175,28 @@ fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
     encoder.write_all(bytes)?;
     encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_cut_only_when_all_are_too_much() {
+        let sent = |warnings: &[String]| {
+            let mut headers = HeaderMap::new();
+            warn(&mut headers, warnings);
+            let all = headers.get_all(http::header::WARNING).iter();
+            all.map(HeaderValue::len).collect::<Vec<_>>()
+        };
+        let around = "299 - \"\"".len();
+        let (long, short) = ("x".repeat(1000), "y".to_owned());
+        assert_eq!(sent(&[long.clone(), short.clone(), long.clone()]), [1000 + around, 1 + around]);
+        let many: Vec<String> = (0..40).map(|number| format!("{number:02}{long}")).collect();
+        assert_eq!(
+            sent(&many),
+            [WARNING_CHARS_MAX + around; WARNINGS_CHARS_MAX / WARNING_CHARS_MAX]
+        );
+        assert_eq!(sent(&[String::new()]), [0; 0]);
+    }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Context;
+use crate::admission::{Context, Webhooks};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::bootstrap;
@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     pub(crate) fanout: Fanout,
     pub(crate) turns: Turns,
+    pub(crate) webhooks: Arc<Webhooks>,
     /// Discovery and OpenAPI of custom kinds.
     pub(crate) published: crate::custom::Published,
     /// Addresses that may go to another machine.
@@ -70,7 +71,13 @@ pub(crate) struct Shared {
 impl Shared {
     /// What admission looks at.
     pub(crate) fn context<'a>(&'a self, view: &'a View) -> Context<'a> {
-        Context { view, facts: &self.facts, authorizer: &self.authorizer, now: self.clock.now() }
+        Context {
+            view,
+            facts: &self.facts,
+            authorizer: &self.authorizer,
+            webhooks: &self.webhooks,
+            now: self.clock.now(),
+        }
     }
 
     /// Whether what every cluster begins with (namespaces, default roles) is written.
@@ -135,10 +142,13 @@ impl ApiServer {
     /// # Errors
     /// [`StartError`] when keys, certificates or listeners cannot be used.
     pub fn start(config: ApiConfig) -> Result<Self, StartError> {
-        let ApiConfig { store, listeners, tls, keys, facts, clock, grpc, extras, streams } = config;
+        let ApiConfig { store, listeners, tls, keys, facts, clock, grpc, mut extras, streams } =
+            config;
         let authenticator =
             Authenticator::new(store.clone(), &keys, facts.issuer.clone(), clock.clone())?;
         let stop = CancellationToken::new();
+        let webhooks = Arc::new(Webhooks::new(store.clone(), streams.clone()));
+        webhooks.register(&mut extras.registry);
         let shared = Arc::new(Shared {
             authorizer: Arc::new(Authorizer::new(store.clone())),
             store,
@@ -153,6 +163,7 @@ impl ApiServer {
             streams,
             fanout: Fanout::default(),
             turns: Turns::default(),
+            webhooks,
             published: crate::custom::Published::default(),
             moving: serve::MovingAddresses::default(),
             stop: stop.clone(),
@@ -220,6 +231,7 @@ impl ApiServer {
             self.shared.store.clone(),
             self.shared.facts.clone(),
             self.shared.clock.clone(),
+            self.shared.webhooks.clone(),
         ))
     }
 

@@ -20,6 +20,7 @@ mod ws_command;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::identity::Identity;
 use crate::reply::Body;
@@ -44,7 +45,18 @@ pub struct StreamRequest {
 pub trait PodStreams: Send + Sync + 'static {
     /// The answer: 101 with the upgrade taken from the request, a chunked body, or a `Status`.
     async fn serve(&self, request: StreamRequest) -> Response<Body>;
+
+    /// A connection to a port of a running pod, wherever its node is.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    async fn connect(&self, pod: &serde_json::Value, port: u16) -> Result<Box<dyn Duplex>, String>;
 }
+
+/// Both directions of a connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// An answer's body from one piece, for implementors.
 #[must_use]

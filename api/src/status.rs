@@ -171,6 +171,18 @@ pub struct Status {
     /// The HTTP status code; 0 (not shown) in the answer of a delete, which is a 200.
     #[serde(default, skip_serializing_if = "is_zero_code")]
     pub code: u16,
+    /// What goes with it and is no part of it.
+    #[serde(skip)]
+    pub aside: Aside,
+}
+
+/// What a server does with a status beside showing it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Texts of `Warning` headers.
+    pub warnings: Vec<String>,
+    /// It was decided elsewhere, by somebody who is not to be asked again.
+    pub settled: bool,
 }
 
 /// Who wanted to do what, for the text of a refusal.
@@ -213,6 +225,7 @@ impl Status {
             reason,
             details: None,
             code,
+            aside: Aside::default(),
         }
     }
 

@@ -1,13 +1,17 @@
 //! Carrying out plans: admit, propose in batches, tell what became of each key.
 
+mod outside;
+
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use quorate_state_machine::{Op, Outcome, View};
 use quorate_store::{Admit, Error, EventDraft, LeaderStore, Recorder, Refused};
 
 use crate::limits::{PROPOSAL_BYTES_MAX, PROPOSAL_OPS_MAX};
 use crate::plan::{Plan, Step, WorkKey};
 use crate::queue::Finish;
+pub(crate) use outside::Outside;
 
 /// A key and what is to be done for it.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Carried {
     pub(crate) keys: Vec<CarriedKey>,
     /// The leadership has ended, or the store stops: nothing more can be written.
     pub(crate) fatal: Option<Error>,
+    /// Keys that wait for somebody outside, and go on by themselves.
+    pub(crate) outside: Vec<Outside>,
 }
 
 /// What became of one key.
@@ -59,9 +65,11 @@ impl Executor {
         let mut pending = Vec::new();
         let mut weight = 0;
         let mut fatal = None;
+        let mut outside = Vec::new();
         // What was charged to a quota has to be seen by what is charged next.
         let mut charged: Option<Arc<View>> = None;
-        for (job, Job { key, plan }) in jobs.into_iter().enumerate() {
+        for Job { key, plan } in jobs {
+            let job = keys.len();
             let user = key.controller.user();
             keys.push(CarriedKey {
                 key,
@@ -69,12 +77,29 @@ impl Executor {
                 wake_after: plan.wake_after,
                 wrote: 0,
             });
-            for step in plan.steps {
+            let mut steps = plan.steps.into_iter();
+            while let Some(step) = steps.next() {
                 if !matches!(keys[job].finish, Finish::Done { .. }) || fatal.is_some() {
                     break;
                 }
-                let view = charged.as_ref().unwrap_or(&view);
-                match self.admit_step(view, user, job, step).await {
+                let view = charged.as_ref().unwrap_or(&view).clone();
+                let mut admitting = self.clone().admit_step(view, user, job, step).boxed();
+                let Some(admitted) = (&mut admitting).now_or_never() else {
+                    // What it has asked for already is decided first.
+                    if pending.iter().any(|pending: &Pending| pending.job == job) {
+                        weight = 0;
+                        fatal = self.propose(&mut keys, std::mem::take(&mut pending)).await;
+                    }
+                    if fatal.is_none()
+                        && matches!(keys[job].finish, Finish::Done { .. })
+                        && let Some(carried) = keys.pop()
+                    {
+                        let admitting = admitting.map(of_first).boxed();
+                        outside.push(self.clone().outside(carried, admitting, steps));
+                    }
+                    break;
+                };
+                match admitted {
                     Ok(None) => {}
                     Ok(Some(operation)) if !operation.also.is_empty() => {
                         weight = 0;
@@ -100,17 +125,17 @@ impl Executor {
         if fatal.is_none() {
             fatal = self.propose(&mut keys, pending).await;
         }
-        Carried { keys, fatal }
+        Carried { keys, fatal, outside }
     }
 
     async fn admit_step(
-        &self,
-        view: &Arc<View>,
-        user: &str,
+        self,
+        view: Arc<View>,
+        user: &'static str,
         job: usize,
         step: Step,
     ) -> Result<Option<Pending>, Finish> {
-        match self.admit.admit_whole(view, user, step.write).await {
+        match self.admit.admit_whole(&view, user, step.write).await {
             Ok(ops) => {
                 let mut ops = ops.into_iter();
                 let first = ops.next();
@@ -194,6 +219,11 @@ impl Executor {
         event.message = event.message.replace("{name}", name).replace("{error}", error);
         self.recorder.record(event);
     }
+}
+
+/// A key that goes on by itself is the first and only one of its batch.
+fn of_first(admitted: outside::Admitted) -> outside::Admitted {
+    admitted.map(|pending| pending.map(|pending| Pending { job: 0, ..pending }))
 }
 
 /// What a refusal means for the key: some refusals only say that the view is old.

@@ -56,6 +56,13 @@ pub(crate) const WAKE_AFTER_MIN: Duration = Duration::from_millis(50);
 /// what the view shows.
 pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Keys whose writes wait for somebody outside (webhooks) at a time. A further one has failed, and is planned again
+/// later and later.
+pub(crate) const OUTSIDE_KEYS_MAX: usize = 64;
+
+/// Writes of one such key that are admitted at a time; the others wait.
+pub(crate) const OUTSIDE_STEPS_MAX: usize = 16;
+
 /// A loop that comes this much too late was paused (suspended machine, starved processor):
 /// heartbeats may have been missed by us, not by the nodes (design, section 7).
 pub(crate) const PAUSE_NOTICED: Duration = Duration::from_secs(2);

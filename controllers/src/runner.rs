@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use crate::batch::{Carried, Executor, Job};
+use crate::batch::{Carried, Executor, Job, Outside};
 use crate::config::ControllersConfig;
 use crate::limits::{
-    BATCH_TIMEOUT, BATCHES_IN_FLIGHT_MAX, COMPACTION_PERIOD, KEYS_PER_TURN_MAX, PAUSE_NOTICED,
-    PAUSE_WATCH, PROPOSAL_OPS_MAX,
+    BATCH_TIMEOUT, BATCHES_IN_FLIGHT_MAX, COMPACTION_PERIOD, KEYS_PER_TURN_MAX, OUTSIDE_KEYS_MAX,
+    PAUSE_NOTICED, PAUSE_WATCH, PROPOSAL_OPS_MAX,
 };
 use crate::liveness::NodeLiveness;
 use crate::metrics::ControllersMetrics;
@@ -46,6 +46,8 @@ pub(crate) struct Runner {
     world: World,
     queue: Queue,
     in_flight: JoinSet<(Vec<WorkKey>, Option<Carried>)>,
+    /// Keys that wait for somebody outside.
+    outside: JoinSet<(Vec<WorkKey>, Option<Carried>)>,
     watching_since: Instant,
     looked_at: Instant,
 }
@@ -68,6 +70,7 @@ impl Runner {
             world: World::default(),
             queue: Queue::default(),
             in_flight: JoinSet::new(),
+            outside: JoinSet::new(),
             watching_since: now,
             looked_at: now,
         }
@@ -80,6 +83,7 @@ impl Runner {
             error = self.turns() => Some(error),
         };
         self.in_flight.shutdown().await;
+        self.outside.shutdown().await;
         ended
     }
 
@@ -111,6 +115,11 @@ impl Runner {
                     return error;
                 },
                 Some(done) = self.in_flight.join_next(), if !self.in_flight.is_empty() => {
+                    if let Some(fatal) = self.take_done(done) {
+                        return fatal;
+                    }
+                }
+                Some(done) = self.outside.join_next(), if !self.outside.is_empty() => {
                     if let Some(fatal) = self.take_done(done) {
                         return fatal;
                     }
@@ -243,6 +252,7 @@ impl Runner {
                     }
                     self.queue.finish(&key.key, key.finish, key.wake_after, now);
                 }
+                carried.outside.into_iter().for_each(|outside| self.spawn_outside(outside, now));
                 carried.fatal
             }
             Ok((keys, None)) => {
@@ -255,6 +265,17 @@ impl Runner {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => None,
         }
+    }
+
+    /// Lets a key go on by itself.
+    fn spawn_outside(&mut self, outside: Outside, now: Instant) {
+        let Outside { key, rest } = outside;
+        if self.outside.len() >= OUTSIDE_KEYS_MAX {
+            self.metrics.failed(key.controller);
+            let many = Finish::Failed("too many writes wait for webhooks".to_owned());
+            return self.queue.finish(&key, many, None, now);
+        }
+        self.outside.spawn(async move { (vec![key], timeout(BATCH_TIMEOUT, rest).await.ok()) });
     }
 
     /// The API's authorities have changed: everybody who trusts them is told.

@@ -31,6 +31,8 @@ pub(crate) struct FakeAdmit {
     numbers: AtomicU64,
     /// Refuses creations in this resource.
     pub(crate) refuse: std::sync::Mutex<Option<&'static str>>,
+    /// Creations of pods with the image `held` wait while this is set.
+    pub(crate) hangs: std::sync::atomic::AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -41,6 +43,12 @@ impl Admit for FakeAdmit {
         _user: &str,
         write: Write,
     ) -> Result<Option<Op>, Refused> {
+        let held = matches!(&write, Write::Create { object, .. }
+            if object["spec"]["containers"][0]["image"] == "held");
+        // As a webhook that does not answer.
+        while held && self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         match write {
             Write::Create { resource, object } => self.create(view, resource, object).map(Some),
             Write::Update { stored, object, .. } => Ok(self.update(&stored, object)),
@@ -226,6 +234,7 @@ impl Cluster {
             clock: clock.clone(),
             numbers: AtomicU64::new(1),
             refuse: std::sync::Mutex::default(),
+            hangs: std::sync::atomic::AtomicBool::default(),
         });
         let mut cluster = Self {
             store,

@@ -57,7 +57,8 @@ pub struct Refused {
 /// Turns writes into operations. Implemented by the API server.
 #[async_trait]
 pub trait Admit: Send + Sync + 'static {
-    /// The operation that the write comes to, or `None` when it would change nothing.
+    /// The operation that the write comes to, or `None` when it would change nothing. For the masters' own records, and
+    /// what they note for nodes: no webhook is asked, so that this never waits for anybody.
     ///
     /// # Errors
     /// [`Refused`] when validation or admission refuses the write.
@@ -69,7 +70,8 @@ pub trait Admit: Send + Sync + 'static {
     ) -> Result<Option<Op>, Refused>;
 
     /// All operations that the write comes to, to be proposed as one transaction: beside its own those that charge it
-    /// to quotas. Empty when it would change nothing. Who needs no charge asks [`Admit::admit`].
+    /// to quotas. Empty when it would change nothing. Webhooks are asked about it, which may take long. Who needs neither
+    /// asks [`Admit::admit`].
     ///
     /// # Errors
     /// As [`Admit::admit`].

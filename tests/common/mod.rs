@@ -9,6 +9,7 @@ pub mod dev;
 pub mod disk;
 pub mod documented;
 pub mod field;
+pub mod hook;
 pub mod kube;
 pub mod kubectl;
 pub mod load;

@@ -1,8 +1,8 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
-//! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → allocation
-//! (services) → validation → validating plugins → quotas, which are charged. Plugins are listed once, in
-//! [`PLUGINS`]; webhooks will follow the mutating and the validating ones.
+//! The order, for creates and updates: defaults → mutating plugins → mutating webhooks → strategy → stamp →
+//! allocation (services) → validation → validating plugins → validating webhooks → quotas, which are charged. Plugins
+//! are listed once, in [`PLUGINS`].
 
 mod certificates;
 mod default_tolerations;
@@ -15,6 +15,7 @@ mod resource_quota;
 mod service_account;
 mod storage_protection;
 mod taint_nodes;
+pub(crate) mod webhook;
 
 use jiff::Timestamp;
 use quorate_api::managed;
@@ -29,9 +30,11 @@ use crate::config::ClusterFacts;
 use crate::identity::Identity;
 use crate::stamp::{self, Command};
 use crate::status_error::Answer;
+use crate::verb::DeleteOptions;
 use crate::{model, service_address};
 
 pub(crate) use resource_quota::has_quotas;
+pub use webhook::Webhooks;
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,34 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// A stream is opened. Nothing is written: only webhooks are asked.
+    Connect,
+}
+
+/// What webhooks are told of a request beside its objects.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    pub(crate) dry_run: bool,
+    pub(crate) options: Options,
+    /// They were asked already, about what was sent instead (an eviction, a binding).
+    pub(crate) silent: bool,
+}
+
+/// The options that came with it.
+#[derive(Debug, Clone)]
+pub(crate) enum Options {
+    /// Of a create, an update or a patch; "" is what was not said.
+    Write {
+        manager: String,
+        validation: String,
+    },
+    Delete(DeleteOptions),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::Write { manager: String::new(), validation: String::new() }
+    }
 }
 
 /// A new version on its way through admission.
@@ -58,6 +89,7 @@ pub(crate) struct Draft {
     pub(crate) old: Value,
     pub(crate) warnings: Vec<String>,
     pub(crate) ownership: Ownership,
+    pub(crate) asked: Asked,
 }
 
 /// What becomes of the object's managedFields.
@@ -92,6 +124,7 @@ pub(crate) struct Context<'a> {
     pub(crate) view: &'a View,
     pub(crate) facts: &'a ClusterFacts,
     pub(crate) authorizer: &'a Authorizer,
+    pub(crate) webhooks: &'a Webhooks,
     pub(crate) now: Timestamp,
 }
 
@@ -210,11 +243,18 @@ fn key_of(draft: &Draft) -> Key {
 }
 
 /// A new object.
-pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Answer<Admitted> {
+pub(crate) async fn create(
+    ctx: &Context<'_>,
+    by: &Permitted,
+    mut draft: Draft,
+) -> Answer<Admitted> {
     model::apply_defaults(draft.def, &mut draft.object);
     record_owner(ctx, &mut draft);
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
+    }
+    if webhook::mutate(ctx, by.identity(), &mut draft).await? {
+        renamed(&mut draft)?;
     }
     model::apply_defaults(draft.def, &mut draft.object);
     // Strategies know name and uid: jobs have them in their labels.
@@ -227,6 +267,7 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    webhook::validate(ctx, by.identity(), &mut draft).await?;
     let also = resource_quota::charge(ctx, &draft)?;
     draft.warnings.extend(model::create_warnings(draft.def, &draft.object));
     let image = model::image(draft.def, &draft.object, claims)?;
@@ -238,6 +279,20 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
         object: draft.object,
         warnings: draft.warnings,
     })
+}
+
+/// Webhooks may name a new object, and not move it.
+fn renamed(draft: &mut Draft) -> Answer<()> {
+    let meta = &draft.object["metadata"];
+    let namespace = model::text(&meta["namespace"]);
+    if !namespace.is_empty() && !draft.namespace.is_empty() && namespace != draft.namespace {
+        return Err(Box::new(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )));
+    }
+    draft.name = model::text(&meta["name"]).to_owned();
+    draft.warnings.extend(stamp::distinct_owners(&mut draft.object));
+    Ok(())
 }
 
 /// Name and namespace go into the metadata; a name is generated when only its beginning is given.
@@ -259,7 +314,7 @@ fn name(draft: &mut Draft) -> Answer<()> {
 }
 
 /// A new version of `stored`.
-pub(crate) fn update(
+pub(crate) async fn update(
     ctx: &Context<'_>,
     by: &Permitted,
     mut draft: Draft,
@@ -272,22 +327,31 @@ pub(crate) fn update(
         Ownership::Track(_) | Ownership::Computed => managed::field(&draft.object),
     };
     let owners = owners.clone();
-    stamp::updated(&mut draft.object, &draft.old);
-    model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
-    managed::set_field(&mut draft.object, owners);
+    prepare(&mut draft, owners);
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
-    model::apply_defaults(draft.def, &mut draft.object);
     // Whatever the client named, what is proposed is computed from exactly this version.
-    stamp::metadata(&mut draft.object)
-        .insert("resourceVersion".to_owned(), Value::String(stored.revision.to_string()));
+    let at = |object: &mut Value| {
+        let revision = Value::String(stored.revision.to_string());
+        stamp::metadata(object).insert("resourceVersion".to_owned(), revision);
+    };
+    at(&mut draft.object);
+    if webhook::mutate(ctx, by.identity(), &mut draft).await? {
+        let twice = stamp::distinct_owners(&mut draft.object);
+        draft.warnings.extend(twice);
+        let owners = managed::field(&draft.object).clone();
+        prepare(&mut draft, owners);
+        at(&mut draft.object);
+    }
+    model::apply_defaults(draft.def, &mut draft.object);
     let claims = service_address::allocate(ctx, &mut draft)?;
     let errors = model::validate_update(draft.def, draft.sub, &draft.object, &draft.old);
     refuse(&draft, &errors)?;
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    webhook::validate(ctx, by.identity(), &mut draft).await?;
     let also = resource_quota::charge(ctx, &draft)?;
     if draft.sub.is_empty() {
         draft.warnings.extend(model::update_warnings(draft.def, &draft.object, &draft.old));
@@ -309,6 +373,13 @@ pub(crate) fn update(
         object: draft.object,
         warnings: draft.warnings,
     })
+}
+
+/// What an update may not change is what it was; what follows from the change is computed.
+fn prepare(draft: &mut Draft, owners: Value) {
+    stamp::updated(&mut draft.object, &draft.old);
+    model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
+    managed::set_field(&mut draft.object, owners);
 }
 
 /// What an HTTP write changes becomes its field manager's.
@@ -347,15 +418,16 @@ fn keep_times(draft: &mut Draft) {
 }
 
 /// The object is to go at once.
-pub(crate) fn delete(
+pub(crate) async fn delete(
     ctx: &Context<'_>,
     by: &Permitted,
-    draft: Draft,
+    mut draft: Draft,
     stored: &StoredRef,
 ) -> Answer<Admitted> {
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    webhook::delete(ctx, by.identity(), &mut draft).await?;
     Ok(Admitted {
         key: key_of(&draft),
         namespace_uid: None,
@@ -379,16 +451,17 @@ pub(crate) fn remove_unserved(stored: &StoredRef) -> Admitted {
 }
 
 /// The object is to go later: a version that says so.
-pub(crate) fn mark_deleting(
+pub(crate) async fn mark_deleting(
     ctx: &Context<'_>,
     by: &Permitted,
-    draft: Draft,
+    mut draft: Draft,
     stored: &StoredRef,
     marked: Value,
 ) -> Answer<Admitted> {
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    webhook::delete(ctx, by.identity(), &mut draft).await?;
     let mut marked = marked;
     stamp::metadata(&mut marked).remove("resourceVersion");
     let image = model::image(draft.def, &marked, stored.image.header.claims.clone())?;

@@ -90,7 +90,9 @@ fn own_pod(node: &str, draft: &Draft) -> Answer<()> {
     }
     if text(&pod["spec"]["nodeName"]) != node {
         let what = match draft.operation {
-            Operation::Delete => "can only delete pods with spec.nodeName set to itself",
+            Operation::Delete | Operation::Connect => {
+                "can only delete pods with spec.nodeName set to itself"
+            }
             Operation::Create => "can only create pods with spec.nodeName set to itself",
             Operation::Update => {
                 "can only update pod status for pods with spec.nodeName set to itself"

@@ -33,7 +33,9 @@ fn wanted(verb: &str, group: &str, resource: &str, namespace: &str, name: &str) 
 
 async fn booted() -> Authorizer {
     let store = Store::in_memory();
-    let admit = ControllerAdmit::new(store.clone(), ClusterFacts::default(), Arc::new(SystemClock));
+    let webhooks = Arc::new(crate::admission::Webhooks::new(store.clone(), None));
+    let facts = ClusterFacts::default();
+    let admit = ControllerAdmit::new(store.clone(), facts, Arc::new(SystemClock), webhooks);
     crate::bootstrap::bootstrap(&store.lead().unwrap(), &admit).await.unwrap();
     Authorizer::new(store)
 }

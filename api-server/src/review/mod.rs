@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model;
 use crate::reply::Body;
 use crate::status_error::Answer;
-use crate::verb::{Request, WriteOptions};
+use crate::verb::{Request, WriteOptions, pass};
 
 pub(crate) use token::token_request;
 
@@ -23,6 +23,7 @@ pub(crate) async fn run(mut request: Request) -> Answer<Response<Body>> {
     let mut warnings = Vec::new();
     let object =
         model::decode(&media, &body, request.def.target(), options.validation, &mut warnings)?;
+    let object = pass::webhooks(&request, options.dry_run, object, &mut warnings).await?;
     let answer: Value = match request.def.kind() {
         "TokenReview" => token::review(&request, object).await?,
         "SelfSubjectReview" => token::self_review(&request, object),

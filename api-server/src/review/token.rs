@@ -12,7 +12,7 @@ use crate::limits::{TOKEN_SECONDS_DEFAULT, TOKEN_SECONDS_MAX, TOKEN_SECONDS_MIN}
 use crate::model::{self, text};
 use crate::reply::Body;
 use crate::status_error::Answer;
-use crate::verb::{Request, WriteOptions};
+use crate::verb::{Request, WriteOptions, pass};
 
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().into_iter().flatten();
@@ -115,7 +115,8 @@ pub(crate) async fn token_request(mut request: Request) -> Answer<Response<Body>
     let media = request.content_type().to_owned();
     let target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
     let mut warnings = Vec::new();
-    let mut object = model::decode(&media, &body, target, options.validation, &mut warnings)?;
+    let object = model::decode(&media, &body, target, options.validation, &mut warnings)?;
+    let mut object = pass::webhooks(&request, options.dry_run, object, &mut warnings).await?;
     let kind = GroupResource::new("authentication.k8s.io", "TokenRequest");
     same_account(&request, &object["metadata"])?;
     let errors = validate(&object["spec"]);

@@ -22,10 +22,11 @@ use super::command::stdin_frames;
 use super::target::Target;
 use super::upgrade::{self, Socket, Wanted};
 use super::ws_command::{self, Codec};
-use super::{Streams, dial, log, spdy_command, tunnel};
+use super::{Duplex, Streams, dial, log, spdy_command, tunnel};
 use crate::agents::{AgentHub, Channel};
 use crate::limits::{
-    CHANNEL_FRAMES_MAX, FORWARDS_MAX, PORTS_MAX, STREAM_CREATION_TIMEOUT, WEBSOCKET_PING_INTERVAL,
+    CHANNEL_FRAMES_MAX, FORWARDS_MAX, PORTS_MAX, STREAM_CREATION_TIMEOUT, TUNNEL_BUFFER_BYTES,
+    WEBSOCKET_PING_INTERVAL,
 };
 use crate::parameters::Query;
 use crate::reply::Body;
@@ -83,6 +84,29 @@ pub(super) async fn serve(
             Ok(upgrade::websocket_answer(&key, name))
         }
     }
+}
+
+/// A connection to a port of a pod. It ends when either side closes it, or this master stops.
+pub(super) async fn connect(
+    streams: &Streams,
+    pod: &serde_json::Value,
+    port: u16,
+) -> Result<Box<dyn Duplex>, String> {
+    let target = Target::pod(pod).bound().map_err(|refusal| refusal.message.clone())?;
+    let forward = Forward { hub: streams.hub.clone(), target };
+    let Channel { to_node, from_node } = forward.open(port).await?;
+    let (near, far) = tokio::io::duplex(TUNNEL_BUFFER_BYTES);
+    streams.spawn(move |end| async move {
+        let (read, mut write) = tokio::io::split(far);
+        tokio::select! {
+            // How it ended the other side learns from what it reads.
+            _ = from_pod(from_node, &mut write) => {}
+            () = spdy_command::send_stdin(read, &to_node) => {}
+            () = end.cancelled() => {}
+        }
+        let _ = write.shutdown().await;
+    });
+    Ok(Box::new(near))
 }
 
 fn carrier(offers: &[String]) -> Answer<(Carrier, &'static str)> {

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use quorate_api::status::Status;
 use tokio_util::sync::CancellationToken;
 
-use super::{PodStreams, StreamRequest, command, forward, log, upgrade};
+use super::{Duplex, PodStreams, StreamRequest, command, forward, log, upgrade};
 use crate::agents::AgentHub;
 use crate::parameters::Query;
 use crate::reply::{self, Body};
@@ -67,5 +67,9 @@ impl PodStreams for Streams {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    async fn connect(&self, pod: &serde_json::Value, port: u16) -> Result<Box<dyn Duplex>, String> {
+        forward::connect(self, pod, port).await
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn draft(request: &Request, object: Value, warnings: Vec<String>) -> 
         old: Value::Null,
         warnings,
         ownership: Ownership::Track(request.field_manager()),
+        asked: request.asked(false),
     })
 }
 
@@ -72,9 +73,10 @@ pub(super) fn check_namespace(in_body: &str, in_path: &str) -> Answer<()> {
 /// Admits and proposes; tries again what only chance was against.
 pub(super) async fn run_draft(
     request: &Request,
-    draft: Draft,
+    mut draft: Draft,
     options: WriteOptions,
 ) -> Answer<Response<Body>> {
+    draft.asked.dry_run = options.dry_run;
     let shared = &request.shared;
     let generated = draft.name.is_empty();
     let mut view = shared.store.view();
@@ -87,10 +89,12 @@ pub(super) async fn run_draft(
             view = shared.store.view();
         }
         let ctx = shared.context(&view);
-        let admitted = match admission::create(&ctx, &request.permitted, draft.clone()) {
+        let admitted = match admission::create(&ctx, &request.permitted, draft.clone()).await {
             Ok(admitted) => admitted,
             // Namespace, account or class may be on other masters already.
-            Err(refusal) if !fresh && matches!(refusal.code, 403 | 404) => {
+            Err(refusal)
+                if !fresh && !refusal.aside.settled && matches!(refusal.code, 403 | 404) =>
+            {
                 fresh = true;
                 view = shared.newest().await?;
                 continue;

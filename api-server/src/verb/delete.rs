@@ -13,7 +13,7 @@ use quorate_state_machine::object::{Stored, StoredRef};
 use serde_json::{Value, json};
 
 use super::{Request, options, update};
-use crate::admission::{self, Admitted, Draft, Operation, Ownership};
+use crate::admission::{self, Admitted, Asked, Draft, Operation, Options, Ownership};
 use crate::limits::DELETE_RETRIES_MAX;
 use crate::model::{self, text};
 use crate::parameters::Query;
@@ -91,6 +91,25 @@ impl DeleteOptions {
             evicted: false,
             dry_run,
         })
+    }
+}
+
+impl DeleteOptions {
+    /// As webhooks see them, without apiVersion and kind.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut options = json!({});
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(policy) = &self.propagation {
+            options["propagationPolicy"] = json!(policy);
+        }
+        for (name, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                options["preconditions"][name] = json!(value);
+            }
+        }
+        options
     }
 }
 
@@ -318,7 +337,7 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
 pub(super) async fn delete(request: &Request, options: &DeleteOptions) -> Answer<Response<Body>> {
     let mut stored = request.current(false).await?;
     for _ in 0..DELETE_RETRIES_MAX {
-        let admitted = match admit(request, &stored, options) {
+        let admitted = match admit(request, &stored, options).await {
             Ok(admitted) => admitted,
             // What this master has may be old: preconditions are judged on the newest version.
             Err(refusal) if refusal.code == 409 => {
@@ -386,7 +405,7 @@ fn default_warning(def: &ResourceDef, options: &DeleteOptions) -> Vec<String> {
 }
 
 /// What deleting a stored object comes to, admitted.
-pub(super) fn admit(
+pub(super) async fn admit(
     request: &Request,
     stored: &StoredRef,
     options: &DeleteOptions,
@@ -415,11 +434,16 @@ pub(super) fn admit(
         old,
         warnings: Vec::new(),
         ownership: Ownership::Keep,
+        asked: Asked {
+            dry_run: options.dry_run,
+            options: Options::Delete(options.clone()),
+            silent: options.evicted,
+        },
     };
     match plan {
-        DeletePlan::Remove => admission::delete(&ctx, &request.permitted, draft, stored),
+        DeletePlan::Remove => admission::delete(&ctx, &request.permitted, draft, stored).await,
         DeletePlan::Mark(marked) => {
-            admission::mark_deleting(&ctx, &request.permitted, draft, stored, marked)
+            admission::mark_deleting(&ctx, &request.permitted, draft, stored, marked).await
         }
     }
 }

@@ -44,7 +44,7 @@ async fn round(request: &Request, options: &delete::DeleteOptions, items: Items)
     for batch in items.chunks(DELETE_COLLECTION_BATCH) {
         let mut ops: Vec<Op> = Vec::with_capacity(batch.len());
         for stored in batch {
-            let admitted = delete::admit(request, stored, options)?;
+            let admitted = delete::admit(request, stored, options).await?;
             if !options.dry_run {
                 ops.extend(admitted.into_command().map(crate::stamp::Command::into_op));
             }

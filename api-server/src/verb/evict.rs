@@ -11,7 +11,7 @@ use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Op, Outcome, View};
 use serde_json::{Value, json};
 
-use super::{Request, WriteOptions, delete};
+use super::{Request, WriteOptions, delete, pass};
 use crate::limits::{DISRUPTED_PODS_MAX, EVICTION_RETRIES_MAX};
 use crate::model::{self, text};
 use crate::parameters::quoted;
@@ -35,6 +35,8 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
     target.any_version = true;
     let mut warnings = Vec::new();
     let eviction = model::decode(&media, &body, target, FieldValidation::Ignore, &mut warnings)?;
+    let dry_run = options.dry_run || model::has_items(&eviction["deleteOptions"]["dryRun"]);
+    let eviction = pass::webhooks(&request, dry_run, eviction, &mut warnings).await?;
     let name = text(&eviction["metadata"]["name"]);
     if name != request.target.name {
         return Err(Box::new(Status::bad_request(
@@ -42,17 +44,18 @@ pub(super) async fn run(mut request: Request) -> Answer<Response<Body>> {
         )));
     }
     let wanted = &eviction["deleteOptions"];
-    let mut delete_options = delete::DeleteOptions {
+    let delete_options = delete::DeleteOptions {
         grace_period_seconds: wanted["gracePeriodSeconds"].as_i64(),
         uid: wanted["preconditions"]["uid"].as_str().map(str::to_owned),
         resource_version: wanted["preconditions"]["resourceVersion"].as_str().map(str::to_owned),
         propagation: wanted["propagationPolicy"].as_str().map(str::to_owned),
         cascade_asked: false,
         evicted: true,
-        dry_run: options.dry_run,
+        dry_run,
     };
-    delete_options.dry_run |= model::has_items(&wanted["dryRun"]);
-    evict(&request, &delete_options).await
+    let mut response = evict(&request, &delete_options).await?;
+    reply::warn(response.headers_mut(), &warnings);
+    Ok(response)
 }
 
 async fn evict(request: &Request, options: &delete::DeleteOptions) -> Answer<Response<Body>> {
@@ -63,7 +66,7 @@ async fn evict(request: &Request, options: &delete::DeleteOptions) -> Answer<Res
         let stored = view.get(&request.key()).cloned().ok_or_else(|| request.not_found())?;
         let pod = model::tree(request.def, &stored)?;
         let charge = charge(request, &view, &pod)?;
-        let mut admitted = delete::admit(request, &stored, options)?;
+        let mut admitted = delete::admit(request, &stored, options).await?;
         if options.dry_run {
             return Ok(reply::status(&Status::success(201)));
         }

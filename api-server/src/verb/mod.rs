@@ -10,6 +10,7 @@ mod get;
 mod list;
 mod list_options;
 mod options;
+pub(crate) mod pass;
 mod patch;
 mod pod;
 mod render;
@@ -29,6 +30,7 @@ use quorate_state_machine::Key;
 use quorate_state_machine::object::StoredRef;
 use quorate_store::Consistency;
 
+use crate::admission::{Asked, Options};
 use crate::authz::Permitted;
 use crate::custom;
 use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
@@ -43,6 +45,7 @@ use crate::streams::BodySocket;
 
 pub(crate) use delete::{DeleteOptions, DeletePlan, plan as plan_delete};
 pub(crate) use options::WriteOptions;
+pub(crate) use scale::{scale_of, scaled};
 
 /// A permitted request for a resource that is served.
 pub(crate) struct Request {
@@ -109,6 +112,13 @@ impl Request {
             name.push(c);
         }
         if name.is_empty() { "unknown".to_owned() } else { name }
+    }
+
+    /// What webhooks are told of it beside its objects.
+    pub(crate) fn asked(&self, dry_run: bool) -> Asked {
+        let text = |name: &str| self.query.text(name).to_owned();
+        let (manager, validation) = (text("fieldManager"), text("fieldValidation"));
+        Asked { dry_run, options: Options::Write { manager, validation }, silent: false }
     }
 
     /// Whether the client may create the object that it wanted to change and that is not there.

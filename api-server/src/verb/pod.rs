@@ -6,8 +6,8 @@ use quorate_api::status::{GroupResource, OBJECT_MODIFIED, Status};
 use quorate_state_machine::Outcome;
 use serde_json::{Value, json};
 
-use super::{Request, WriteOptions};
-use crate::admission::{self, Draft, Operation, Ownership};
+use super::{Request, WriteOptions, pass};
+use crate::admission::{self, Asked, Draft, Operation, Ownership};
 use crate::authz::Attributes;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::model::{self, text};
@@ -24,6 +24,7 @@ pub(super) async fn binding(mut request: Request) -> Answer<Response<Body>> {
     let target = request.sub.map_or_else(|| request.def.target(), |sub| sub.target());
     let mut warnings = Vec::new();
     let binding = model::decode(&media, &body, target, options.validation, &mut warnings)?;
+    let binding = pass::webhooks(&request, options.dry_run, binding, &mut warnings).await?;
     let name = text(&binding["metadata"]["name"]).to_owned();
     if request.target.named && name != request.target.name {
         return Err(Box::new(Status::bad_request(format!(
@@ -36,7 +37,9 @@ pub(super) async fn binding(mut request: Request) -> Answer<Response<Body>> {
         .ok_or_else(|| Box::new(Status::resource_not_found()))?;
     request.target.name = name;
     bind(&request, &binding, options).await?;
-    Ok(reply::status(&Status::success(201)))
+    let mut response = reply::status(&Status::success(201));
+    reply::warn(response.headers_mut(), &warnings);
+    Ok(response)
 }
 
 fn validate(binding: &Value, name: &str) -> Answer<()> {
@@ -104,10 +107,11 @@ async fn bind(request: &Request, binding: &Value, options: WriteOptions) -> Answ
             old,
             warnings: Vec::new(),
             ownership: Ownership::Keep,
+            asked: Asked { silent: true, ..Asked::default() },
         };
         let view = request.shared.store.view();
         let ctx = request.shared.context(&view);
-        let admitted = admission::update(&ctx, &request.permitted, draft, &stored)?;
+        let admitted = admission::update(&ctx, &request.permitted, draft, &stored).await?;
         if options.dry_run {
             return Ok(());
         }
@@ -166,6 +170,9 @@ pub(super) async fn stream(request: Request) -> Answer<Response<Body>> {
         let info = request.permitted.info();
         let wanted = Attributes { verb: "create".to_owned(), ..Attributes::of(info) };
         request.shared.authorizer.check(request.permitted.identity(), &wanted)?;
+    }
+    if subresource != "log" {
+        pass::connect(&request).await?;
     }
     // As it is now: a pod that somebody has just seen running is bound on this master, too.
     let stored = request.current(true).await?;

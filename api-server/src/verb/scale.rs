@@ -23,7 +23,7 @@ fn target(request: &Request) -> Answer<Target> {
 }
 
 /// The Scale of an object.
-fn scale_of(def: &ResourceDef, object: &Value) -> Value {
+pub(crate) fn scale_of(def: &ResourceDef, object: &Value) -> Value {
     let meta = &object["metadata"];
     let mut scale = json!({
         "kind": "Scale",
@@ -175,7 +175,7 @@ fn validate(request: &Request, scale: &Value) -> Answer<()> {
     Err(Box::new(Status::invalid(kind, &request.target.name, &[error])))
 }
 
-fn scaled(def: &ResourceDef, old: &Value, scale: &Value) -> Value {
+pub(crate) fn scaled(def: &ResourceDef, old: &Value, scale: &Value) -> Value {
     let mut object = old.clone();
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     match def.custom.and_then(|custom| custom.scale.as_ref()) {

@@ -181,7 +181,7 @@ async fn perform(
             continue;
         }
         let draft = draft(request, (object, old), warnings, options);
-        let admitted = admit(request, draft.clone(), &stored)?;
+        let admitted = admit(request, draft.clone(), &stored).await?;
         let warnings = admitted.warnings().to_vec();
         if options.dry_run || admitted.is_no_change() {
             let newest = request.current(true).await?;
@@ -285,12 +285,13 @@ fn draft(
         } else {
             Ownership::Track(request.field_manager())
         },
+        asked: request.asked(options.dry_run),
     }
 }
 
-fn admit(request: &Request, draft: Draft, stored: &StoredRef) -> Answer<Admitted> {
+async fn admit(request: &Request, draft: Draft, stored: &StoredRef) -> Answer<Admitted> {
     let shared = &request.shared;
     let view = shared.store.view();
     let ctx = shared.context(&view);
-    admission::update(&ctx, &request.permitted, draft, stored)
+    admission::update(&ctx, &request.permitted, draft, stored).await
 }

@@ -18,9 +18,9 @@ pub(super) const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];
 pub(super) const REINVOCATION_POLICIES: [&str; 2] = ["IfNeeded", "Never"];
 const NO_SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
 const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
-/// Why a configuration that asks for something is refused.
-const NOT_CALLED: &str = "admission webhooks are not called by this server yet: a configuration \
-    with webhooks would be accepted and have no effect, so that it is refused";
+/// Why a configuration with conditions is refused.
+const NOT_EVALUATED: &str = "match conditions are not evaluated by this server yet: without them the webhook would be \
+    called for more than it is meant for, so that it is refused";
 
 /// What an update may leave as it is although a new configuration must not be so.
 #[derive(Clone, Copy, Default)]
@@ -68,7 +68,6 @@ fn is_review_version(version: &str) -> bool {
 }
 
 fn whole(object: &Value, lenient: Lenient, errors: &mut Errors) {
-    let before = errors.len();
     meta::object(object, Scope::Cluster, names::dns1123_subdomain, errors);
     let list = Path::new("webhooks");
     let mut seen = Vec::new();
@@ -82,9 +81,6 @@ fn whole(object: &Value, lenient: Lenient, errors: &mut Errors) {
             errors.push(Error::duplicate(&path.child("name"), name));
         }
         seen.push(name);
-    }
-    if errors.len() == before && !seen.is_empty() {
-        errors.push(Error::forbidden(&list, NOT_CALLED));
     }
 }
 
@@ -115,7 +111,11 @@ fn webhook(hook: &Value, lenient: Lenient, path: &Path<'_>, errors: &mut Errors)
     one_of_if_set(hook, "reinvocationPolicy", &REINVOCATION_POLICIES, path, errors);
     client(tree::get(hook, "clientConfig"), &path.child("clientConfig"), errors);
     if !lenient.match_conditions {
+        let before = errors.len();
         match_conditions(hook, path, errors);
+        if errors.len() == before && !tree::list(hook, "matchConditions").is_empty() {
+            errors.push(Error::forbidden(&path.child("matchConditions"), NOT_EVALUATED));
+        }
     }
 }
 

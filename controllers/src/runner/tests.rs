@@ -80,6 +80,31 @@ async fn what_is_refused_is_tried_again() {
     controllers.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_somebody_outside_holds_up_nobody_else() {
+    let mut cluster = Cluster::new().await;
+    cluster.admit.hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    let metrics = ControllersMetrics::default();
+    let controllers = run(&cluster, &metrics);
+    let named = |name: &str, replicas: i32, image: &str| {
+        let mut object = deployment(replicas, image);
+        object["metadata"]["name"] = json!(name);
+        object["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        object["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        object
+    };
+    // More than may wait at a time.
+    let many = crate::limits::OUTSIDE_KEYS_MAX + 10;
+    for number in 0..many {
+        cluster.put(DEPLOYMENTS, named(&format!("held{number}"), 20, "held")).await;
+    }
+    cluster.put(DEPLOYMENTS, named("quick", 3, "a")).await;
+    wait_for(&cluster, "the pods of the other", |cluster| count(cluster, PODS) == 3).await;
+    cluster.admit.hangs.store(false, std::sync::atomic::Ordering::SeqCst);
+    wait_for(&cluster, "all pods", |cluster| count(cluster, PODS) == 3 + 20 * many).await;
+    timeout(Duration::from_secs(5), controllers.stop()).await.expect("all tasks are joined");
+}
+
 /// Hears one node only.
 struct Hears(&'static str);
 
