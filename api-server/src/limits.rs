@@ -300,11 +300,12 @@ pub const DISRUPTED_PODS_MAX: usize = 2000;
 /// decides.
 pub const WEBHOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long one address of a webhook may take to answer a connection. Then the next one is tried, or the call has failed.
-pub const WEBHOOK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one address of a webhook, or of what a client is carried to, may take to answer a connection. Then the next
+/// one is tried, or the call has failed.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Endpoints of a webhook's service that are tried for one connection. Then the call has failed.
-pub const WEBHOOK_ENDPOINTS_TRIED_MAX: usize = 3;
+/// Endpoints of a service that are tried for one connection. Then the call has failed.
+pub const ENDPOINTS_TRIED_MAX: usize = 3;
 
 /// Idle connections to one webhook that are kept; further ones are closed (client-go's value).
 pub const WEBHOOK_IDLE_CONNECTIONS_MAX: usize = 25;
@@ -317,3 +318,6 @@ pub const WEBHOOK_RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Characters of a webhook's answer that are shown when it is no review (client-go's value). The rest is cut.
 pub const WEBHOOK_ERROR_CHARS_MAX: usize = 2048;
+
+/// How large a page may be in which the `proxy` subresource rewrites links. A larger one is refused with 503.
+pub const PROXY_PAGE_BYTES_MAX: usize = 8 << 20;

@@ -36,6 +36,7 @@ use crate::custom;
 use crate::limits::{FIELD_MANAGER_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use crate::parameters::Query;
 use crate::pipeline::Call;
+use crate::proxy;
 use crate::reply::{self, Body};
 use crate::request_info::ResourceTarget;
 use crate::review;
@@ -223,7 +224,8 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, call: Call) -> Answer<Response
     } else {
         target.namespace.is_empty() || def.plural == "namespaces"
     };
-    if !scope_matches || !target.rest.is_empty() {
+    let has_paths = sub.is_some_and(|sub| sub.name == "proxy");
+    if !scope_matches || !(target.rest.is_empty() || has_paths) {
         return Err(not_found());
     }
     let verb = permitted.info().verb();
@@ -303,6 +305,9 @@ async fn subresource(
     sub: &'static SubresourceDef,
     verb: &str,
 ) -> Answer<Response<Body>> {
+    if sub.name == "proxy" {
+        return proxy::run(request).await;
+    }
     let wanted = match verb {
         "get" => Verb::Get,
         "create" => Verb::Create,

@@ -19,7 +19,7 @@ pub(crate) async fn webhooks(
 }
 
 /// Lets webhooks refuse the opening of a stream.
-pub(super) async fn connect(request: &Request) -> Answer<()> {
+pub(crate) async fn connect(request: &Request) -> Answer<()> {
     let options = options(request);
     let asked = Asked::default();
     // Nobody reads warnings on a stream.

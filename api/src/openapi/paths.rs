@@ -241,6 +241,19 @@ fn resource_paths(
     }
     for sub in def.subresources {
         let has = |verb| sub.verbs.contains(&verb);
+        let path = format!("{item}/{}", sub.name);
+        if sub.name == "proxy" {
+            paths.insert(path.clone(), of(context.carry(sub, ""), Some(sub.gvk.kind)));
+            let mut below = of(context.carry(sub, "WithPath"), Some(sub.gvk.kind));
+            if let Some(parameters) = below["parameters"].as_array_mut() {
+                // Before the query parameter of that name, as upstream sorts them.
+                let at = parameters.iter().position(|one| one["name"] == "path");
+                let own = path_parameter("path", "path to the resource");
+                parameters.insert(at.unwrap_or(parameters.len()), own);
+            }
+            paths.insert(format!("{path}/{{path}}"), below);
+            continue;
+        }
         let ops = if is_connect(sub) {
             vec![
                 has(Verb::Get).then(|| context.connect(sub, "get")),
@@ -254,7 +267,7 @@ fn resource_paths(
                 has(Verb::Create).then(|| context.create(Some(sub))),
             ]
         };
-        paths.insert(format!("{item}/{}", sub.name), of(ops, Some(sub.gvk.kind)));
+        paths.insert(path, of(ops, Some(sub.gvk.kind)));
     }
 }
 
@@ -443,6 +456,18 @@ impl Context<'_> {
             media: ANSWERS,
             answer: reference(&schema.get().component()),
         })
+    }
+
+    /// Any method, which is carried to a pod.
+    fn carry(&self, sub: &SubresourceDef, suffix: &str) -> Vec<Option<Operation>> {
+        let methods = ["delete", "get", "head", "options", "patch", "post", "put"];
+        let of = |method| {
+            let mut operation = self.connect(sub, method);
+            let id = operation.value["operationId"].as_str().unwrap_or_default();
+            operation.value["operationId"] = format!("{id}{suffix}").into();
+            Some(operation)
+        };
+        methods.into_iter().map(of).collect()
     }
 
     fn connect(&self, sub: &SubresourceDef, method: &'static str) -> Operation {

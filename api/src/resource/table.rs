@@ -19,6 +19,7 @@ const ALL_BUT_COLLECTION: &[Verb] =
     &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 const CREATE: &[Verb] = &[Verb::Create];
 const CREATE_GET: &[Verb] = &[Verb::Create, Verb::Get];
+const ANY: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update];
 const GET: &[Verb] = &[Verb::Get];
 const GET_LIST: &[Verb] = &[Verb::Get, Verb::List];
 /// What only the masters themselves write.
@@ -229,7 +230,10 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
         ]),
     stored(NODE, ("nodes", "node"), &["no"], ids::CORE_V1_NODE, ids::CORE_V1_NODELIST)
         .in_cluster()
-        .with_subresources(&[sub("status", NODE, ids::CORE_V1_NODE, GET_PATCH_UPDATE)]),
+        .with_subresources(&[
+            sub("proxy", gvk("", "v1", "NodeProxyOptions"), ids::CORE_V1_NODEPROXYOPTIONS, ANY),
+            sub("status", NODE, ids::CORE_V1_NODE, GET_PATCH_UPDATE),
+        ]),
     stored(CLAIM, ("persistentvolumeclaims", "persistentvolumeclaim"), &["pvc"],
         ids::CORE_V1_PERSISTENTVOLUMECLAIM, ids::CORE_V1_PERSISTENTVOLUMECLAIMLIST)
         .delete_returns_object()
@@ -250,6 +254,7 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
             sub("exec", gvk("", "v1", "PodExecOptions"), ids::CORE_V1_PODEXECOPTIONS, CREATE_GET),
             sub("log", POD, ids::CORE_V1_POD, GET),
             sub("portforward", gvk("", "v1", "PodPortForwardOptions"), ids::CORE_V1_PODPORTFORWARDOPTIONS, CREATE_GET),
+            sub("proxy", gvk("", "v1", "PodProxyOptions"), ids::CORE_V1_PODPROXYOPTIONS, ANY),
             sub("resize", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
             sub("status", POD, ids::CORE_V1_POD, GET_PATCH_UPDATE),
         ]),
@@ -276,7 +281,10 @@ pub(super) static RESOURCES: &[ResourceDef] = &[
     stored(SERVICE, ("services", "service"), &["svc"], ids::CORE_V1_SERVICE, ids::CORE_V1_SERVICELIST)
         .delete_returns_object()
         .with_categories(&["all"])
-        .with_subresources(&[sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE)]),
+        .with_subresources(&[
+            sub("proxy", gvk("", "v1", "ServiceProxyOptions"), ids::CORE_V1_SERVICEPROXYOPTIONS, ANY),
+            sub("status", SERVICE, ids::CORE_V1_SERVICE, GET_PATCH_UPDATE),
+        ]),
 
     stored(API_SERVICE, ("apiservices", "apiservice"), &[],
         ids::APIREGISTRATION_V1_APISERVICE, ids::APIREGISTRATION_V1_APISERVICELIST)

@@ -19,23 +19,15 @@ use quorate_api::codec::{MediaType, decode_any};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub(super) use super::dial::Dialer;
-use super::dial::Pipe;
 use super::trust;
+pub(super) use crate::dial::Dialer;
+use crate::dial::{Pipe, Service};
 use crate::limits::{
     WEBHOOK_ERROR_CHARS_MAX, WEBHOOK_IDLE_CONNECTIONS_MAX, WEBHOOK_IDLE_TIMEOUT,
     WEBHOOK_RESPONSE_BYTES_MAX,
 };
 use crate::model::text;
 use crate::parameters::quoted;
-
-/// A service that answers for a webhook.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Service {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) port: u16,
-}
 
 /// Where a webhook is and whom to believe: a `clientConfig`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

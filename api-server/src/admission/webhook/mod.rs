@@ -7,14 +7,13 @@
 //! shown to them anew, too.
 //!
 //! Start reading at [`mutate`] and [`validate`]; [`case`] says who is asked, [`review`] what is said, [`call`] what a
-//! failure means, [`client`] and [`dial`] how they are reached. See decision 16.
+//! failure means, [`client`] and [`crate::dial`] how they are reached. See decision 16.
 
 mod call;
 mod case;
 mod client;
 mod conditions;
 mod configuration;
-mod dial;
 mod metrics;
 mod patch;
 mod review;

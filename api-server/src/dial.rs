@@ -1,4 +1,4 @@
-//! Connections to webhooks: to hosts, and to the pods behind services.
+//! Connections of a master to others: to hosts, to pods, and to the pods behind services.
 //!
 //! Upstream dials a service's cluster IP and leaves the rest to the node's proxy. A master here need not be a node, so
 //! that neither cluster IPs nor pods' addresses mean anything on its machine. It chooses one of the service's ready
@@ -18,21 +18,28 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::client::Service;
-use crate::limits::{WEBHOOK_DIAL_TIMEOUT, WEBHOOK_ENDPOINTS_TRIED_MAX};
+use crate::limits::{DIAL_TIMEOUT, ENDPOINTS_TRIED_MAX};
 use crate::model::text;
 use crate::parameters::quoted;
 use crate::streams::{Duplex, PodStreams};
 
 /// What connections are made with.
-pub(super) struct Dialer {
-    pub(super) store: Store,
-    pub(super) streams: Option<Arc<dyn PodStreams>>,
+pub(crate) struct Dialer {
+    pub(crate) store: Store,
+    pub(crate) streams: Option<Arc<dyn PodStreams>>,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Service {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) port: u16,
 }
 
 /// Where a service may be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: String,
     port: u16,
     /// Name of the pod behind it; "" when it is none.
@@ -48,12 +55,12 @@ enum Place {
 
 impl Dialer {
     /// A connection to a host, by name or address.
-    pub(super) async fn host(&self, host: &str, port: u16) -> Result<Pipe, String> {
+    pub(crate) async fn host(&self, host: &str, port: u16) -> Result<Pipe, String> {
         let found = tokio::net::lookup_host((host, port)).await;
         let found = found.map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
         let mut last = format!("dial tcp: lookup {host}: no such host");
         for address in found {
-            match tokio::time::timeout(WEBHOOK_DIAL_TIMEOUT, TcpStream::connect(address)).await {
+            match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     // Only a matter of latency.
                     let _ = stream.set_nodelay(true);
@@ -67,39 +74,53 @@ impl Dialer {
     }
 
     /// A connection to whoever answers for a service.
-    pub(super) async fn service(&self, service: &Service) -> Result<Pipe, String> {
+    pub(crate) async fn service(&self, service: &Service) -> Result<Pipe, String> {
         let view = self.store.view();
-        let mut endpoints = match resolve(&view, service)? {
-            Place::Host(host, port) => return self.host(&host, port).await,
-            Place::Endpoints(endpoints) => endpoints,
-        };
+        match resolve(&view, service)? {
+            Place::Host(host, port) => self.host(&host, port).await,
+            Place::Endpoints(endpoints) => {
+                let Service { namespace, name, .. } = service;
+                Ok(self.any_of(&view, (namespace, name), endpoints).await?.0)
+            }
+        }
+    }
+
+    /// A connection to one of a service's endpoints, and its address.
+    pub(crate) async fn any_of(
+        &self,
+        view: &View,
+        (namespace, service): (&str, &str),
+        mut endpoints: Vec<Endpoint>,
+    ) -> Result<(Pipe, String), String> {
         endpoints.shuffle(&mut quorate_chance::rng());
-        let mut last = format!("no endpoints available for service {}", quoted(&service.name));
-        for endpoint in endpoints.iter().take(WEBHOOK_ENDPOINTS_TRIED_MAX) {
-            match self.endpoint(&view, service, endpoint).await {
-                Ok(pipe) => return Ok(pipe),
+        let mut last = format!("no endpoints available for service {}", quoted(service));
+        for endpoint in endpoints.iter().take(ENDPOINTS_TRIED_MAX) {
+            let Endpoint { address, port, pod } = endpoint;
+            let pod = view.get(&Key::new("", "pods", namespace, pod));
+            let pod = pod.and_then(|pod| serde_json::from_slice::<Value>(&pod.image.bytes).ok());
+            match self.pod(pod.as_ref(), address, *port).await {
+                Ok(pipe) => return Ok((pipe, format!("{address}:{port}"))),
                 Err(why) => last = why,
             }
         }
         Err(last)
     }
 
-    async fn endpoint(
+    /// A connection to a port of a pod, through its node or at its address.
+    pub(crate) async fn pod(
         &self,
-        view: &View,
-        service: &Service,
-        endpoint: &Endpoint,
+        pod: Option<&Value>,
+        address: &str,
+        port: u16,
     ) -> Result<Pipe, String> {
-        let pod = view.get(&Key::new("", "pods", &service.namespace, &endpoint.pod));
-        let pod = pod.and_then(|pod| serde_json::from_slice::<Value>(&pod.image.bytes).ok());
         let mut through = String::new();
         if let (Some(streams), Some(pod)) = (&self.streams, pod) {
-            match streams.connect(&pod, endpoint.port).await {
+            match streams.connect(pod, port).await {
                 Ok(stream) => return Ok(Pipe(stream)),
                 Err(why) => through = format!("; {why}"),
             }
         }
-        self.host(&endpoint.address, endpoint.port).await.map_err(|why| format!("{why}{through}"))
+        self.host(address, port).await.map_err(|why| format!("{why}{through}"))
     }
 }
 
@@ -131,19 +152,30 @@ fn resolve(view: &View, service: &Service) -> Result<Place, String> {
     let Some(of_service) = ports.find(|one| one["port"] == *port) else {
         return Err(format!("no service port {port} found for service {}", quoted(name)));
     };
-    let of_service = text(&of_service["name"]);
+    Ok(Place::Endpoints(endpoints_of(view, (namespace, name), text(&of_service["name"]))))
+}
+
+/// The ready endpoints of a service, at the port with a name.
+pub(crate) fn endpoints_of(
+    view: &View,
+    (namespace, service): (&str, &str),
+    port: &str,
+) -> Vec<Endpoint> {
     let slices = view.resource(&GroupResource::new("discovery.k8s.io", "endpointslices"));
     let slices = slices.into_iter().flat_map(|all| all.range(namespace, None));
     let mut found = Vec::new();
     for slice in slices {
         let labels = &slice.image.header.labels;
-        if !labels.iter().any(|(key, value)| key == "kubernetes.io/service-name" && value == name) {
+        if !labels
+            .iter()
+            .any(|(key, value)| key == "kubernetes.io/service-name" && value == service)
+        {
             continue;
         }
         let slice: Value = serde_json::from_slice(&slice.image.bytes).unwrap_or_default();
-        found.extend(endpoints(&slice, of_service));
+        found.extend(endpoints(&slice, port));
     }
-    Ok(Place::Endpoints(found))
+    found
 }
 
 /// The ready endpoints of a slice, at the port with a name.
@@ -165,7 +197,7 @@ fn endpoints(slice: &Value, port: &str) -> Vec<Endpoint> {
 }
 
 /// A connection, whatever carries it.
-pub(super) struct Pipe(Box<dyn Duplex>);
+pub(crate) struct Pipe(Box<dyn Duplex>);
 
 impl Pipe {
     fn new(stream: impl Duplex + 'static) -> Self {
