@@ -300,7 +300,8 @@ pub const DISRUPTED_PODS_MAX: usize = 2000;
 /// decides.
 pub const WEBHOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long one address of a webhook may take to answer a connection. Then the next one is tried, or the call has failed.
+/// How long one address of a webhook may take to answer a connection. Then the next one is tried, or the call has
+/// failed.
 pub const WEBHOOK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Endpoints of a webhook's service that are tried for one connection. Then the call has failed.
