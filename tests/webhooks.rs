@@ -21,6 +21,7 @@ async fn what_webhooks_say_holds_on_every_master() {
     let world = World::start(3).await;
     refused(&world).await;
     changed(&world).await;
+    conflicts(&world).await;
     asked_again(&world).await;
     controllers(&world).await;
 }
@@ -121,6 +122,36 @@ async fn changed(world: &World) {
     }
     world.forget(MUTATING, "set").await;
     world.forget(VALIDATING, "see").await;
+}
+
+/// Writes that meet each other are computed anew, and shown anew: what is kept is what was judged.
+async fn conflicts(world: &World) {
+    step("conflicts");
+    let hook = world.hook.webhook(
+        "count.example.com",
+        "label/times",
+        rule(&["UPDATE"], "", "v1", "configmaps"),
+    );
+    world.configure(MUTATING, "count", vec![hook]).await;
+    world.one().make(MAPS, &map("counted")).await;
+    let path = format!("{MAPS}/counted");
+    let calls = (0..9).map(|number| {
+        let (client, path) = (world.clients[number % 3].clone(), path.clone());
+        let patch = json!({"data": {format!("k{number}"): "v"}});
+        tokio::spawn(async move { client.call(Method::PATCH, &path, &patch).await.code })
+    });
+    let mut done = 0;
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            200 => done += 1,
+            code => assert_eq!(code, 409, "nothing else may go wrong"),
+        }
+    }
+    let found = world.one().get(&path).await;
+    let kept = found["data"].as_object().unwrap().len();
+    assert_eq!((kept, &found["metadata"]["labels"]["times"]), (done, &json!(done.to_string())));
+    assert!(world.hook.calls().len() >= done && done > 0);
+    world.forget(MUTATING, "count").await;
 }
 
 async fn asked_again(world: &World) {
@@ -625,7 +656,7 @@ async fn services(world: &World) {
 async fn a_webhook_in_a_pod_is_reached_through_its_node() {
     let Some(address) = machine_address() else { return };
     let Some(dev) = Dev::start() else { return };
-    let hook = Hook::start(&["judge.default.svc"], &[]).await;
+    let hook = Hook::start_self_signed(&["judge.default.svc"], &[]).await;
     let relay = format!("nc -ll -p 8443 -e nc {address} {}", hook.port);
     let kubectl = &dev.kubectl;
     let run = ["run", "judge", "--image=busybox:test", "--", "sh", "-c", &relay];
