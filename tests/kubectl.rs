@@ -152,7 +152,45 @@ fn port_forward(kubectl: &Kubectl) {
     kubectl.until("the service has an endpoint", PATIENCE, &["endpoints", "talk"], |endpoints| {
         endpoints["subsets"][0]["ports"][0]["port"] == 8080
     });
+    proxied(kubectl);
     kubectl.run(&["delete", "service", "talk"]);
+}
+
+/// HTTP through the API server: pages, their links, redirects, names with ports, and what cannot be reached.
+fn proxied(kubectl: &Kubectl) {
+    let make = "mkdir -p /tmp/sub; echo '<a href=\"/rewriteme\">test</a>' > /tmp/sub/index.html";
+    kubectl.run(&["exec", "talker", "--", "sh", "-c", make]);
+    let base = "/api/v1/namespaces/default";
+    let raw = |path: &str| kubectl.run(&["get", "--raw", &format!("{base}/{path}")]);
+    for place in [
+        "pods/talker",
+        "pods/talker:8080",
+        "pods/http:talker:8080",
+        "services/talk",
+        "services/talk:80",
+    ] {
+        assert_eq!(raw(&format!("{place}/proxy/page")), "page\n", "{place}");
+        let linked = format!("<a href=\"{base}/{place}/proxy/rewriteme\">test</a>\n");
+        assert_eq!(raw(&format!("{place}/proxy/sub/")), linked, "{place}");
+        // What the pod's server says of a directory without a slash, and of what it does not have.
+        assert_eq!(raw(&format!("{place}/proxy/sub")), linked, "{place}");
+        let path = format!("{base}/{place}/proxy/none");
+        let complaint = kubectl.fails(&["get", "--raw", &path]);
+        assert!(
+            complaint.contains("NotFound") || complaint.contains("could not find"),
+            "{complaint}"
+        );
+    }
+    for (path, why) in [
+        ("pods/talker:81/proxy/", "error trying to reach service"),
+        ("pods/a:b:c:d/proxy/", "invalid pod request \"a:b:c:d\""),
+        ("pods/none/proxy/", "pods \"none\" not found"),
+        ("services/talk:81/proxy/", "no service port 81 found for service \"talk\""),
+        ("services/talk:web/proxy/", "no endpoints available for service \"talk\""),
+    ] {
+        let complaint = kubectl.fails(&["get", "--raw", &format!("{base}/{path}")]);
+        assert!(complaint.contains(why), "{path}: {complaint}");
+    }
 }
 
 fn attach(kubectl: &Kubectl) {

@@ -4,179 +4,24 @@
 
 mod common;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::cluster::Cluster;
 use common::dev::Dev;
 use common::hook::Hook;
-use common::{PATIENCE, free_port, kube, step};
-use http::{Method, Request};
+use common::hooked::{
+    Answer, CONFIGURATIONS, MAPS, MUTATING, PODS, VALIDATING, World, machine_address, map, maps,
+    pod, rule,
+};
+use common::{PATIENCE, free_port, step};
+use http::Method;
 use serde_json::{Value, json};
-
-/// An answer: code, warnings, body.
-struct Answer {
-    code: u16,
-    warnings: Vec<String>,
-    body: Value,
-}
-
-impl Answer {
-    fn message(&self) -> &str {
-        self.body["message"].as_str().unwrap_or_default()
-    }
-}
-
-#[derive(Clone)]
-struct Client(::kube::Client);
-
-impl Client {
-    async fn of(config: &Path, url: &str) -> Self {
-        Self(kube::client(config, Some(url)).await)
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {
-        let kind = match method {
-            Method::PATCH => "application/merge-patch+json",
-            _ => "application/json",
-        };
-        self.send(method, path, kind, body).await
-    }
-
-    async fn send(&self, method: Method, path: &str, kind: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request::builder().method(method).uri(path).header("content-type", kind);
-        let response = self.0.send(request.body(body.into()).unwrap()).await.unwrap();
-        let code = response.status().as_u16();
-        let warnings = response.headers().get_all("warning").iter();
-        let warnings = warnings.map(|one| one.to_str().unwrap().to_owned()).collect();
-        let bytes = response.into_body().collect_bytes().await.unwrap();
-        Answer { code, warnings, body: serde_json::from_slice(&bytes).unwrap_or_default() }
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        self.call(Method::GET, path, &Value::Null).await.body
-    }
-
-    async fn text(&self, path: &str) -> String {
-        self.0.request_text(Request::get(path).body(Vec::new()).unwrap()).await.unwrap()
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.call(Method::POST, path, body).await
-    }
-
-    /// Something that has to be made.
-    async fn make(&self, path: &str, body: &Value) -> Value {
-        let answer = self.post(path, body).await;
-        assert_eq!(answer.code, 201, "{path}: {}", answer.body);
-        answer.body
-    }
-
-    async fn delete(&self, path: &str) -> Answer {
-        self.call(Method::DELETE, path, &Value::Null).await
-    }
-
-    async fn until(&self, what: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        step(&format!("wait until {what}"));
-        let began = Instant::now();
-        loop {
-            let found = self.get(path).await;
-            if holds(&found) {
-                return found;
-            }
-            assert!(began.elapsed() < PATIENCE, "not in time: {what}: {found}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
-const MAPS: &str = "/api/v1/namespaces/hooked/configmaps";
-const PODS: &str = "/api/v1/namespaces/hooked/pods";
-const MUTATING: &str = "mutating";
-const VALIDATING: &str = "validating";
-
-fn rule(operations: &[&str], group: &str, version: &str, resource: &str) -> Value {
-    json!({"operations": operations, "apiGroups": [group], "apiVersions": [version], "resources": [resource]})
-}
-
-fn maps() -> Value {
-    rule(&["CREATE", "UPDATE"], "", "v1", "configmaps")
-}
-
-fn map(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
-}
-
-fn pod(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "x"}},
-        "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "x:1"}]}})
-}
-
-/// The test's world.
-struct World {
-    /// Lives as long as this.
-    _cluster: Cluster,
-    clients: Vec<Client>,
-    hook: Hook,
-}
-
-impl World {
-    async fn start(masters: usize) -> Self {
-        let cluster = Cluster::start(masters);
-        let mut clients = Vec::new();
-        for master in &cluster.masters {
-            clients.push(Client::of(&cluster.kubeconfig(), &master.url()).await);
-        }
-        let address = machine_address();
-        let names = ["judge.hooked.svc", "localhost"];
-        let addresses = [Some("127.0.0.1".parse().unwrap()), address];
-        let addresses: Vec<_> = addresses.into_iter().flatten().collect();
-        let hook = Hook::start(&names, &addresses).await;
-        let world = Self { _cluster: cluster, clients, hook };
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": "hooked", "labels": {"hooks": "yes"}}});
-        world.one().make("/api/v1/namespaces", &namespace).await;
-        world
-    }
-
-    fn one(&self) -> &Client {
-        &self.clients[0]
-    }
-
-    /// Makes a configuration, of webhooks for the one namespace unless they say something else.
-    async fn configure(&self, kind: &str, name: &str, mut webhooks: Vec<Value>) {
-        for webhook in &mut webhooks {
-            if webhook["namespaceSelector"].is_null() {
-                webhook["namespaceSelector"] = json!({"matchLabels": {"hooks": "yes"}});
-            }
-        }
-        let title = if kind == MUTATING { "Mutating" } else { "Validating" };
-        let body = json!({"apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": format!("{title}WebhookConfiguration"), "metadata": {"name": name}, "webhooks": webhooks});
-        self.one().make(&format!("{CONFIGURATIONS}/{kind}webhookconfigurations"), &body).await;
-        self.hook.calls();
-    }
-
-    async fn forget(&self, kind: &str, name: &str) {
-        let path = format!("{CONFIGURATIONS}/{kind}webhookconfigurations/{name}");
-        assert_eq!(self.one().delete(&path).await.code, 200);
-    }
-}
-
-/// An address of this machine that is not its loopback.
-fn machine_address() -> Option<std::net::IpAddr> {
-    let output = std::process::Command::new("hostname").arg("-I").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split_whitespace().filter_map(|one| one.parse().ok()).find(std::net::IpAddr::is_ipv4)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_webhooks_say_holds_on_every_master() {
     let world = World::start(3).await;
     refused(&world).await;
     changed(&world).await;
+    conflicts(&world).await;
     asked_again(&world).await;
     controllers(&world).await;
 }
@@ -277,6 +122,36 @@ async fn changed(world: &World) {
     }
     world.forget(MUTATING, "set").await;
     world.forget(VALIDATING, "see").await;
+}
+
+/// Writes that meet each other are computed anew, and shown anew: what is kept is what was judged.
+async fn conflicts(world: &World) {
+    step("conflicts");
+    let hook = world.hook.webhook(
+        "count.example.com",
+        "label/times",
+        rule(&["UPDATE"], "", "v1", "configmaps"),
+    );
+    world.configure(MUTATING, "count", vec![hook]).await;
+    world.one().make(MAPS, &map("counted")).await;
+    let path = format!("{MAPS}/counted");
+    let calls = (0..9).map(|number| {
+        let (client, path) = (world.clients[number % 3].clone(), path.clone());
+        let patch = json!({"data": {format!("k{number}"): "v"}});
+        tokio::spawn(async move { client.call(Method::PATCH, &path, &patch).await.code })
+    });
+    let mut done = 0;
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            200 => done += 1,
+            code => assert_eq!(code, 409, "nothing else may go wrong"),
+        }
+    }
+    let found = world.one().get(&path).await;
+    let kept = found["data"].as_object().unwrap().len();
+    assert_eq!((kept, &found["metadata"]["labels"]["times"]), (done, &json!(done.to_string())));
+    assert!(world.hook.calls().len() >= done && done > 0);
+    world.forget(MUTATING, "count").await;
 }
 
 async fn asked_again(world: &World) {
@@ -781,7 +656,7 @@ async fn services(world: &World) {
 async fn a_webhook_in_a_pod_is_reached_through_its_node() {
     let Some(address) = machine_address() else { return };
     let Some(dev) = Dev::start() else { return };
-    let hook = Hook::start(&["judge.default.svc"], &[]).await;
+    let hook = Hook::start_self_signed(&["judge.default.svc"], &[]).await;
     let relay = format!("nc -ll -p 8443 -e nc {address} {}", hook.port);
     let kubectl = &dev.kubectl;
     let run = ["run", "judge", "--image=busybox:test", "--", "sh", "-c", &relay];

@@ -191,7 +191,7 @@ mod tests {
         };
         let around = "299 - \"\"".len();
         let (long, short) = ("x".repeat(1000), "y".to_owned());
-        assert_eq!(sent(&[long.clone(), short.clone(), long.clone()]), [1000 + around, 1 + around]);
+        assert_eq!(sent(&[long.clone(), short, long.clone()]), [1000 + around, 1 + around]);
         let many: Vec<String> = (0..40).map(|number| format!("{number:02}{long}")).collect();
         assert_eq!(
             sent(&many),

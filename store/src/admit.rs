@@ -70,8 +70,8 @@ pub trait Admit: Send + Sync + 'static {
     ) -> Result<Option<Op>, Refused>;
 
     /// All operations that the write comes to, to be proposed as one transaction: beside its own those that charge it
-    /// to quotas. Empty when it would change nothing. Webhooks are asked about it, which may take long. Who needs neither
-    /// asks [`Admit::admit`].
+    /// to quotas. Empty when it would change nothing. Webhooks are asked about it, which may take long. Who needs
+    /// neither asks [`Admit::admit`].
     ///
     /// # Errors
     /// As [`Admit::admit`].

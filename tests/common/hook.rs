@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -31,15 +31,27 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Listens on all addresses, with a certificate for some names of its own making, as `openssl req -x509` makes one.
+    /// Listens on all addresses, with a certificate for some names that an authority has signed.
     pub async fn start(names: &[&str], addresses: &[IpAddr]) -> Self {
+        let (mut authority, root) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let bundle = authority.self_signed(&root).unwrap().pem();
         let key = KeyPair::generate().unwrap();
-        let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(names).unwrap();
-        let addresses = addresses.iter().copied().map(rcgen::SanType::IpAddress);
-        params.subject_alt_names.extend(addresses);
+        let issuer = Issuer::new(authority, root);
+        let certificate = params(names, addresses).signed_by(&key, &issuer).unwrap();
+        Self::serve(&certificate, &key, &bundle).await
+    }
+
+    /// The same with a certificate of its own making, as `openssl req -x509` makes one.
+    pub async fn start_self_signed(names: &[&str], addresses: &[IpAddr]) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(names, addresses);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
+        Self::serve(&certificate, &key, &certificate.pem()).await
+    }
+
+    async fn serve(certificate: &Certificate, key: &KeyPair, bundle: &str) -> Self {
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -64,7 +76,7 @@ impl Hook {
                 });
             }
         });
-        Self { port, bundle: STANDARD.encode(certificate.pem()), calls }
+        Self { port, bundle: STANDARD.encode(bundle), calls }
     }
 
     /// A webhook of a configuration that is asked about something and does something.
@@ -78,6 +90,13 @@ impl Hook {
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
+}
+
+fn params(names: &[&str], addresses: &[IpAddr]) -> CertificateParams {
+    let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+    params
 }
 
 async fn serve(

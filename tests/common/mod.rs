@@ -10,6 +10,7 @@ pub mod disk;
 pub mod documented;
 pub mod field;
 pub mod hook;
+pub mod hooked;
 pub mod kube;
 pub mod kubectl;
 pub mod load;

@@ -1,7 +1,7 @@
 //! Admission webhooks: programs elsewhere that may change or refuse what is to be written.
 //!
-//! Mutating ones are asked one after the other, by the names of their configurations, after the mutating plugins; when one
-//! has changed the object, plugins see it again, and so do webhooks that want that (`reinvocationPolicy: IfNeeded`).
+//! Mutating ones are asked one after the other, by the names of their configurations, after the mutating plugins; when
+//! one has changed the object, plugins see it again, and so do webhooks that want that (`reinvocationPolicy`).
 //! Validating ones are asked all at once, after validation and the validating plugins. All of it happens on the master
 //! that got the request and before anything is proposed: a write that is computed anew because another came between is
 //! shown to them anew, too.

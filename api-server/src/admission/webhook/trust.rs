@@ -121,7 +121,8 @@ pub(super) fn told(error: &Error) -> String {
         return format!("remote error: tls: {error}");
     };
     let why = match why {
-        CertificateError::UnknownIssuer => {
+        // A bad signature: an authority of the same name with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "x509: certificate signed by unknown authority".to_owned()
         }
         // An authority that is not believed: Go looks at nothing else then.
