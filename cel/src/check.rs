@@ -35,6 +35,12 @@ impl Env {
         self
     }
 
+    /// The type of a variable.
+    #[must_use]
+    pub fn ty(&self, name: &str) -> Option<&Type> {
+        self.variables.get(name)
+    }
+
     /// The same where objects and patches can be made.
     #[must_use]
     pub fn mutating(mut self) -> Self {

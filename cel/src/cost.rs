@@ -240,37 +240,11 @@ impl<'a> Estimator<'a> {
         let base = parts.clone().fold(0_u64, |sum, part| sum.saturating_add(part.cost));
         let on = target.as_ref().or_else(|| args.first()).cloned().unwrap_or_default();
         let arg = args.get(usize::from(target.is_none())).map_or(0, |arg| arg.max);
+        if let Some(of) = shaped(call, base, &on, &args) {
+            return of;
+        }
         let own = match name {
             operators::LOGICAL_AND | operators::LOGICAL_OR | operators::NOT_STRICTLY_FALSE => 0,
-            operators::CONDITIONAL => {
-                let [condition, yes, no] = args.as_slice() else { return Of::sized(base, 0) };
-                let cost = condition.cost.saturating_add(yes.cost.max(no.cost));
-                let larger = if yes.max >= no.max { yes } else { no };
-                // What a macro keeps is what it puts in.
-                let mut larger = larger.clone();
-                larger.elem = yes.elem.clone().or_else(|| no.elem.clone());
-                return larger.cost(cost);
-            }
-            operators::INDEX | operators::OPT_INDEX => {
-                return on.element().cost(base.saturating_add(1));
-            }
-            operators::OPT_SELECT => {
-                let name = match call.args.get(1).map(|field| &field.expr) {
-                    Some(Expr::Literal(LiteralValue::String(name))) => name.inner(),
-                    _ => "",
-                };
-                return on.field(name).cost(base.saturating_add(1));
-            }
-            operators::ADD => {
-                let elem = args.iter().find_map(|arg| match (&arg.elem, &arg.decl) {
-                    (Some(elem), _) => Some(elem.clone()),
-                    (None, Some(decl)) => decl.elem.as_ref().map(|e| Box::new(Of::declared(e))),
-                    (None, None) => None,
-                });
-                let max = on.max.saturating_add(arg);
-                let own = if elem.is_some() { 1 } else { traversal(max).max(1) };
-                return Of { cost: base.saturating_add(own), max, decl: None, elem };
-            }
             operators::EQUALS
             | operators::NOT_EQUALS
             | operators::LESS
@@ -304,6 +278,39 @@ impl<'a> Estimator<'a> {
         };
         Of::sized(base.saturating_add(own), 1)
     }
+}
+
+/// Operators whose value is a part of what they are applied to.
+fn shaped(call: &CallExpr, base: u64, on: &Of, args: &[Of]) -> Option<Of> {
+    Some(match call.func_name.as_str() {
+        operators::CONDITIONAL => {
+            let [condition, yes, no] = args else { return None };
+            let cost = condition.cost.saturating_add(yes.cost.max(no.cost));
+            let mut larger = if yes.max >= no.max { yes.clone() } else { no.clone() };
+            // What a macro keeps is what it puts in.
+            larger.elem = yes.elem.clone().or_else(|| no.elem.clone());
+            larger.cost(cost)
+        }
+        operators::INDEX | operators::OPT_INDEX => on.element().cost(base.saturating_add(1)),
+        operators::OPT_SELECT => {
+            let name = match call.args.get(1).map(|field| &field.expr) {
+                Some(Expr::Literal(LiteralValue::String(name))) => name.inner(),
+                _ => "",
+            };
+            on.field(name).cost(base.saturating_add(1))
+        }
+        operators::ADD => {
+            let elem = args.iter().find_map(|arg| match (&arg.elem, &arg.decl) {
+                (Some(elem), _) => Some(elem.clone()),
+                (None, Some(decl)) => decl.elem.as_ref().map(|e| Box::new(Of::declared(e))),
+                (None, None) => None,
+            });
+            let max = args.iter().fold(0_u64, |sum, arg| sum.saturating_add(arg.max));
+            let own = if elem.is_some() { 1 } else { traversal(max).max(1) };
+            Of { cost: base.saturating_add(own), max, decl: None, elem }
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod container;
 pub(crate) mod core;
 pub(crate) mod cron_job;
 pub(crate) mod definition;
+mod definition_rules;
 mod definition_schema;
 pub(crate) mod devices;
 mod env;
