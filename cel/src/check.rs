@@ -221,11 +221,19 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, tree: &Expression, select: &SelectExpr) -> Type {
-        if let Some(path) = path(tree)
-            && !self.is_variable(&path)
-            && let Some(ty) = overloads::named(&path)
-        {
-            return Type::Type(ty.into());
+        if let Some(path) = path(tree) {
+            let root = path.split('.').next().unwrap_or_default();
+            // A variable with a point in its name.
+            if self.scope.iter().all(|(bound, _)| bound != root)
+                && let Some(ty) = self.env.variables.get(&path)
+            {
+                return ty.clone();
+            }
+            if !self.is_variable(&path)
+                && let Some(ty) = overloads::named(&path)
+            {
+                return Type::Type(ty.into());
+            }
         }
         let operand = self.of(&select.operand);
         let field = self.field(tree.id, &operand, &select.field);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kube_cel::cel::objects::{Key, Map, Opaque, OptionalValue};
+use kube_cel::cel::objects::{Key, Map, OptionalValue};
 use serde_json::{Number, Value as Json};
 
 use crate::schema::Decl;
 use crate::time;
 use crate::types::Type;
 
-pub use kube_cel::cel::objects::Value;
+pub use kube_cel::cel::objects::{Opaque, Value};
 
 /// A type as a value: `type(1) == int`.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +28,20 @@ impl Opaque for TypeValue {
 #[must_use]
 pub fn text(text: &str) -> Value {
     Value::String(Arc::new(text.to_owned()))
+}
+
+/// Something that only functions look into.
+pub fn opaque(value: impl Opaque) -> Value {
+    Value::Opaque(Arc::new(value))
+}
+
+/// What only functions look into, when it is of this type.
+#[must_use]
+pub fn inside<T: 'static>(value: &Value) -> Option<&T> {
+    match value {
+        Value::Opaque(opaque) => opaque.downcast_ref(),
+        _ => None,
+    }
 }
 
 /// A list.

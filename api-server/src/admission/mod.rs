@@ -1,7 +1,7 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
-//! The order, for creates and updates: defaults → mutating plugins → strategy → stamp → allocation
-//! (services) → validation → validating plugins → quotas, which are charged. Plugins are listed once, in
+//! The order, for creates and updates: defaults → mutating plugins → mutating policies → strategy → stamp → allocation
+//! (services) → validation → validating plugins → validating policies → quotas, which are charged. Plugins are listed once, in
 //! [`PLUGINS`]; webhooks will follow the mutating and the validating ones.
 
 mod certificates;
@@ -9,6 +9,7 @@ mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -31,6 +32,7 @@ use crate::stamp::{self, Command};
 use crate::status_error::Answer;
 use crate::{model, service_address};
 
+pub(crate) use policy::Hook;
 pub(crate) use resource_quota::has_quotas;
 
 /// What is being done.
@@ -216,6 +218,7 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
+    policy::mutate(ctx, by.identity(), &mut draft)?;
     model::apply_defaults(draft.def, &mut draft.object);
     // Strategies know name and uid: jobs have them in their labels.
     stamp::created(&mut draft.object, ctx.now);
@@ -227,6 +230,7 @@ pub(crate) fn create(ctx: &Context<'_>, by: &Permitted, mut draft: Draft) -> Ans
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     let also = resource_quota::charge(ctx, &draft)?;
     draft.warnings.extend(model::create_warnings(draft.def, &draft.object));
     let image = model::image(draft.def, &draft.object, claims)?;
@@ -278,6 +282,7 @@ pub(crate) fn update(
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
+    policy::mutate(ctx, by.identity(), &mut draft)?;
     model::apply_defaults(draft.def, &mut draft.object);
     // Whatever the client named, what is proposed is computed from exactly this version.
     stamp::metadata(&mut draft.object)
@@ -288,6 +293,7 @@ pub(crate) fn update(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     let also = resource_quota::charge(ctx, &draft)?;
     if draft.sub.is_empty() {
         draft.warnings.extend(model::update_warnings(draft.def, &draft.object, &draft.old));
@@ -350,12 +356,13 @@ fn keep_times(draft: &mut Draft) {
 pub(crate) fn delete(
     ctx: &Context<'_>,
     by: &Permitted,
-    draft: Draft,
+    mut draft: Draft,
     stored: &StoredRef,
 ) -> Answer<Admitted> {
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     Ok(Admitted {
         key: key_of(&draft),
         namespace_uid: None,
@@ -382,13 +389,14 @@ pub(crate) fn remove_unserved(stored: &StoredRef) -> Admitted {
 pub(crate) fn mark_deleting(
     ctx: &Context<'_>,
     by: &Permitted,
-    draft: Draft,
+    mut draft: Draft,
     stored: &StoredRef,
     marked: Value,
 ) -> Answer<Admitted> {
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     let mut marked = marked;
     stamp::metadata(&mut marked).remove("resourceVersion");
     let image = model::image(draft.def, &marked, stored.image.header.claims.clone())?;

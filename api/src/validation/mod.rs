@@ -46,6 +46,7 @@ mod pod_resize;
 mod pod_spec;
 pub(crate) mod pod_update;
 pub(crate) mod policy;
+mod policy_expressions;
 pub(crate) mod quota;
 pub(crate) mod replication;
 mod resources;

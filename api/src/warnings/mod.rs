@@ -19,7 +19,7 @@ mod secret;
 mod storage;
 mod workload;
 
-pub(crate) use extra::{devices, flow, migration, policy};
+pub(crate) use extra::{devices, flow, migration};
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;
