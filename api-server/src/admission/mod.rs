@@ -276,13 +276,14 @@ pub(crate) fn update(
         Ownership::Track(_) | Ownership::Computed => managed::field(&draft.object),
     };
     let owners = owners.clone();
-    stamp::updated(&mut draft.object, &draft.old);
-    model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
-    managed::set_field(&mut draft.object, owners);
+    prepare(&mut draft, owners);
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
-    policy::mutate(ctx, by.identity(), &mut draft)?;
+    if policy::mutate(ctx, by.identity(), &mut draft)? {
+        let owners = managed::field(&draft.object).clone();
+        prepare(&mut draft, owners);
+    }
     model::apply_defaults(draft.def, &mut draft.object);
     // Whatever the client named, what is proposed is computed from exactly this version.
     stamp::metadata(&mut draft.object)
@@ -315,6 +316,13 @@ pub(crate) fn update(
         object: draft.object,
         warnings: draft.warnings,
     })
+}
+
+/// What an update may not change is what it was; what follows from the change is computed.
+fn prepare(draft: &mut Draft, owners: Value) {
+    stamp::updated(&mut draft.object, &draft.old);
+    model::prepare_update(draft.def, draft.sub, &mut draft.object, &draft.old);
+    managed::set_field(&mut draft.object, owners);
 }
 
 /// What an HTTP write changes becomes its field manager's.

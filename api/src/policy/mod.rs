@@ -16,12 +16,14 @@ use env::Names;
 /// An expression, or why it is none.
 pub type Compiled = Result<Program, String>;
 
-/// A condition of a match.
+/// A condition of a match, or another expression with a name.
 #[derive(Debug)]
 pub struct Condition {
-    /// What errors call it.
+    /// What it is called.
     pub name: String,
-    /// Yields a bool.
+    /// As it is written.
+    pub expression: String,
+    /// Yields a bool; a variable anything, a note for the audit text or null.
     pub program: Compiled,
 }
 
@@ -100,6 +102,7 @@ pub fn conditions(list: &Value, names: Names) -> Vec<Condition> {
     let all = list.as_array().into_iter().flatten();
     all.map(|said| Condition {
         name: tree::text(said, "name").to_owned(),
+        expression: tree::text(said, "expression").to_owned(),
         program: yields(&env, tree::text(said, "expression"), &[Type::Bool]),
     })
     .collect()
@@ -120,7 +123,7 @@ pub(crate) fn variables(spec: &Value, base: Env) -> (Vec<Condition>, Env) {
         let name = tree::text(said, "name").to_owned();
         let ty = program.as_ref().map_or(Type::Dyn, |program| program.ty().clone());
         fields.push((name.clone(), ty));
-        all.push(Condition { name, program });
+        all.push(Condition { name, expression: text.to_owned(), program });
     }
     let env = with(&fields);
     (all, env)
@@ -152,6 +155,7 @@ impl Policy {
                 .iter()
                 .map(|said| Condition {
                     name: tree::text(said, "key").to_owned(),
+                    expression: tree::text(said, "valueExpression").to_owned(),
                     program: yields(
                         &env,
                         tree::text(said, "valueExpression"),

@@ -11,13 +11,13 @@ use crate::authz::Authorizer;
 use crate::identity::Identity;
 
 /// Conditions, compiled.
-#[allow(dead_code, reason = "of webhooks, which are to use it")]
+#[cfg_attr(not(test), allow(dead_code, reason = "of webhooks, which are to use it"))]
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
     all: Vec<Condition>,
 }
 
-#[allow(dead_code, reason = "of webhooks, which are to use it")]
+#[cfg_attr(not(test), allow(dead_code, reason = "of webhooks, which are to use it"))]
 impl Conditions {
     /// Compiles the `matchConditions` of a webhook, which has no parameters.
     pub(crate) fn of(conditions: &Json) -> Self {
@@ -56,8 +56,8 @@ pub(super) fn hold(conditions: &[Condition], asked: &Asked<'_>) -> Result<bool, 
             Ok(_) => {}
             Err(error @ Error::OutOfBudget) => return Err(error.to_string()),
             Err(error) => {
-                let name = &condition.name;
-                errors.push(format!("expression '{name}' resulted in error: {error}"));
+                let text = &condition.expression;
+                errors.push(format!("expression '{text}' resulted in error: {error}"));
             }
         }
     }

@@ -86,3 +86,6 @@ fn namespace_of(ctx: &Context<'_>, draft: &Draft) -> Value {
     }
     namespace(ctx.view, &draft.namespace).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

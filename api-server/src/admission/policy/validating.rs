@@ -222,7 +222,9 @@ fn unnoted(policy: &Policy, asked: &Asked<'_>) -> Vec<String> {
         let why = match &note.program {
             Ok(program) => match program.evaluate(asked, &mut budget) {
                 Ok(_) => continue,
-                Err(error) => format!("expression '{}' resulted in error: {error}", note.name),
+                Err(error) => {
+                    format!("expression '{}' resulted in error: {error}", note.expression)
+                }
             },
             Err(why) => format!("compilation error: {why}"),
         };
