@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use crate::types::{Found, Type};
 
-/// `NAME(ARGUMENTS) RESULT`, or `TARGET::NAME(ARGUMENTS) RESULT` for what is called on a value. `A` and `B` stand for any
-/// type, the same wherever they are.
+/// `NAME(ARGUMENTS) RESULT`, or `TARGET::NAME(ARGUMENTS) RESULT` for what is called on a value. `A` and `B` stand for
+/// any type, the same wherever they are.
 const DECLARED: &str = include_str!("overloads.txt");
 
 /// One form of a function.

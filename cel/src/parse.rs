@@ -1,5 +1,5 @@
-//! From text to a tree. The parser is the `cel` crate's; what it lacks is added here: limits, where an expression of the
-//! tree is in the text, upstream's form of errors.
+//! From text to a tree. The parser is the `cel` crate's; what it lacks is added here: limits, where an expression of
+//! the tree is in the text, upstream's form of errors.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
-//! The order, for creates and updates: defaults → mutating plugins → mutating policies → strategy → stamp → allocation
-//! (services) → validation → validating plugins → validating policies → quotas, which are charged. Plugins are listed once, in
-//! [`PLUGINS`]; webhooks will follow the mutating and the validating ones.
+//! The order, for creates and updates: defaults → mutating plugins → mutating policies → strategy → stamp →
+//! allocation (services) → validation → validating plugins → validating policies → quotas, which are charged. Plugins
+//! are listed once, in [`PLUGINS`]; webhooks will follow the mutating and the validating policies.
 
 mod certificates;
 mod default_tolerations;
