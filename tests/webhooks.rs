@@ -385,18 +385,32 @@ async fn dry_runs_and_warnings(world: &World) {
     let answer = world.one().call(Method::PATCH, &format!("{MAPS}/wet"), &patch).await;
     assert_eq!((answer.code, answer.warnings), (403, vec!["299 - \"beware of dogs\"".to_owned()]));
     world.forget(VALIDATING, "w").await;
-    let mut conditional = world.hook.webhook("c.example.com", "allow", maps());
-    conditional["matchConditions"] = json!([{"name": "a", "expression": "true"}]);
-    let body = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "c"}, "webhooks": [conditional]});
+    conditions(world).await;
+}
+
+/// Which requests a webhook is asked about, in expressions.
+async fn conditions(world: &World) {
     let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
-    let answer = world.one().post(&path, &body).await;
+    let configuration = |expression: &str| {
+        let mut hook = world.hook.webhook("c.example.com", "deny", maps());
+        hook["matchConditions"] = json!([{"name": "a", "expression": expression}]);
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "c"}, "webhooks": [hook]})
+    };
+    let answer = world.one().post(&path, &configuration("object.metadata.")).await;
     assert_eq!(answer.code, 422, "{}", answer.body);
-    assert!(
-        answer.message().contains("match conditions are not evaluated"),
-        "{}",
-        answer.message()
-    );
+    let place = "webhooks[0].matchConditions[0].expression: Invalid value: \"object.metadata.\": compilation failed";
+    assert!(answer.message().contains(place), "{}", answer.message());
+    let meant =
+        "has(object.data) && 'meant' in object.data && request.userInfo.username != 'nobody'";
+    let answer = world.one().post(&path, &configuration(meant)).await;
+    assert_eq!(answer.code, 201, "{}", answer.body);
+    world.one().make(MAPS, &map("free")).await;
+    let mut caught = map("caught");
+    caught["data"] = json!({"meant": "yes"});
+    let answer = world.one().post(MAPS, &caught).await;
+    assert!(answer.message().contains("denied the request"), "{}", answer.body);
+    world.forget(VALIDATING, "c").await;
 }
 
 async fn subresources(world: &World) {

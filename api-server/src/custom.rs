@@ -57,6 +57,30 @@ pub(crate) fn served(view: &View, group: &str, plural: &str) -> Vec<&'static Res
         .collect()
 }
 
+/// The other versions in which a custom kind is served.
+pub(crate) fn versions(view: &View, def: &ResourceDef) -> Vec<&'static ResourceDef> {
+    let known = definition(view, def.group(), def.plural);
+    let versions = known.iter().flat_map(Definition::served);
+    versions.filter(|other| other.gvk != def.gvk).collect()
+}
+
+/// The custom resource of a kind.
+pub(crate) fn of_kind(
+    view: &View,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Option<&'static ResourceDef> {
+    let suffix = format!(".{group}");
+    let definitions = definitions_view(view)?;
+    definitions.iter().filter(|stored| stored.key.object.name.ends_with(&suffix)).find_map(
+        |stored| {
+            let def = model::definition(stored).version(version)?;
+            (def.group() == group && def.kind() == kind).then_some(def)
+        },
+    )
+}
+
 /// The resource whose own objects are kept there, built in or custom. A custom one is the version that objects are
 /// kept in, served or not.
 pub(crate) fn owner_of(view: &View, resource: &GroupResource) -> Option<&'static ResourceDef> {

@@ -14,6 +14,7 @@ use quorate_state_machine::object::{Stored, StoredRef};
 use quorate_state_machine::{GroupResource, Header, Image};
 use serde_json::Value;
 
+use crate::admission::Hook;
 use crate::status_error::{Answer, Refusal};
 
 /// Resources by where their objects are kept: the one whose own objects they are.
@@ -42,6 +43,8 @@ struct Derived {
     fields: Box<[(&'static str, Box<str>)]>,
     /// Of a definition: what it makes of itself.
     definition: Option<Definition>,
+    /// Of an admission policy or a binding: what it is made of.
+    hook: Option<Hook>,
     /// Of a custom object: whether its bytes are just what this form of its kind serves.
     form: Option<(&'static Custom, bool)>,
 }
@@ -49,7 +52,7 @@ struct Derived {
 impl Derived {
     fn of(stored: &Stored) -> Self {
         let Some(def) = owner_of(&stored.key.resource) else {
-            return Self { fields: [].into(), definition: None, form: None };
+            return Self { fields: [].into(), definition: None, hook: None, form: None };
         };
         let object: Value = serde_json::from_slice(&stored.image.bytes).unwrap_or_default();
         let fields = selector::field::selectable(def.group(), def.kind())
@@ -58,7 +61,7 @@ impl Derived {
             .collect();
         let is_definition = def.group() == custom::GROUP && def.plural == custom::PLURAL;
         let definition = is_definition.then(|| Definition::of(&object));
-        Self { fields, definition, form: None }
+        Self { fields, definition, hook: Hook::of(def, &object), form: None }
     }
 
     fn of_custom(def: &ResourceDef, custom: &'static Custom, stored: &Stored) -> Self {
@@ -67,12 +70,17 @@ impl Derived {
             .ok()
             .and_then(|object| quorate_api::image::encode(&object).ok());
         let same = served.is_some_and(|served| served.bytes == stored.image.bytes);
-        Self { fields: [].into(), definition: None, form: Some((custom, same)) }
+        Self { fields: [].into(), definition: None, hook: None, form: Some((custom, same)) }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
     }
+}
+
+/// What a stored admission policy or binding is made of.
+pub(crate) fn hook(stored: &StoredRef) -> Option<&Hook> {
+    stored.derived(Derived::of)?.hook.as_ref()
 }
 
 /// What a stored definition makes of itself.

@@ -436,7 +436,6 @@ static KINDS: &[Kind] = &[
     Kind {
         group: crate::custom::GROUP,
         kind: "CustomResourceDefinition",
-        warnings: warnings::definition,
         validate: validation::definition::create,
         validate_update: validation::definition::update,
         validate_status: validation::definition::status,

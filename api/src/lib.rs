@@ -26,6 +26,7 @@ pub mod managed;
 pub mod normalise;
 pub mod openapi;
 pub mod patch;
+pub mod policy;
 pub mod quantity;
 pub mod quota;
 pub mod resource;

@@ -21,6 +21,7 @@ mod node_lifecycle;
 mod node_zones;
 mod pod_gc;
 mod pod_template;
+mod policy_types;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
@@ -85,6 +86,7 @@ fn plan_any(controller: Controller, ctx: &Ctx<'_>, key: &Key) -> Plan {
         Controller::Certificates => certificates::plan(ctx, key),
         Controller::VolumeProtection => volume_protection::plan_volume(ctx, key),
         Controller::Definition => definition::plan(ctx, key),
+        Controller::PolicyTypes => policy_types::plan(ctx, key),
     }
 }
 

@@ -86,7 +86,7 @@ impl ControllersMetrics {
     }
 }
 
-const ALL: [Controller; 28] = [
+const ALL: [Controller; 29] = [
     Controller::Deployment,
     Controller::ReplicaSet,
     Controller::ReplicationController,
@@ -102,6 +102,7 @@ const ALL: [Controller; 28] = [
     Controller::NodeIpam,
     Controller::ServiceAccount,
     Controller::Definition,
+    Controller::PolicyTypes,
     Controller::RootCa,
     Controller::EndpointSlice,
     Controller::EndpointSliceMirroring,

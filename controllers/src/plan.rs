@@ -135,6 +135,7 @@ pub(crate) enum Controller {
     VolumeProtection,
     Certificates,
     Definition,
+    PolicyTypes,
 }
 
 impl Controller {
@@ -165,6 +166,9 @@ impl Controller {
             Self::Endpoints => "system:serviceaccount:kube-system:endpoint-controller",
             Self::PodGc => "system:serviceaccount:kube-system:pod-garbage-collector",
             Self::EventTtl | Self::Definition => "system:apiserver",
+            Self::PolicyTypes => {
+                "system:serviceaccount:kube-system:validatingadmissionpolicy-status-controller"
+            }
             Self::AccountToken => "system:serviceaccount:kube-system:tokens-controller",
             Self::TokenCleaner => "system:serviceaccount:kube-system:token-cleaner",
             Self::ResourceQuota => "system:serviceaccount:kube-system:resourcequota-controller",

@@ -32,6 +32,8 @@ pub(crate) const SIGNING_REQUESTS: Resource =
     Resource("certificates.k8s.io", "certificatesigningrequests");
 pub(crate) const DEFINITIONS: Resource =
     Resource("apiextensions.k8s.io", "customresourcedefinitions");
+pub(crate) const VALIDATING_POLICIES: Resource =
+    Resource("admissionregistration.k8s.io", "validatingadmissionpolicies");
 pub(crate) const LEASES: Resource = Resource("coordination.k8s.io", "leases");
 
 impl Resource {

@@ -14,7 +14,7 @@ use crate::model::{Node, Pod};
 use crate::plan::{Controller, WorkKey};
 use crate::resources::{
     CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, JOBS, NAMESPACES, NODES, PODS,
-    REPLICA_SETS, SECRETS, SERVICE_ACCOUNTS, SERVICES,
+    REPLICA_SETS, SECRETS, SERVICE_ACCOUNTS, SERVICES, VALIDATING_POLICIES,
 };
 use crate::selector::find;
 use crate::world::{Changed, ChangedPod, Changes, Object, World, in_namespace};
@@ -108,6 +108,8 @@ fn by_resource(world: &World, change: &Changed, wake: Wake<'_>) {
                 wake(WorkKey::new(Controller::EndpointSliceMirroring, mirrored));
             }
         }
+    } else if VALIDATING_POLICIES.is(resource) {
+        wake(WorkKey::new(Controller::PolicyTypes, change.key.clone()));
     } else if EVENTS.is(resource) {
         if change.new.is_some() {
             wake(WorkKey::new(Controller::EventTtl, change.key.clone()));

@@ -1,14 +1,15 @@
 //! Admission: what a new version of an object goes through before it may be proposed.
 //!
-//! The order, for creates and updates: defaults → mutating plugins → mutating webhooks → strategy → stamp →
-//! allocation (services) → validation → validating plugins → validating webhooks → quotas, which are charged. Plugins
-//! are listed once, in [`PLUGINS`].
+//! The order, for creates and updates: defaults → mutating plugins → mutating policies → mutating webhooks → strategy →
+//! stamp → allocation (services) → validation → validating plugins → validating policies → validating webhooks →
+//! quotas, which are charged. Plugins are listed once, in [`PLUGINS`].
 
 mod certificates;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -23,7 +24,7 @@ use quorate_api::resource::ResourceDef;
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::object::StoredRef;
 use quorate_state_machine::{Image, Key, ObjectKey, Op, View};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::authz::{Authorizer, Permitted};
 use crate::config::ClusterFacts;
@@ -33,6 +34,7 @@ use crate::status_error::Answer;
 use crate::verb::DeleteOptions;
 use crate::{model, service_address};
 
+pub(crate) use policy::Hook;
 pub(crate) use resource_quota::has_quotas;
 pub use webhook::Webhooks;
 
@@ -53,6 +55,32 @@ pub(crate) struct Asked {
     pub(crate) options: Options,
     /// They were asked already, about what was sent instead (an eviction, a binding).
     pub(crate) silent: bool,
+}
+
+impl Asked {
+    /// The options as an object, as requests of webhooks and policies show them; null for streams, which are their own.
+    fn options(&self, operation: Operation) -> Value {
+        let (kind, mut options) = match (&self.options, operation) {
+            (_, Operation::Connect) => return Value::Null,
+            (Options::Delete(delete), _) => ("DeleteOptions", delete.to_json()),
+            (Options::Write { manager, validation }, operation) => {
+                let mut options = json!({});
+                for (name, value) in [("fieldManager", manager), ("fieldValidation", validation)] {
+                    if !value.is_empty() {
+                        options[name] = json!(value);
+                    }
+                }
+                let create = operation == Operation::Create;
+                (if create { "CreateOptions" } else { "UpdateOptions" }, options)
+            }
+        };
+        options["kind"] = json!(kind);
+        options["apiVersion"] = json!("meta.k8s.io/v1");
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
 }
 
 /// The options that came with it.
@@ -253,6 +281,7 @@ pub(crate) async fn create(
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
+    policy::mutate(ctx, by.identity(), &mut draft)?;
     if webhook::mutate(ctx, by.identity(), &mut draft).await? {
         renamed(&mut draft)?;
     }
@@ -267,6 +296,7 @@ pub(crate) async fn create(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     webhook::validate(ctx, by.identity(), &mut draft).await?;
     let also = resource_quota::charge(ctx, &draft)?;
     draft.warnings.extend(model::create_warnings(draft.def, &draft.object));
@@ -331,6 +361,11 @@ pub(crate) async fn update(
     for plugin in PLUGINS {
         plugin.mutate(ctx, by.identity(), &mut draft)?;
     }
+    if policy::mutate(ctx, by.identity(), &mut draft)? {
+        let owners = managed::field(&draft.object).clone();
+        prepare(&mut draft, owners);
+    }
+    model::apply_defaults(draft.def, &mut draft.object);
     // Whatever the client named, what is proposed is computed from exactly this version.
     let at = |object: &mut Value| {
         let revision = Value::String(stored.revision.to_string());
@@ -351,6 +386,7 @@ pub(crate) async fn update(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     webhook::validate(ctx, by.identity(), &mut draft).await?;
     let also = resource_quota::charge(ctx, &draft)?;
     if draft.sub.is_empty() {
@@ -427,6 +463,7 @@ pub(crate) async fn delete(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     webhook::delete(ctx, by.identity(), &mut draft).await?;
     Ok(Admitted {
         key: key_of(&draft),
@@ -461,6 +498,7 @@ pub(crate) async fn mark_deleting(
     for plugin in PLUGINS {
         plugin.validate(ctx, by.identity(), &draft)?;
     }
+    policy::validate(ctx, by.identity(), &mut draft)?;
     webhook::delete(ctx, by.identity(), &mut draft).await?;
     let mut marked = marked;
     stamp::metadata(&mut marked).remove("resourceVersion");

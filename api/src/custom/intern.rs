@@ -11,6 +11,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::rules::Rules;
 use super::{Custom, Node, Scale, columns};
 use crate::resource::{GroupVersionKind, ResourceDef, Storage, SubresourceDef, Verb, api_version};
 use crate::schema::ids;
@@ -135,6 +136,7 @@ fn custom(form: &Value, gvk: GroupVersionKind, kept: &str) -> Custom {
         list_kind: tree::text(names, "listKind").to_owned(),
         kept_as: api_version(gvk.group, kept),
         root,
+        rules: Rules::root(schema),
         has_status: tree::has(tree::get(version, "subresources"), "status"),
         scale: Scale::of(version),
         columns: columns::of(version),

@@ -15,6 +15,7 @@ pub mod jsonpath;
 pub mod node;
 pub mod prepare;
 pub mod publish;
+pub mod rules;
 pub mod scale;
 pub mod shape;
 pub mod version;
@@ -45,6 +46,8 @@ pub struct Custom {
     pub kept_as: String,
     /// The schema of an object.
     pub root: Node,
+    /// The rules of the schema, when it has some.
+    pub rules: Option<rules::Rules>,
     /// The status is a subresource.
     pub has_status: bool,
     /// The scale subresource.
@@ -174,6 +177,13 @@ fn validate(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<Error> 
         let path = scale.path();
         let path = crate::field::Path::new(&path);
         errors.push(Error::invalid(&path, wanted, "should be a non-negative integer"));
+    }
+    if let Some(rules) = &custom.rules {
+        if rules::is_in_the_way(&errors) {
+            errors.push(rules::not_asked());
+        } else {
+            errors.extend(rules.check(object, old));
+        }
     }
     errors
 }

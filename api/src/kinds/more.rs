@@ -36,7 +36,6 @@ pub(super) static KINDS: &[Kind] = &[
     Kind {
         group: ADMISSION,
         kind: "ValidatingAdmissionPolicy",
-        warnings: warnings::policy,
         validate: validation::policy::validating,
         validate_update: validation::policy::validating_update,
         validate_status: validation::policy::validating_status,
@@ -61,7 +60,6 @@ pub(super) static KINDS: &[Kind] = &[
     Kind {
         group: ADMISSION,
         kind: "MutatingAdmissionPolicy",
-        warnings: warnings::policy,
         validate: validation::policy::mutating,
         validate_update: validation::policy::mutating_update,
         defaults: admission::mutating_policy,

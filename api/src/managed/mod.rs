@@ -9,6 +9,7 @@
 mod compare;
 mod entries;
 mod merge;
+mod overlay;
 pub mod scale;
 mod set;
 mod shape;
@@ -20,6 +21,7 @@ use crate::resource::GroupVersionKind;
 use crate::schema::{Kind, TypeId};
 use crate::{normalise, text, tree};
 use entries::{Entry, Operation};
+pub use overlay::overlay;
 pub use set::Set;
 use shape::Shape;
 

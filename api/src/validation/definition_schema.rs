@@ -4,7 +4,7 @@
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use super::Errors;
+use super::{Errors, definition_rules};
 use crate::custom::{check, node::Node, shape};
 use crate::field::{Error, Path};
 use crate::tree;
@@ -55,11 +55,19 @@ pub(super) fn root(schema: &Value, place: &str, errors: &mut Errors) {
     let path = Path::new(place);
     let mut found = Errors::new();
     structure(schema, Level::Root, &path, 0, &mut found);
+    let shallow = found.is_empty();
+    if shallow {
+        definition_rules::texts(schema, &path, &mut found);
+    }
     found.sort_by_key(ToString::to_string);
     let sound = found.is_empty();
     errors.extend(found);
     if sound {
-        defaults(schema, &path, errors);
+        let mut found = Errors::new();
+        definition_rules::compile_all(schema, &path, &mut found);
+        let compiled = found.is_empty();
+        errors.extend(found);
+        defaults(schema, compiled, &path, errors);
     }
 }
 
@@ -346,8 +354,8 @@ fn list_map(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Defaults must be values of their schema.
-fn defaults(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Defaults must be values of their schema, and break none of its rules.
+fn defaults(schema: &Value, ruled: bool, path: &Path<'_>, errors: &mut Errors) {
     if let Some(default) = schema.get("default").filter(|value| !value.is_null()) {
         let node = Node::of(schema);
         let path = path.child("default");
@@ -359,18 +367,22 @@ fn defaults(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.push(Error::invalid(&path, default.clone(), detail));
         }
         shape::fill(&mut pruned, &node);
-        errors.extend(check::check_at(&pruned, &node, &path.to_string()));
+        let wrong = check::check_at(&pruned, &node, &path.to_string());
+        if ruled && wrong.is_empty() {
+            definition_rules::default(schema, &pruned, &path, errors);
+        }
+        errors.extend(wrong);
     }
     let items = tree::get(schema, "items");
     if items.is_object() {
-        defaults(items, &path.child("items"), errors);
+        defaults(items, ruled, &path.child("items"), errors);
     }
     let additional = tree::get(schema, "additionalProperties");
     if additional.is_object() {
-        defaults(additional, &path.child("additionalProperties"), errors);
+        defaults(additional, ruled, &path.child("additionalProperties"), errors);
     }
     let properties = path.child("properties");
     for (name, below) in tree::entries(schema, "properties") {
-        defaults(below, &properties.key(name), errors);
+        defaults(below, ruled, &properties.key(name), errors);
     }
 }

@@ -1,10 +1,13 @@
-//! Admission policies, validating and mutating, and their bindings. Expressions (CEL) are not compiled.
+//! Admission policies, validating and mutating, and their bindings. Their expressions: `policy_expressions.rs`.
 
 use serde_json::Value;
 
 use super::meta::{self, Scope};
 use super::webhook::{self, FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES};
-use super::{Errors, conditions, invalid_each, names, one_of, one_of_if_set, selector, subdomain};
+use super::{
+    Errors, conditions, invalid_each, names, one_of, one_of_if_set, policy_expressions, selector,
+    subdomain,
+};
 use crate::field::{Error, Path};
 use crate::tree;
 
@@ -16,9 +19,6 @@ const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 /// Words of the language, which nothing can be called.
 const RESERVED: &str = " true false null in as break const continue else for function if import let \
     loop package namespace return var void while ";
-/// Why a binding is refused.
-const NOT_EVALUATED: &str = "admission policies are not evaluated by this server yet: a binding \
-    would be accepted and not be enforced, so that it is refused";
 
 // === policies ===
 
@@ -81,6 +81,7 @@ fn validating_whole(object: &Value, old: Option<&Value>, errors: &mut Errors) {
             errors.push(Error::duplicate(&path.child("key"), key(one)));
         }
     }
+    policy_expressions::policy(object, old, errors);
 }
 
 /// What both kinds of policies have before their rules.
@@ -266,6 +267,7 @@ fn mutating_whole(object: &Value, old: Option<&Value>, errors: &mut Errors) {
         mutation(one, &path.index(i), errors);
     }
     one_of(spec, "reinvocationPolicy", &REINVOCATION_POLICIES, &SPEC, errors);
+    policy_expressions::policy(object, old, errors);
 }
 
 fn no_deletions(spec: &Value, field: &str, errors: &mut Errors) {
@@ -312,10 +314,8 @@ fn mutation(mutation: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// Checks a new binding of a validating policy.
 pub(crate) fn validating_binding(object: &Value, errors: &mut Errors) {
-    let before = errors.len();
     binding(object, errors);
     actions(tree::get(object, "spec"), errors);
-    refused(before, errors);
 }
 
 /// Checks a changed binding of a validating policy.
@@ -326,22 +326,14 @@ pub(crate) fn validating_binding_update(new: &Value, old: &Value, errors: &mut E
 
 /// Checks a new binding of a mutating policy.
 pub(crate) fn mutating_binding(object: &Value, errors: &mut Errors) {
-    let before = errors.len();
     binding(object, errors);
     no_deletions(tree::get(object, "spec"), "matchResources", errors);
-    refused(before, errors);
 }
 
 /// Checks a changed binding of a mutating policy.
 pub(crate) fn mutating_binding_update(new: &Value, old: &Value, errors: &mut Errors) {
     meta::update(new, old, errors);
     mutating_binding(new, errors);
-}
-
-fn refused(before: usize, errors: &mut Errors) {
-    if errors.len() == before {
-        errors.push(Error::forbidden(&SPEC.child("policyName"), NOT_EVALUATED));
-    }
 }
 
 fn binding(object: &Value, errors: &mut Errors) {

@@ -17,6 +17,7 @@ mod more;
 mod networking;
 mod rare;
 mod resize;
+mod rules;
 mod storage;
 mod words;
 mod workload_set;

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::meta::{self, Scope};
-use super::{Errors, invalid_each, names, one_of_if_set, selector};
+use super::{Errors, invalid_each, names, one_of_if_set, policy_expressions, selector};
 use crate::field::{Error, Path};
+use crate::policy::env::Names;
 use crate::tree;
 
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=30;
@@ -18,9 +19,6 @@ pub(super) const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];
 pub(super) const REINVOCATION_POLICIES: [&str; 2] = ["IfNeeded", "Never"];
 const NO_SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
 const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
-/// Why a configuration with conditions is refused.
-const NOT_EVALUATED: &str = "match conditions are not evaluated by this server yet: without them the webhook would be \
-    called for more than it is meant for, so that it is refused";
 
 /// What an update may leave as it is although a new configuration must not be so.
 #[derive(Clone, Copy, Default)]
@@ -111,11 +109,9 @@ fn webhook(hook: &Value, lenient: Lenient, path: &Path<'_>, errors: &mut Errors)
     one_of_if_set(hook, "reinvocationPolicy", &REINVOCATION_POLICIES, path, errors);
     client(tree::get(hook, "clientConfig"), &path.child("clientConfig"), errors);
     if !lenient.match_conditions {
-        let before = errors.len();
         match_conditions(hook, path, errors);
-        if errors.len() == before && !tree::list(hook, "matchConditions").is_empty() {
-            errors.push(Error::forbidden(&path.child("matchConditions"), NOT_EVALUATED));
-        }
+        let names = Names { params: false, authorizer: true };
+        policy_expressions::conditions(hook, names, path, errors);
     }
 }
 
@@ -246,7 +242,7 @@ fn service_path(text: &str, path: &Path<'_>, errors: &mut Errors) {
 
 // === what policies have, too ===
 
-/// Checks the conditions under which a webhook or a policy is asked. Expressions are not compiled.
+/// Checks the conditions under which a webhook or a policy is asked; their expressions [`policy_expressions`] does.
 pub(super) fn match_conditions(holder: &Value, path: &Path<'_>, errors: &mut Errors) {
     let path = path.child("matchConditions");
     let conditions = tree::list(holder, "matchConditions");

@@ -4,11 +4,6 @@ use serde_json::Value;
 
 use super::Warnings;
 
-/// Policies are not evaluated; a binding, without which none is, is refused.
-pub(crate) fn policy(_: &Value, _: Option<&Value>, warnings: &mut Warnings) {
-    warnings.push("admission policies are not evaluated by this server yet".to_owned());
-}
-
 /// Requests in flight are limited, without levels.
 pub(crate) fn flow(_: &Value, _: Option<&Value>, warnings: &mut Warnings) {
     warnings.push(

@@ -12,7 +12,6 @@ use crate::tree;
 use crate::validation::names;
 
 mod address;
-mod definition;
 mod extra;
 mod network;
 mod pod;
@@ -20,8 +19,7 @@ mod secret;
 mod storage;
 mod workload;
 
-pub(crate) use definition::definition;
-pub(crate) use extra::{devices, flow, migration, policy};
+pub(crate) use extra::{devices, flow, migration};
 pub(crate) use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 pub(crate) use pod::{deployment, pod, replica_set};
 pub(crate) use secret::secret;

@@ -98,6 +98,11 @@ impl Being {
         quorate_chance::clock(None);
     }
 
+    /// Its clock is the one that is looked at, until what this gives is dropped.
+    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
     /// Runs something in it.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(work);

@@ -387,9 +387,12 @@ impl Node {
         true
     }
 
-    /// What it is, once it is up.
+    /// What it is, once it is up. It is asked by its own clock: how long ago something was by the world's, no master
+    /// can tell.
     pub(super) fn up<T>(&self, with: impl FnOnce(&Up) -> T) -> Option<T> {
-        match &*slot(&self.life.as_ref()?.slot) {
+        let life = self.life.as_ref()?;
+        let _entered = life.being.enter();
+        match &*slot(&life.slot) {
             Start::Done(up) => Some(with(up)),
             Start::Under | Start::Failed(_) => None,
         }

@@ -70,7 +70,7 @@ impl Question<'_> {
 
     /// Whether its conditions take the request. When nobody can say, it is refused, or the webhook is left out.
     pub(super) fn is_meant(&self, ctx: &Context<'_>, hook: &Hook) -> Answer<bool> {
-        let held = hook.conditions.hold(ctx, self.case.by, &|| self.request(""));
+        let held = hook.conditions.hold(ctx.authorizer, self.case.by, &|| self.request(""));
         held.or_else(|why| {
             tracing::warn!(webhook = hook.name, why, "match conditions could not be evaluated");
             let resource = GroupResource::new(self.case.def.group(), self.case.def.plural);

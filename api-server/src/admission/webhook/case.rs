@@ -7,11 +7,11 @@ use quorate_api::resource::{self, ResourceDef};
 use quorate_api::selector::label::Selector;
 use quorate_api::status::{GroupResource, Status};
 use quorate_state_machine::{Key, View};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::configuration::Hook;
 use super::rule;
-use crate::admission::{Asked, Draft, Operation, Options};
+use crate::admission::{Asked, Draft, Operation};
 use crate::identity::Identity;
 use crate::status_error::Answer;
 use crate::{custom, model};
@@ -66,26 +66,7 @@ impl<'a> Case<'a> {
 
     /// The options of the request, as an object.
     pub(super) fn options(&self) -> Value {
-        let (kind, mut options) = match (&self.asked.options, self.operation) {
-            (_, Operation::Connect) => return Value::Null,
-            (Options::Delete(delete), _) => ("DeleteOptions", delete.to_json()),
-            (Options::Write { manager, validation }, operation) => {
-                let mut options = json!({});
-                for (name, value) in [("fieldManager", manager), ("fieldValidation", validation)] {
-                    if !value.is_empty() {
-                        options[name] = json!(value);
-                    }
-                }
-                let create = operation == Operation::Create;
-                (if create { "CreateOptions" } else { "UpdateOptions" }, options)
-            }
-        };
-        options["kind"] = json!(kind);
-        options["apiVersion"] = json!("meta.k8s.io/v1");
-        if self.asked.dry_run {
-            options["dryRun"] = json!(["All"]);
-        }
-        options
+        self.asked.options(self.operation)
     }
 }
 

@@ -14,9 +14,9 @@ use quorate_state_machine::{GroupResource, ResourceView, View};
 use serde_json::Value;
 
 use super::client::{Client, Dialer, Target};
-use super::conditions::MatchConditions;
 use super::review::Version;
 use super::rule::Rule;
+use crate::admission::policy::Conditions;
 use crate::limits::WEBHOOK_TIMEOUT_DEFAULT;
 use crate::model::text;
 
@@ -56,7 +56,7 @@ pub(super) struct Hook {
     pub(super) equivalent: bool,
     pub(super) namespaces: Selector,
     pub(super) objects: Selector,
-    pub(super) conditions: MatchConditions,
+    pub(super) conditions: Conditions,
     /// A call that fails does not count.
     pub(super) ignores_failures: bool,
     pub(super) timeout: Duration,
@@ -173,7 +173,7 @@ impl Hook {
             equivalent: webhook["matchPolicy"] == "Equivalent",
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
-            conditions: MatchConditions::of(&webhook["matchConditions"]),
+            conditions: Conditions::of(&webhook["matchConditions"]),
             ignores_failures: webhook["failurePolicy"] == "Ignore",
             timeout: seconds.unwrap_or(WEBHOOK_TIMEOUT_DEFAULT),
             is_quiet: matches!(text(&webhook["sideEffects"]), "None" | "NoneOnDryRun"),

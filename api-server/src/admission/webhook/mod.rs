@@ -12,7 +12,6 @@
 mod call;
 mod case;
 mod client;
-mod conditions;
 mod configuration;
 mod metrics;
 mod patch;

@@ -80,7 +80,8 @@ pub(super) fn valid(_: &str, kind: &str) -> Value {
         "ValidatingAdmissionPolicy" => json!({"spec": {"matchConstraints": matched,
             "validations": [{"expression": "true"}]}}),
         "MutatingAdmissionPolicy" => json!({"spec": {"matchConstraints": matched,
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                "expression": "[JSONPatch{op: 'test', path: '/kind', value: 'x'}]"}}]}}),
         "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "l"}}}),
         "PriorityLevelConfiguration" => json!({"spec": {"type": "Limited",
             "limited": {"limitResponse": {"type": "Reject"}}}}),
