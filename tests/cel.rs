@@ -93,6 +93,13 @@ fn rules_of_custom_kinds_hold_on_every_master() {
         &scaler("good", json!({"min": 1, "max": 9, "class": "a"})),
     );
 
+    changed(&cluster, &kubectl);
+    stricter(&cluster, &kubectl);
+}
+
+/// Rules about changes, and about the status.
+fn changed(cluster: &Cluster, kubectl: &Kubectl) {
+    let at = |number: usize| kubectl.at(&cluster.masters[number].url());
     step("and when they change");
     let patch = |patch: &str| -> Vec<String> {
         ["patch", "scaler", "good", "--type=merge", "-p", patch].map(str::to_owned).to_vec()
@@ -121,15 +128,20 @@ fn rules_of_custom_kinds_hold_on_every_master() {
         &complaint(&at(2), &status, ""),
         &["status.ready: Invalid value: \"integer\": failed rule: self >= 0"],
     );
+}
 
+/// What was there before a rule.
+fn stricter(cluster: &Cluster, kubectl: &Kubectl) {
     step("what was there before a rule is not complained about while it stays");
     let mut stricter = definition();
     stricter["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         ["class"]["x-kubernetes-validations"] = json!([{"rule": "self.startsWith('class-')"}]);
-    at(0).run_with(&["apply", "-f", "-"], &stricter.to_string());
+    kubectl.at(&cluster.masters[0].url()).run_with(&["apply", "-f", "-"], &stricter.to_string());
     kubectl.run(&["label", "scaler", "good", "a=b"]);
+    let second = kubectl.at(&cluster.masters[1].url());
+    let patch = ["patch", "scaler", "good", "--type=merge", "-p", r#"{"spec": {"class": "c"}}"#];
     told(
-        &patched(1, r#"{"spec": {"class": "c"}}"#),
+        &complaint(&second, &patch, ""),
         &["spec.class: Invalid value: \"string\": failed rule: self.startsWith('class-')"],
     );
     kubectl.run(&[
@@ -254,6 +266,13 @@ fn validating_policies_judge_writes_on_every_master() {
         &["denied request: at most 3 in default"],
     );
 
+    selected(&kubectl);
+    warned(&kubectl);
+    types(&kubectl);
+}
+
+/// What a binding selects, and its parameters.
+fn selected(kubectl: &Kubectl) {
     step("selectors and parameters count as they are");
     kubectl.run(&["create", "namespace", "open"]);
     kubectl.run(&["label", "namespace", "open", "free=yes"]);
@@ -267,7 +286,10 @@ fn validating_policies_judge_writes_on_every_master() {
             "denied request: failed to configure binding: no params found for policy binding with `Deny`",
         ],
     );
+}
 
+/// Bindings that warn.
+fn warned(kubectl: &Kubectl) {
     step("a warning is no refusal");
     let warn = json!([{"op": "replace", "path": "/spec/validationActions", "value": ["Warn"]},
         {"op": "remove", "path": "/spec/paramRef"}]);
@@ -283,7 +305,6 @@ fn validating_policies_judge_writes_on_every_master() {
         ],
     );
     kubectl.run(&["delete", binding]);
-    types(&kubectl);
 }
 
 /// The status says what does not fit the types of what a policy is about.
