@@ -4,8 +4,8 @@ use quorate_api::status::{GroupResource, OBJECT_MODIFIED, Status};
 use quorate_state_machine::Outcome;
 use quorate_store::Error as StoreError;
 
-/// Clients ask a master again after this that is being healed.
-const DAMAGED_RETRY_SECONDS: u32 = 1;
+/// Clients ask again after this: another master, or this one when it is healed.
+const ELSEWHERE_RETRY_SECONDS: u32 = 1;
 
 /// A refused request: the `Status` to answer with. Boxed, because errors travel by value.
 pub type Refusal = Box<Status>;
@@ -20,9 +20,9 @@ pub fn of_store(error: &StoreError) -> Refusal {
         StoreError::Unavailable { .. } | StoreError::Stopped { .. } | StoreError::Deposed => {
             Status::service_unavailable(error.to_string())
         }
-        // Another master is asked, or this one when it is healed.
-        StoreError::Damaged { .. } => {
-            Status::service_unavailable(error.to_string()).retry_after(DAMAGED_RETRY_SECONDS)
+        // Nothing was done, so that client-go itself asks again, and finds another master.
+        StoreError::Damaged { .. } | StoreError::Leaving { .. } => {
+            Status::service_unavailable(error.to_string()).retry_after(ELSEWHERE_RETRY_SECONDS)
         }
         // The master's disk is full: deletes are still taken.
         StoreError::NoSpace { .. } => Status::internal_error(&error.to_string()),

@@ -8,6 +8,7 @@
 mod binary;
 mod components;
 mod descriptions;
+mod parameters;
 mod paths;
 mod v2;
 

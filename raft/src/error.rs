@@ -71,6 +71,9 @@ pub enum ReadError {
     /// Too many reads wait.
     #[error("too many reads wait")]
     Overloaded,
+    /// The other masters have removed this one: nothing more is applied here.
+    #[error("this master was removed from the cluster")]
+    Removed,
     /// The node has stopped.
     #[error(transparent)]
     Fatal(#[from] Fatal),

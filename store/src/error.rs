@@ -60,6 +60,13 @@ pub enum Error {
         /// What is damaged.
         reason: String,
     },
+    /// This master was removed, or stops, before it could answer. Certainly nothing was done: 503, and another master
+    /// is to be asked.
+    #[error("{reason}, and answers no more; nothing was done. Ask another one")]
+    Leaving {
+        /// Why.
+        reason: String,
+    },
     /// The leadership that the caller acts for has ended. Certainly nothing was written.
     #[error("this master no longer holds the leadership that the write was made for")]
     Deposed,
@@ -93,6 +100,7 @@ impl Error {
             Self::Unavailable { .. }
             | Self::Overloaded
             | Self::FutureRevision { .. }
+            | Self::Leaving { .. }
             | Self::Damaged { .. } => true,
             Self::Unknown { .. }
             | Self::NoSpace { .. }

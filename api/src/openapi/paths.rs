@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::reference;
+use super::{parameters, reference};
 use crate::custom::publish;
 use crate::resource::{self, GroupVersionKind, ResourceDef, SubresourceDef, Verb};
 use crate::schema::{Kind, TypeId, ids};
@@ -69,6 +69,8 @@ const PRETTY: (&str, &str) = ("pretty", "string");
 /// An operation before its parameters are sorted into its own and its path's.
 struct Operation {
     method: &'static str,
+    /// What its parameters are of, where they mean something of their own.
+    of: &'static str,
     parameters: Vec<(&'static str, &'static str)>,
     value: Value,
 }
@@ -248,7 +250,7 @@ fn resource_paths(
             if let Some(parameters) = below["parameters"].as_array_mut() {
                 // Before the query parameter of that name, as upstream sorts them.
                 let at = parameters.iter().position(|one| one["name"] == "path");
-                let own = path_parameter("path", "path to the resource");
+                let own = path_parameter("path", parameters::path("path"));
                 parameters.insert(at.unwrap_or(parameters.len()), own);
             }
             paths.insert(format!("{path}/{{path}}"), below);
@@ -314,7 +316,12 @@ impl Context<'_> {
         if let Some(body) = parts.body {
             value["requestBody"] = body;
         }
-        Operation { method: parts.method, parameters: parts.parameters, value }
+        let of = match parts.action {
+            "connect" => parts.gvk.kind,
+            "patch" => "patch",
+            _ => "",
+        };
+        Operation { method: parts.method, of, parameters: parts.parameters, value }
     }
 
     /// The id of an operation on one object: `readCoreV1NamespacedPodStatus`.
@@ -406,12 +413,13 @@ impl Context<'_> {
         let mut parameters = vec![PRETTY];
         let mut media = ANSWERS;
         let mut answer = reference(&schema.get().component());
-        if sub.is_some_and(|sub| sub.name == "log") {
+        let is_log = sub.is_some_and(|sub| sub.name == "log");
+        if is_log {
             parameters.extend(parameters_of(ids::CORE_V1_PODLOGOPTIONS));
             media = &["application/json", "text/plain"];
             answer = json!({"type": "string"});
         }
-        self.operation(Parts {
+        let operation = self.operation(Parts {
             method: "get",
             action: "get",
             id: self.id("read", sub),
@@ -422,7 +430,8 @@ impl Context<'_> {
             codes: &[("200", "OK")],
             media,
             answer,
-        })
+        });
+        if is_log { Operation { of: "log", ..operation } } else { operation }
     }
 
     fn update(&self, sub: Option<&SubresourceDef>) -> Operation {
@@ -555,16 +564,18 @@ fn assemble(operations: Vec<Operation>, name: Option<&str>, namespaced: bool) ->
         own.push(path_parameter("name", &format!("name of the {kind}")));
     }
     if namespaced {
-        own.push(path_parameter("namespace", "the namespace of the object"));
+        own.push(path_parameter("namespace", parameters::path("namespace")));
     }
     let first = operations.first().map_or(&[][..], |op| op.parameters.as_slice());
-    own.extend(first.iter().filter(|p| shared(p)).map(query_parameter));
+    let of = operations.first().map_or("", |op| op.of);
+    own.extend(first.iter().filter(|p| shared(p)).map(|p| query_parameter(of, p)));
     sort(&mut own);
     let mut path = Map::new();
     for operation in &operations {
         let mut value = operation.value.clone();
         let parameters = operation.parameters.iter().filter(|p| !shared(p));
-        let mut parameters: Vec<Value> = parameters.map(query_parameter).collect();
+        let mut parameters: Vec<Value> =
+            parameters.map(|p| query_parameter(operation.of, p)).collect();
         if !parameters.is_empty() {
             sort(&mut parameters);
             value["parameters"] = Value::from(parameters);
@@ -579,8 +590,13 @@ fn sort(parameters: &mut [Value]) {
     parameters.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
 }
 
-fn query_parameter((name, kind): &(&'static str, &'static str)) -> Value {
-    json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+fn query_parameter(of: &str, (name, kind): &(&'static str, &'static str)) -> Value {
+    let schema = json!({"type": kind, "uniqueItems": true});
+    let mut parameter = json!({"name": name, "in": "query", "schema": schema});
+    if let Some(text) = parameters::query(of, name) {
+        parameter["description"] = text.into();
+    }
+    parameter
 }
 
 fn path_parameter(name: &str, description: &str) -> Value {

@@ -8,7 +8,7 @@ fn parsed(path: &str) -> Value {
     serde_json::from_slice(&document(path).unwrap().body).unwrap()
 }
 
-/// Lists whose order says nothing become comparable; texts of parameters are our own.
+/// Lists whose order says nothing become comparable.
 fn comparable(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -16,10 +16,7 @@ fn comparable(value: &mut Value) {
                 required.sort_by_key(ToString::to_string);
             }
             if let Some(Value::Array(parameters)) = map.get_mut("parameters") {
-                let by_name = parameters.iter_mut().map(|parameter| {
-                    if let Value::Object(parameter) = parameter {
-                        parameter.remove("description");
-                    }
+                let by_name = parameters.iter().map(|parameter| {
                     (format!("{} {}", parameter["in"], parameter["name"]), parameter.clone())
                 });
                 let by_name = Value::Object(by_name.collect());

@@ -10,7 +10,8 @@ use super::{DOCUMENTS, PREFIX};
 use crate::document::Document;
 
 const DEFINITIONS: &str = "#/definitions/";
-const METHODS: [&str; 4] = ["delete", "get", "patch", "post"];
+const METHODS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post", "put"];
+const PRESERVES: &str = "x-kubernetes-preserve-unknown-fields";
 pub(super) const KINDS: &str = "x-kubernetes-group-version-kind";
 
 /// All documents of v3 in one of v2.
@@ -63,13 +64,15 @@ fn merge_kinds(known: &mut Value, other: &Value) {
     }
 }
 
-/// A schema of its own: the two that may be of several types are texts in v2.
+/// A schema of its own: the two that may be of several types are texts in v2, and a custom kind that keeps what its
+/// schema does not name is any object (apiextensions' `buildKubeNative`).
 fn definition(name: &str, value: Value) -> Value {
+    if value[PRESERVES] == true {
+        return json!({"type": "object", KINDS: value[KINDS]});
+    }
+    let is_of_several_types = value.get("properties").is_none() && value.get("oneOf").is_some();
     let mut value = schema(value);
-    if let Some(map) = value.as_object_mut()
-        && !map.contains_key("properties")
-        && map.remove("oneOf").is_some()
-    {
+    if let Some(map) = value.as_object_mut().filter(|_| is_of_several_types) {
         map.insert("type".to_owned(), json!("string"));
         if name.ends_with(".IntOrString") {
             map.insert("format".to_owned(), json!("int-or-string"));
@@ -78,23 +81,52 @@ fn definition(name: &str, value: Value) -> Value {
     value
 }
 
-/// A schema anywhere: references lead elsewhere and need no `allOf`; v2 publishes no defaults.
+/// A schema anywhere: references lead elsewhere and need no `allOf`; v2 publishes no defaults. What it has no words for
+/// is left out so that less is demanded, never more (apiextensions' `ToStructuralOpenAPIV2`).
 fn schema(value: Value) -> Value {
-    let Value::Object(map) = value else { return value };
+    let Value::Object(mut map) = value else { return value };
+    let is =
+        |map: &Map<String, Value>, word: &str| map.get(word).is_some_and(|value| value == true);
+    let any = is(&map, "nullable");
+    if any || is(&map, PRESERVES) {
+        map.remove("items");
+        map.remove("properties");
+    }
+    if any || (map.get("type").is_some_and(|name| name == "array") && !map.contains_key("items")) {
+        map.remove("type");
+    }
+    let none = Map::new();
+    let properties = map.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    let may_be_null = |name: &Value| {
+        name.as_str()
+            .and_then(|name| properties.get(name))
+            .is_some_and(|one| one["nullable"] == true)
+    };
+    let required = map.get("required").and_then(Value::as_array).into_iter().flatten();
+    let required: Vec<Value> = required.filter(|name| !may_be_null(name)).cloned().collect();
+    let values_may_be_null =
+        map.get("additionalProperties").is_some_and(|values| values["nullable"] == true);
+    if required.is_empty() || values_may_be_null {
+        map.remove("required");
+    } else {
+        map.insert("required".to_owned(), required.into());
+    }
     let mut out = Map::new();
     for (key, value) in map {
         match key.as_str() {
-            // What v2 has no words for; custom kinds may have it.
-            "default" | "anyOf" | "not" | "nullable" | "x-kubernetes-validations" => {}
+            "default" | "anyOf" | "oneOf" | "not" | "nullable" | "x-kubernetes-validations" => {}
             "$ref" => {
                 let name = value.as_str().unwrap_or_default();
                 let name = name.strip_prefix(PREFIX).unwrap_or(name);
                 out.insert(key, json!(format!("{DEFINITIONS}{name}")));
             }
             "allOf" => {
-                let first = value.get(0).cloned().unwrap_or_default();
-                if let Value::Object(first) = schema(first) {
-                    out.extend(first);
+                // With others, or without a reference, it is a demand.
+                let only =
+                    value.as_array().filter(|all| all.len() == 1).and_then(|all| all.first());
+                let only = only.filter(|one| one.get("$ref").is_some()).cloned();
+                if let Some(Value::Object(only)) = only.map(schema) {
+                    out.extend(only);
                 }
             }
             "items" | "additionalProperties" => {
@@ -119,7 +151,7 @@ fn path_item(item: Value) -> Value {
     let one = |(key, value): (String, Value)| {
         let value = match key.as_str() {
             "parameters" => parameters(&value).into(),
-            key if METHODS.contains(&key) || key == "put" => operation(value),
+            key if METHODS.contains(&key) => operation(value),
             _ => value,
         };
         (key, value)
@@ -183,4 +215,47 @@ fn operation(value: Value) -> Value {
 fn of_content(content: &Map<String, Value>) -> Value {
     let first = content.values().next().and_then(|one| one.get("schema"));
     schema(first.cloned().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// kubectl refuses what v2 says is wrong: it must not say more than the schema means.
+    #[test]
+    fn custom_kinds_demand_less() {
+        let kinds = json!([{"group": "g", "version": "v1", "kind": "K"}]);
+        let any = json!({"type": "object", "properties": {"spec": {"type": "string"}}, PRESERVES: true, KINDS: kinds});
+        assert_eq!(definition("k", any), json!({"type": "object", KINDS: kinds}));
+        let one = definition(
+            "k",
+            json!({
+                "type": "object",
+                "required": ["null", "list", "map"],
+                "allOf": [{"minProperties": 1}, {"maxProperties": 2}],
+                "properties": {
+                    "metadata": {"allOf": [{"$ref": format!("{PREFIX}ObjectMeta")}], "description": "d"},
+                    "null": {"type": "object", "nullable": true, "properties": {"a": {}}},
+                    "free": {"type": "object", "properties": {"a": {}}, PRESERVES: true},
+                    "list": {"type": "array", "items": {"type": "integer", "oneOf": [{"minimum": 1}]}},
+                    "loose": {"type": "array", PRESERVES: true, "items": {}},
+                    "map": {"type": "object", "additionalProperties": {"type": "string", "nullable": true},
+                        "required": ["x"]},
+                },
+            }),
+        );
+        let expected = json!({
+            "type": "object",
+            "required": ["list", "map"],
+            "properties": {
+                "metadata": {"$ref": format!("{DEFINITIONS}ObjectMeta"), "description": "d"},
+                "null": {},
+                "free": {"type": "object", PRESERVES: true},
+                "list": {"type": "array", "items": {"type": "integer"}},
+                "loose": {PRESERVES: true},
+                "map": {"type": "object", "additionalProperties": {}},
+            },
+        });
+        assert_eq!(one, expected);
+    }
 }

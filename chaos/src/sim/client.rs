@@ -116,7 +116,12 @@ pub(super) async fn carry_out(store: &Store, asked: &Asked) -> Told {
             _ => Told::Unknown,
         },
         // Certainly not written: if it is later, somebody sees it.
-        Err(Error::Unavailable { .. } | Error::Overloaded | Error::NoSpace { .. }) => Told::Refused,
+        Err(
+            Error::Unavailable { .. }
+            | Error::Overloaded
+            | Error::NoSpace { .. }
+            | Error::Leaving { .. },
+        ) => Told::Refused,
         Err(_) => Told::Unknown,
     }
 }

@@ -63,16 +63,14 @@ impl RaftNode {
     /// until the deadline.
     ///
     /// # Errors
-    /// `Timeout` when no leader with a quorum was found in time; at once when this master was removed.
+    /// `Timeout` when no leader with a quorum was found in time; `Removed` at once when this master was.
     pub async fn read_index(&self, deadline: Duration) -> Result<LogIndex, ReadError> {
         let mut removed = self.removed();
         tokio::select! {
             biased;
             index = self.read_index_here(deadline) => index,
             // Nothing more is applied here.
-            Ok(_) = removed.wait_for(Option::is_some) => {
-                Err(ReadError::Timeout { reason: "this master was removed".to_owned() })
-            }
+            Ok(_) = removed.wait_for(Option::is_some) => Err(ReadError::Removed),
         }
     }
 

@@ -486,6 +486,7 @@ fn copy(error: &Error, waited_ms: u64) -> Error {
         Error::Overloaded => Error::Overloaded,
         Error::NoSpace { reason } => Error::NoSpace { reason: reason.clone() },
         Error::Damaged { reason } => Error::Damaged { reason: reason.clone() },
+        Error::Leaving { reason } => Error::Leaving { reason: reason.clone() },
         Error::Stopped { reason } => Error::Stopped { reason: reason.clone() },
         Error::TooLarge(codec::CodecError::TooLong(bytes)) => {
             Error::TooLarge(codec::CodecError::TooLong(*bytes))

@@ -184,7 +184,9 @@ impl Consensus for Replicated {
             }
             Err(ReadError::Timeout { .. }) => Err(self.silence.explained(unavailable()).await),
             Err(ReadError::Overloaded) => Err(Error::Overloaded),
-            Err(ReadError::Fatal(fatal)) => Err(Error::Stopped { reason: fatal.to_string() }),
+            Err(error @ (ReadError::Removed | ReadError::Fatal(_))) => {
+                Err(Error::Leaving { reason: error.to_string() })
+            }
         }
     }
 
