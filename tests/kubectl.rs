@@ -40,7 +40,8 @@ fn streams_of_a_pod() {
 
 fn logs(kubectl: &Kubectl) {
     // Ready it is when it has started; its first words come after that.
-    until("it has begun to tick", PATIENCE, || kubectl.run(&["logs", "talker"]).contains("tick "));
+    // What it says on stdout and on stderr at the same time has no order; a second later all of it is there.
+    until("it ticks", PATIENCE, || kubectl.run(&["logs", "talker"]).contains("tick 1\n"));
     let all = kubectl.run(&["logs", "talker"]);
     assert!(all.contains("one\n") && all.contains("two\n"), "{all}");
     let line = kubectl.run(&["logs", "talker", "--tail=1", "--timestamps"]);

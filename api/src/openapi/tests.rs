@@ -107,8 +107,8 @@ fn the_document_of_v2_says_the_same() {
         json!({"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"})
     );
     let parameters = patch["parameters"].as_array().unwrap();
-    let wanted =
-        json!({"name": "fieldValidation", "in": "query", "type": "string", "uniqueItems": true});
+    let text = parameters::query("patch", "force").unwrap();
+    let wanted = json!({"name": "force", "in": "query", "type": "boolean", "uniqueItems": true, "description": text});
     assert!(parameters.contains(&wanted), "{parameters:?}");
     assert_eq!(
         patch["responses"]["200"]["schema"],
