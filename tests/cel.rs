@@ -281,7 +281,7 @@ fn selected(kubectl: &Kubectl) {
     kubectl.run_with(&["create", "-f", "-"], &deployment("many", "default", 9));
     kubectl.run(&["delete", "configmap", "limits"]);
     told(
-        &complaint(&kubectl, &["create", "-f", "-"], &deployment("other", "default", 1)),
+        &complaint(kubectl, &["create", "-f", "-"], &deployment("other", "default", 1)),
         &[
             "denied request: failed to configure binding: no params found for policy binding with `Deny`",
         ],
