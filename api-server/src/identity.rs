@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 /// The group of everybody who proved who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody who did not.
@@ -36,6 +38,23 @@ pub struct User {
     pub groups: Vec<String>,
     /// Further facts, such as the pod of a bound token.
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// authentication/v1 `UserInfo`.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name});
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
+    }
 }
 
 impl Identity {

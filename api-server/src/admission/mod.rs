@@ -48,6 +48,18 @@ pub(crate) enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// Its name in rules and reviews.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
 /// What webhooks are told of a request beside its objects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {

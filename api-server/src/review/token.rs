@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::authn::{BoundObject, TokenOrder};
 use crate::clock::rfc3339;
-use crate::identity::User;
 use crate::limits::{TOKEN_SECONDS_DEFAULT, TOKEN_SECONDS_MAX, TOKEN_SECONDS_MIN};
 use crate::model::{self, text};
 use crate::reply::Body;
@@ -17,21 +16,6 @@ use crate::verb::{Request, WriteOptions, pass};
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().into_iter().flatten();
     items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-}
-
-/// authentication/v1 `UserInfo`.
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 /// Whose token is this?
@@ -50,7 +34,7 @@ pub(super) async fn review(request: &Request, mut review: Value) -> Answer<Value
                 if audiences.is_empty() { authenticator.own_audiences() } else { found.audiences };
             json!({
                 "authenticated": true,
-                "user": user_info(found.identity.user()),
+                "user": found.identity.user().info(),
                 "audiences": audiences,
             })
         }
@@ -65,7 +49,7 @@ pub(super) async fn review(request: &Request, mut review: Value) -> Answer<Value
 pub(super) fn self_review(request: &Request, mut review: Value) -> Value {
     let now = rfc3339(request.shared.clock.now());
     review["metadata"] = json!({"creationTimestamp": now});
-    review["status"] = json!({"userInfo": user_info(request.permitted.identity().user())});
+    review["status"] = json!({"userInfo": request.permitted.identity().user().info()});
     review
 }
 

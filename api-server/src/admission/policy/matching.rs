@@ -53,21 +53,11 @@ impl Rule {
             _ => true,
         };
         scope
-            && among(&self.operations, operation(draft.operation))
+            && among(&self.operations, draft.operation.name())
             && among(&self.groups, def.group())
             && among(&self.versions, def.version())
             && self.resources.iter().any(resource)
             && (self.names.is_empty() || self.names.contains(&draft.name))
-    }
-}
-
-/// The name of an operation in rules and requests.
-pub(super) fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 

@@ -107,3 +107,25 @@ fn conditions_of_webhooks() {
     let account = "authorizer.serviceAccount('default', 'x').group('').resource('pods').check('get').allowed()";
     assert_eq!(asked(&[account], &admin), Ok(false));
 }
+
+/// Expressions see the request that webhooks see.
+#[test]
+fn requests_are_those_of_webhooks() {
+    let draft = draft("", "v1", "namespaces", Operation::Create, json!({}));
+    let controller = User {
+        name: "system:serviceaccount:kube-system:job-controller".to_owned(),
+        groups: vec![crate::identity::MASTERS.to_owned()],
+        ..User::default()
+    };
+    let request = request::of(&draft, draft.def, &Identity::authenticated(controller));
+    assert_eq!((&request["namespace"], &request["operation"]), (&json!("it"), &json!("CREATE")));
+    assert_eq!(
+        request["userInfo"]["groups"],
+        json!([
+            "system:serviceaccounts",
+            "system:serviceaccounts:kube-system",
+            "system:authenticated"
+        ])
+    );
+    assert!(request.get("object").is_none(), "{request}");
+}

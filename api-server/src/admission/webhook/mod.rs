@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use quorate_api::managed;
+use quorate_api::resource::ResourceDef;
 use quorate_store::Store;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -83,6 +84,11 @@ pub(super) async fn mutate(ctx: &Context<'_>, by: &Identity, draft: &mut Draft) 
         return Ok(false);
     };
     Box::pin(mutate_by(ctx, by, draft, &compiled, true)).await
+}
+
+/// A request without its objects, shown as one about another version of the resource.
+pub(super) fn about(draft: &Draft, shown_as: &ResourceDef, by: &Identity) -> Value {
+    review::about(&Case::of(draft, by), shown_as, &quorate_chance::uuid())
 }
 
 /// Asks about something that is not kept as it is sent (a review, an eviction, a stream): mutating webhooks, then

@@ -6,7 +6,7 @@ use quorate_api::resource::ResourceDef;
 use serde_json::{Value, json};
 
 use super::case::Case;
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, User};
 use crate::model::text;
 use crate::parameters::quoted;
 
@@ -44,23 +44,20 @@ pub(super) fn request(
     uid: &str,
     (object, old): (&Value, &Value),
 ) -> Value {
+    let mut request = about(case, shown_as, uid);
+    request["object"] = object.clone();
+    request["oldObject"] = old.clone();
+    request
+}
+
+/// The same without the objects, as expressions of policies see it, too.
+pub(super) fn about(case: &Case<'_>, shown_as: &ResourceDef, uid: &str) -> Value {
     let kind = |def: &ResourceDef| {
         let gvk = def.subresource(case.sub).map_or(def.gvk, |sub| sub.gvk);
         json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind})
     };
     let resource = |def: &ResourceDef| json!({"group": def.group(), "version": def.version(), "resource": def.plural});
-    let user = case.by.user();
-    let groups = groups(case.by);
-    let mut info = json!({"username": user.name});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !groups.is_empty() {
-        info["groups"] = json!(groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
+    let user = User { groups: groups(case.by), ..case.by.user().clone() };
     let mut request = json!({
         "uid": uid,
         "kind": kind(shown_as),
@@ -68,9 +65,7 @@ pub(super) fn request(
         "requestKind": kind(case.def),
         "requestResource": resource(case.def),
         "operation": case.operation.name(),
-        "userInfo": info,
-        "object": object,
-        "oldObject": old,
+        "userInfo": user.info(),
         "dryRun": case.asked.dry_run,
         "options": case.options(),
     });
@@ -87,7 +82,7 @@ pub(super) fn request(
     request
 }
 
-/// Groups as webhooks see them. A controller of this process may do anything; with upstream it has an account, and
+/// Groups as webhooks and policies see them. A controller of this process may do anything; with upstream it has an account, and
 /// webhooks go by the groups of that.
 fn groups(by: &Identity) -> Vec<String> {
     match identity::split_service_account(by.name()) {

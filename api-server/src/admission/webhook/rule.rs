@@ -5,18 +5,6 @@ use serde_json::Value;
 use crate::admission::Operation;
 use crate::model::text;
 
-impl Operation {
-    /// Its name in rules and reviews.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-        }
-    }
-}
-
 /// What a rule is compared with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
