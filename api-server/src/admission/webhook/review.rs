@@ -82,8 +82,8 @@ pub(super) fn about(case: &Case<'_>, shown_as: &ResourceDef, uid: &str) -> Value
     request
 }
 
-/// Groups as webhooks and policies see them. A controller of this process may do anything; with upstream it has an account, and
-/// webhooks go by the groups of that.
+/// Groups as webhooks and policies see them. A controller of this process may do anything; with upstream it has an
+/// account, and they go by the groups of that.
 fn groups(by: &Identity) -> Vec<String> {
     match identity::split_service_account(by.name()) {
         Some((namespace, _)) if by.is_in(identity::MASTERS) => vec![
